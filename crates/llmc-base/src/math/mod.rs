@@ -1,0 +1,1 @@
+//! The f32 functions that fix the bits of the project.
