@@ -1,0 +1,268 @@
+//! Resolved datasets, tokenizers, optimizers and training runs: plain data,
+//! every value filled in.
+//!
+//! Field meanings and defaults are in the field table (`docs/spec.md`).
+
+use llmc_base::Hash;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Where text comes from and what is kept of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatasetConfig {
+    /// A label; not part of the recipe.
+    pub name: String,
+    /// Files, folders and globs.
+    pub paths: Vec<String>,
+    /// File extensions taken from folders, without the dot; empty takes all.
+    pub extensions: Vec<String>,
+    /// Globs that a path must match; empty matches all.
+    pub include: Vec<String>,
+    /// Globs that drop a path.
+    pub exclude: Vec<String>,
+    /// Generated corpora.
+    pub domains: Vec<Domain>,
+    /// Share of each language in a generated corpus.
+    pub languages: BTreeMap<String, f64>,
+    /// Stop after so many tokens (before a tokenizer is bound: whitespace-separated words).
+    pub target_tokens: Option<u64>,
+    /// Documents shorter than this, in the same unit, are dropped.
+    pub min_length: u64,
+    /// Documents longer than this are cut.
+    pub max_length: Option<u64>,
+    /// What happens to repeated documents.
+    pub deduplicate: Deduplicate,
+    /// Share of documents held out, by document hash, in [0, 1).
+    pub validation_fraction: f64,
+    /// What happens to bytes that are not UTF-8.
+    pub invalid_utf8: InvalidUtf8,
+    /// Seed of generated text.
+    pub seed: u64,
+}
+
+/// A generated corpus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Domain {
+    /// The documented generated corpus of `llmc-data`.
+    Synthetic,
+}
+
+/// What happens to repeated documents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Deduplicate {
+    /// Byte-equal documents are kept once.
+    Exact,
+    /// Everything is kept.
+    None,
+}
+
+/// What happens to bytes that are not UTF-8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InvalidUtf8 {
+    /// An error that names file and byte.
+    Error,
+    /// U+FFFD in their place.
+    Replace,
+    /// The document is dropped and counted.
+    Skip,
+}
+
+/// How text becomes ids.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenizerConfig {
+    /// A label; not part of the recipe.
+    pub name: String,
+    /// The algorithm.
+    #[serde(rename = "type")]
+    pub kind: TokenizerKind,
+    /// Upper bound of the vocabulary, special tokens included.
+    pub vocab_size: u64,
+    /// Pairs seen fewer times are not merged.
+    pub min_frequency: u64,
+    /// How text is cut before merges.
+    pub pre_tokenizer: PreTokenizer,
+    /// Special tokens.
+    pub special_tokens: SpecialTokens,
+    /// The dataset it is trained on.
+    pub dataset_hash: Option<Hash>,
+}
+
+/// A tokenizer algorithm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenizerKind {
+    /// Byte-pair merges over bytes: every text is encodable.
+    ByteBpe,
+    /// Byte-pair merges over the characters of the corpus.
+    Bpe,
+    /// One id per character of the corpus.
+    Char,
+}
+
+/// How text is cut before merges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PreTokenizer {
+    /// The GPT-2 pattern: letters, digits, other, with a leading space.
+    Gpt2,
+    /// Whitespace is kept as its own piece, words and punctuation apart.
+    Whitespace,
+    /// The whole text is one piece.
+    None,
+}
+
+/// Special tokens: ids before all others, in this order.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpecialTokens {
+    /// Unknown character.
+    pub unk: Option<String>,
+    /// Padding.
+    pub pad: Option<String>,
+    /// Start of a document.
+    pub bos: Option<String>,
+    /// End of a document.
+    pub eos: Option<String>,
+    /// Others.
+    pub additional: Vec<String>,
+}
+
+impl SpecialTokens {
+    /// All of them in id order.
+    pub fn all(&self) -> impl Iterator<Item = &str> {
+        [&self.unk, &self.pad, &self.bos, &self.eos]
+            .into_iter()
+            .flatten()
+            .chain(&self.additional)
+            .map(String::as_str)
+    }
+}
+
+/// How weights are updated.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OptimizerConfig {
+    /// The algorithm.
+    #[serde(rename = "type")]
+    pub kind: OptimizerKind,
+    /// Peak learning rate.
+    pub lr: f64,
+    /// AdamW: decay of the first moment, in [0, 1).
+    pub beta1: f64,
+    /// AdamW: decay of the second moment, in [0, 1).
+    pub beta2: f64,
+    /// AdamW: added to the root of the second moment.
+    pub eps: f64,
+    /// Decoupled (AdamW) or added to the gradient (SGD).
+    pub weight_decay: f64,
+    /// SGD: momentum, in [0, 1).
+    pub momentum: f64,
+    /// Parameters without weight decay: globs over parameter paths, or `1-D` for
+    /// every parameter with at most one dimension (norms and biases).
+    pub no_decay: Vec<String>,
+    /// Gradients are scaled down to this global norm; `None` leaves them.
+    pub max_grad_norm: Option<f64>,
+}
+
+/// An optimizer algorithm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OptimizerKind {
+    /// Adam with decoupled weight decay (arXiv:1711.05101).
+    #[serde(rename = "adamw")]
+    AdamW,
+    /// Stochastic gradient descent with momentum.
+    Sgd,
+}
+
+/// One training run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingConfig {
+    /// A label; not part of the recipe.
+    pub name: String,
+    /// Recipe hash of the model, if it was written.
+    pub model_hash: Option<Hash>,
+    /// Recipe hash of the dataset, if it was written.
+    pub dataset_hash: Option<Hash>,
+    /// Recipe hash of the tokenizer, if it was written.
+    pub tokenizer_hash: Option<Hash>,
+    /// Sequences per step.
+    pub batch_size: u64,
+    /// Sequences in memory at once; divides `batch_size`; never changes the numbers.
+    pub microbatch_size: u64,
+    /// Tokens per sequence; at most `context_length`.
+    pub sequence_length: u64,
+    /// Optimizer steps.
+    pub max_steps: u64,
+    /// Learning rate over the steps.
+    pub schedule: Schedule,
+    /// Seed of weights, data order and dropout.
+    pub seed: u64,
+    /// Steps between validations; 0 only at the end.
+    pub eval_interval: u64,
+    /// Batches per validation; `None` takes the whole held-out set.
+    pub eval_batches: Option<u64>,
+    /// Steps between checkpoints; 0 only at the end.
+    pub checkpoint_interval: u64,
+    /// How many of the latest checkpoints stay; at least 1.
+    pub keep_checkpoints: u64,
+    /// Whether the checkpoint with the lowest validation loss stays too.
+    pub keep_best: bool,
+    /// Steps between log lines; at least 1.
+    pub log_interval: u64,
+    /// Steps between samples; 0 none.
+    pub sample_interval: u64,
+    /// Text that samples continue.
+    pub sample_prompt: String,
+    /// Tokens per sample.
+    pub sample_tokens: u64,
+    /// Threads; `None` is one per core. Never changes the numbers.
+    pub threads: Option<u64>,
+    /// Dtype of weights and arithmetic.
+    pub precision: Precision,
+}
+
+/// Learning rate over steps, as a factor of the optimizer's `lr`.
+///
+/// Linear from 0 over `warmup_steps`; then `constant` stays at 1; `cosine` falls to
+/// `min_lr_ratio` at the last step; `wsd` stays at 1 and falls linearly to
+/// `min_lr_ratio` over the last `decay_steps`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Schedule {
+    /// The shape after warm-up.
+    #[serde(rename = "type")]
+    pub kind: ScheduleKind,
+    /// Steps of linear warm-up.
+    pub warmup_steps: u64,
+    /// Steps of the final fall; for `cosine` all steps after warm-up, for `constant` 0.
+    pub decay_steps: u64,
+    /// Factor at the end, in [0, 1].
+    pub min_lr_ratio: f64,
+}
+
+/// Shape of the learning rate after warm-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScheduleKind {
+    /// Half a cosine down to `min_lr_ratio` (arXiv:1608.03983).
+    Cosine,
+    /// Warm-up, stable, decay (arXiv:2404.06395).
+    Wsd,
+    /// No decay.
+    Constant,
+}
+
+/// Dtype of weights and arithmetic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// IEEE single precision.
+    Float32,
+}
