@@ -1,0 +1,6 @@
+//! llmc joins the stages of the compiler, does their IO and records where
+//! everything came from: the public Rust face of the project.
+//!
+//! It must not know how a command line is parsed, nor anything of Python.
+
+pub mod store;

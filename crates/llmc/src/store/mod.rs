@@ -1,0 +1,133 @@
+//! The disk behind two traits: [`Source`] reads, [`Store`] changes.
+//!
+//! Stages never touch the file system; they get bytes, or one of these traits.
+//! So every stage runs on [`MemStore`] in a test, storage faults are injected
+//! with [`FaultStore`], and [`RecordingStore`] produces every state in which a
+//! power failure could leave the disk.
+//!
+//! Two contracts that a caller may rely on, and that the tests replay:
+//! a file's content survives a crash only after [`Store::sync_file`], and a
+//! name in a folder only after [`Store::sync_dir`] of that folder. What is
+//! built on them is [`write_atomic`] for one file and [`commit_folder`] for
+//! many.
+
+mod atomic;
+mod crash;
+mod error;
+mod fault;
+mod folder;
+mod fs;
+mod hashing;
+mod memory;
+mod tree;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use atomic::{create_dir_all, remove_temporaries, temporary_name, write_atomic};
+pub use crash::{CrashState, RecordingStore};
+pub use error::{Operation, StoreError};
+pub use fault::{Fault, FaultStore};
+pub use folder::{
+    COMPLETE, Complete, FolderFault, FolderWriter, StagedFolder, commit_folder, read_marker,
+    read_verified, stage_folder, verify_folder,
+};
+pub use fs::FsStore;
+pub use hashing::{FileHash, files_under, folder_hash, hash_file, hash_folder};
+pub use memory::MemStore;
+pub use writer::StoreWriter;
+
+use std::io::Read;
+use std::path::Path;
+
+/// What a name in a folder stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EntryKind {
+    /// A regular file, or a link to one.
+    File,
+    /// A folder, or a link to one.
+    Folder,
+}
+
+/// One name in a folder.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entry {
+    /// The name without its folder.
+    pub name: String,
+    /// File or folder.
+    pub kind: EntryKind,
+}
+
+/// Where bytes come from.
+pub trait Source: Send + Sync {
+    /// Opens a file for reading from its start.
+    fn open(&self, path: &Path) -> Result<Box<dyn Read + Send>, StoreError>;
+
+    /// The names in a folder, sorted by their bytes.
+    ///
+    /// Errors: also when a name is not UTF-8.
+    fn list(&self, path: &Path) -> Result<Vec<Entry>, StoreError>;
+
+    /// What `path` is; `None` if there is nothing.
+    fn kind(&self, path: &Path) -> Result<Option<EntryKind>, StoreError>;
+
+    /// Length of a file in bytes.
+    fn file_len(&self, path: &Path) -> Result<u64, StoreError>;
+
+    /// The whole content of a file.
+    fn read(&self, path: &Path) -> Result<Vec<u8>, StoreError> {
+        let mut bytes = Vec::new();
+        self.open(path)?
+            .read_to_end(&mut bytes)
+            .map_err(|e| StoreError::new(Operation::Read, path, e))?;
+        Ok(bytes)
+    }
+
+    /// The whole content of a UTF-8 file.
+    fn read_text(&self, path: &Path) -> Result<String, StoreError> {
+        String::from_utf8(self.read(path)?).map_err(|e| {
+            StoreError::new(
+                Operation::Read,
+                path,
+                std::io::Error::new(std::io::ErrorKind::InvalidData, e),
+            )
+        })
+    }
+
+    /// Whether there is anything at `path`.
+    fn exists(&self, path: &Path) -> Result<bool, StoreError> {
+        Ok(self.kind(path)?.is_some())
+    }
+}
+
+/// Where bytes go. No operation but the two `sync` ones promises anything
+/// about what survives a crash.
+pub trait Store: Source {
+    /// Creates one folder.
+    ///
+    /// Errors: `AlreadyExists` if anything is there, `NotFound` without parent.
+    fn create_dir(&self, path: &Path) -> Result<(), StoreError>;
+
+    /// Creates a file or replaces the whole content of one.
+    fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError>;
+
+    /// Adds bytes at the end of a file, which is created if it is missing.
+    fn append(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError>;
+
+    /// Makes the content of a file durable. Its name is not covered.
+    fn sync_file(&self, path: &Path) -> Result<(), StoreError>;
+
+    /// Renames a file or folder, in one step for every observer. A file
+    /// replaces a file; a folder replaces an empty folder.
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), StoreError>;
+
+    /// Makes the names in a folder durable: created, renamed and removed ones.
+    fn sync_dir(&self, path: &Path) -> Result<(), StoreError>;
+
+    /// Removes a file.
+    fn remove_file(&self, path: &Path) -> Result<(), StoreError>;
+
+    /// Removes a folder with all it holds, not in one step.
+    fn remove_dir_all(&self, path: &Path) -> Result<(), StoreError>;
+}
