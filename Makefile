@@ -1,0 +1,50 @@
+# What people run. `.ci/run` calls the same targets.
+
+CARGO ?= cargo
+PYTHON ?= python3
+VENV := target/venv
+
+.PHONY: help demo test test-rust test-python conformance lint doc tidy cross bench clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+demo: ## build llmc and train a small code model on this machine's own Python library
+	$(CARGO) build --release -p llmc-cli
+	./target/release/llmc quickstart
+
+test: test-rust test-python ## all tests of the Rust crates and the Python package
+
+test-rust:
+	$(CARGO) test --workspace --exclude llmc-py
+
+test-python: $(VENV)/stamp
+	$(VENV)/bin/python -m pip install --quiet .
+	$(VENV)/bin/python -m pytest -q python/tests
+
+$(VENV)/stamp: python/requirements-test.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet -r python/requirements-test.txt
+	touch $@
+
+conformance: ## check the exports against torch, transformers and tokenizers
+	bash tests/conformance/conformance.sh
+
+lint: ## formatting and lints
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+doc: ## build the documentation, warnings are errors
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --workspace
+
+tidy: ## checks of the repository itself
+	$(CARGO) xtask tidy
+
+cross: ## type-check for other platforms, as far as their standard library is installed
+	bash .ci/cross
+
+bench: ## speed, with the peers where they are installed
+	bash benches/run.sh
+
+clean:
+	$(CARGO) clean
