@@ -1,0 +1,352 @@
+//! `attention` and `attention_backward`: scaled dot-product attention with grouped heads.
+//!
+//! o = softmax(q·kᵀ·scale + mask)·v for each head; query head h reads key-value head h / (H/K).
+//!
+//! Source: Vaswani et al. 2017, arXiv:1706.03762, eq. 1; grouped heads: Ainslie et al. 2023,
+//! arXiv:2305.13245; sliding window: Jiang et al. 2023, arXiv:2310.06825.
+
+use super::softmax::exponentials;
+use super::{CompareKind, check};
+use crate::attr::{Attr, AttrError, AttrReader, Attrs};
+use crate::builder::FunctionBuilder;
+use crate::cost::Cost;
+use crate::module::{Module, ValueId};
+use crate::op::{Class, Cotangents, OpDef, VjpInput};
+use crate::sample::Samples;
+use crate::types::{DType, TensorType, TypeError, ensure};
+use llmc_base::Expr;
+
+/// Scaled dot-product attention over segments, optionally causal and within a window.
+///
+/// q: [B, T, H, D], k and v: [B, S, K, D], and both or neither of seg_q: i32 [B, T] and
+/// seg_k: i32 [B, S] → [B, T, H, D]; K divides H. Query i stands at key position i + (S − T). It
+/// sees key j if their segments are equal, j is not after it (causal), and it is less than
+/// `window` keys back. A query that sees nothing gives zeros. Computed in f32 if the dtype is
+/// narrower.
+///
+/// Errors: `attention::c1` if q, k, v are not of these shapes and one float dtype, `attention::c2`
+/// if K does not divide H, `attention::c3` if the segments are not i32 [B, T] and i32 [B, S],
+/// `attention::c4` if the window is 0.
+/// Source: Vaswani et al. 2017, arXiv:1706.03762, eq. 1; grouped heads: arXiv:2305.13245.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attention {
+    /// Whether a query sees only keys at or before its own position.
+    pub causal: bool,
+    /// How many keys back, its own included, a query sees; `None` is all.
+    pub window: Option<usize>,
+    /// Factor of the scores; `None` is 1/sqrt(D), computed in f64 and rounded once.
+    pub scale: Option<f64>,
+}
+
+/// Gradient of [`Attention`]; recomputes the probabilities.
+///
+/// q, k, v as in the forward op, dy: the type of q, segments as there → dq, dk, dv of the types
+/// of q, k, v.
+///
+/// Errors: `attention_backward::c1` to `c4` as for [`Attention`], `attention_backward::c5` if dy is
+/// not of the type of q.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AttentionBackward {
+    /// As in the forward op.
+    pub causal: bool,
+    /// As in the forward op.
+    pub window: Option<usize>,
+    /// As in the forward op.
+    pub scale: Option<f64>,
+}
+
+fn attrs(causal: bool, window: Option<usize>, scale: Option<f64>) -> Attrs {
+    let mut attrs = vec![("causal", Attr::Bool(causal))];
+    attrs.extend(window.map(|w| ("window", Attr::Int(w as i64))));
+    attrs.extend(scale.map(|s| ("scale", Attr::Float(s))));
+    attrs
+}
+
+fn check_operands(
+    op: &str,
+    window: Option<usize>,
+    [q, k, v]: [&TensorType; 3],
+    segments: &[TensorType],
+) -> Result<(), TypeError> {
+    let shapes = q.rank() == 4
+        && k.rank() == 4
+        && q.shape[0] == k.shape[0]
+        && q.shape[3] == k.shape[3]
+        && k == v
+        && q.dtype == k.dtype
+        && q.dtype.is_float();
+    ensure(shapes, &format!("{op}::c1"), || {
+        format!(
+            "q {q}, k {k}, v {v}, expected [B, T, H, D] and twice [B, S, K, D] of one float dtype"
+        )
+    })?;
+    if let (Some(heads), Some(kv_heads)) = (q.shape[2].as_constant(), k.shape[2].as_constant()) {
+        ensure(kv_heads > 0 && heads % kv_heads == 0, &format!("{op}::c2"), || {
+            format!("{kv_heads} key-value heads do not divide {heads} heads")
+        })?;
+    }
+    if let [seg_q, seg_k] = segments {
+        let valid = seg_q.dtype == DType::I32
+            && seg_k.dtype == DType::I32
+            && seg_q.shape == q.shape[..2]
+            && seg_k.shape == k.shape[..2];
+        ensure(valid, &format!("{op}::c3"), || {
+            format!(
+                "segments {seg_q} and {seg_k}, expected i32 [B, T] and i32 [B, S] of q {q} and k {k}"
+            )
+        })?;
+    }
+    ensure(window != Some(0), &format!("{op}::c4"), || "window is 0".to_string())
+}
+
+/// `<op>::arity` unless there are `n` operands, or `n` and two segments.
+fn with_segments(op: &str, types: &[TensorType], n: usize) -> Result<(), TypeError> {
+    ensure(types.len() == n || types.len() == n + 2, &format!("{op}::arity"), || {
+        format!("`{op}` takes {n} or {} operands, got {}", n + 2, types.len())
+    })
+}
+
+/// The operands by group of heads, and what the two passes share.
+struct Grouped {
+    /// [B, T, K, G, D].
+    q: ValueId,
+    /// [B, S, K, D].
+    k: ValueId,
+    /// [B, S, K, D].
+    v: ValueId,
+    /// The type of q with the dims B, T, K, G, D.
+    ty: TensorType,
+    /// Factor of the scores.
+    scale: f64,
+    /// Probabilities, [B, K, T, G, S].
+    p: ValueId,
+}
+
+/// Axes of the products: batch (B, K) of [B, K, T, G, S] with that of [B, S, K, D].
+const P_BATCH: (&[usize], &[usize]) = (&[0, 1], &[0, 2]);
+/// Batch (B, K) of [B, T, K, G, D] with that of [B, S, K, D].
+const Q_BATCH: (&[usize], &[usize]) = (&[0, 2], &[0, 2]);
+/// Batch (B, K) of [B, K, T, G, S] with that of [B, T, K, G, D].
+const PQ_BATCH: (&[usize], &[usize]) = (&[0, 1], &[0, 2]);
+
+/// Splits H into (K, G).
+fn group(b: &mut FunctionBuilder, x: ValueId, kv_heads: &Expr) -> Result<ValueId, TypeError> {
+    let shape = b.ty(x).shape.clone();
+    let groups = shape[2].div_exact(kv_heads).ok_or_else(|| {
+        TypeError::new("attention::c2", format!("`{kv_heads}` does not divide `{}`", shape[2]))
+    })?;
+    let dims = [&shape[0], &shape[1], kv_heads, &groups, &shape[3]];
+    b.reshape(x, dims.into_iter().cloned())
+}
+
+/// Scores and probabilities. Operands have been widened.
+fn probabilities(
+    b: &mut FunctionBuilder,
+    op: &Attention,
+    [q, k, v]: [ValueId; 3],
+    segments: &[ValueId],
+) -> Result<Grouped, TypeError> {
+    let kv_heads = b.ty(k).shape[2].clone();
+    let q = group(b, q, &kv_heads)?;
+    let ty = b.ty(q).clone();
+    let scale = match (op.scale, ty.shape[4].as_usize()) {
+        (Some(scale), _) => scale,
+        (None, Some(width)) => 1.0 / (width as f64).sqrt(),
+        (None, None) => {
+            let message = format!("head width `{}` is not a number yet", ty.shape[4]);
+            return Err(TypeError::new("attention::c1", message));
+        }
+    };
+    let scores = b.dot(q, k, Q_BATCH, (&[4], &[3]))?;
+    let scores = b.mul_scalar(scores, scale)?;
+    let Some(mask) = mask(b, op, scores, segments)? else {
+        let (e, _, sum) = exponentials(b, scores)?;
+        let inverse = b.recip(sum)?;
+        let inverse = b.broadcast_last(inverse, e)?;
+        let p = b.mul(e, inverse)?;
+        return Ok(Grouped { q, k, v, ty, scale, p });
+    };
+    let hidden = b.constant_like(scores, f64::NEG_INFINITY)?;
+    let scores = b.select(mask, scores, hidden)?;
+    let (e, _, sum) = exponentials(b, scores)?;
+    let inverse = b.recip(sum)?;
+    let inverse = b.broadcast_last(inverse, e)?;
+    let p = b.mul(e, inverse)?;
+    // Hidden keys are exact zeros already, but in a row that sees nothing, which is NaN here.
+    let zero = b.constant_like(p, 0.0)?;
+    let p = b.select(mask, p, zero)?;
+    Ok(Grouped { q, k, v, ty, scale, p })
+}
+
+/// Which of the scores [B, K, T, G, S] are visible; `None` is all.
+fn mask(
+    b: &mut FunctionBuilder,
+    op: &Attention,
+    scores: ValueId,
+    segments: &[ValueId],
+) -> Result<Option<ValueId>, TypeError> {
+    let dims = b.ty(scores).shape.clone();
+    let mut mask = None;
+    let and = |b: &mut FunctionBuilder, mask: Option<ValueId>, more: ValueId| match mask {
+        Some(mask) => b.and(mask, more).map(Some),
+        None => Ok(Some(more)),
+    };
+    if let [seg_q, seg_k] = *segments {
+        let square = [dims[0].clone(), dims[2].clone(), dims[4].clone()];
+        let seg_q = b.broadcast(seg_q, &square, &[0, 1])?;
+        let seg_k = b.broadcast(seg_k, &square, &[0, 2])?;
+        let same = b.compare(CompareKind::Eq, seg_q, seg_k)?;
+        let same = b.broadcast(same, &dims, &[0, 2, 4])?;
+        mask = and(b, mask, same)?;
+    }
+    if op.causal || op.window.is_some() {
+        // The distance i + (S − T) − j from key j back to where query i stands.
+        let square = [dims[2].clone(), dims[4].clone()];
+        let query = b.iota(DType::I32, &square, 0)?;
+        let shift_s = b.dim_size(&square[1], DType::I32)?;
+        let shift_t = b.dim_size(&square[0], DType::I32)?;
+        let shift = b.sub(shift_s, shift_t)?;
+        let shift = b.splat_like(shift, query)?;
+        let position = b.add(query, shift)?;
+        let key = b.iota(DType::I32, &square, 1)?;
+        let distance = b.sub(position, key)?;
+        if op.causal {
+            let zero = b.constant_like(distance, 0.0)?;
+            let visible = b.compare(CompareKind::Ge, distance, zero)?;
+            let visible = b.broadcast(visible, &dims, &[2, 4])?;
+            mask = and(b, mask, visible)?;
+        }
+        if let Some(window) = op.window {
+            let limit = b.constant_like(distance, window as f64)?;
+            let visible = b.compare(CompareKind::Lt, distance, limit)?;
+            let visible = b.broadcast(visible, &dims, &[2, 4])?;
+            mask = and(b, mask, visible)?;
+        }
+    }
+    Ok(mask)
+}
+
+/// Two matrix products over visible pairs; a causal mask hides about half of them.
+fn product_flops(q: &TensorType, k: &TensorType) -> Expr {
+    q.numel() * k.shape[1].clone() * 2
+}
+
+impl OpDef for Attention {
+    const NAME: &'static str = "attention";
+    const CLASS: Class = Class::Composite;
+
+    fn attrs(&self) -> Attrs {
+        attrs(self.causal, self.window, self.scale)
+    }
+
+    fn from_attrs(attrs: &mut AttrReader) -> Result<Self, AttrError> {
+        Ok(Attention {
+            causal: attrs.req("causal")?,
+            window: attrs.opt("window")?,
+            scale: attrs.opt("scale")?,
+        })
+    }
+
+    fn infer(&self, _: &Module, types: &[TensorType]) -> Result<Vec<TensorType>, TypeError> {
+        with_segments(Self::NAME, types, 3)?;
+        check_operands(Self::NAME, self.window, [&types[0], &types[1], &types[2]], &types[3..])?;
+        Ok(vec![types[0].clone()])
+    }
+
+    fn decompose(&self, b: &mut FunctionBuilder, v: &[ValueId]) -> Result<Vec<ValueId>, TypeError> {
+        let ty = b.ty(v[0]).clone();
+        let wide = [b.widen(v[0])?, b.widen(v[1])?, b.widen(v[2])?];
+        let g = probabilities(b, self, wide, &v[3..])?;
+        // [B, K, T, G, D] → [B, T, K, G, D] → [B, T, H, D]
+        let o = b.dot(g.p, g.v, P_BATCH, (&[4], &[1]))?;
+        let o = b.transpose(o, &[0, 2, 1, 3, 4])?;
+        let o = b.reshape(o, ty.shape)?;
+        Ok(vec![b.cast(o, ty.dtype)?])
+    }
+
+    fn vjp(
+        &self,
+        b: &mut FunctionBuilder,
+        input: &VjpInput,
+    ) -> Result<Option<Cotangents>, TypeError> {
+        let mut out = vec![None; input.operands.len()];
+        let Some(dy) = input.cotangents[0] else { return Ok(Some(out)) };
+        let op = AttentionBackward { causal: self.causal, window: self.window, scale: self.scale };
+        let mut operands = input.operands.to_vec();
+        operands.insert(3, dy);
+        let grads = b.op(op, &operands)?;
+        for i in 0..3 {
+            if input.needed[i] {
+                out[i] = Some(input.fold(b, i, grads[i])?);
+            }
+        }
+        Ok(Some(out))
+    }
+
+    fn cost(&self, types: &[TensorType], _: &[TensorType]) -> Cost {
+        Cost::flops(product_flops(&types[0], &types[1]) * 2)
+    }
+
+    fn samples() -> Samples {
+        Samples::default()
+    }
+}
+
+impl OpDef for AttentionBackward {
+    const NAME: &'static str = "attention_backward";
+    const CLASS: Class = Class::Composite;
+
+    fn attrs(&self) -> Attrs {
+        attrs(self.causal, self.window, self.scale)
+    }
+
+    fn from_attrs(attrs: &mut AttrReader) -> Result<Self, AttrError> {
+        Ok(AttentionBackward {
+            causal: attrs.req("causal")?,
+            window: attrs.opt("window")?,
+            scale: attrs.opt("scale")?,
+        })
+    }
+
+    fn infer(&self, _: &Module, types: &[TensorType]) -> Result<Vec<TensorType>, TypeError> {
+        with_segments(Self::NAME, types, 4)?;
+        check_operands(Self::NAME, self.window, [&types[0], &types[1], &types[2]], &types[4..])?;
+        check::ensure_same("attention_backward::c5", "dy", &types[3], &types[0])?;
+        Ok(types[..3].to_vec())
+    }
+
+    fn decompose(&self, b: &mut FunctionBuilder, v: &[ValueId]) -> Result<Vec<ValueId>, TypeError> {
+        let (ty_q, ty_k) = (b.ty(v[0]).clone(), b.ty(v[1]).clone());
+        let wide = [b.widen(v[0])?, b.widen(v[1])?, b.widen(v[2])?];
+        let dy = b.widen(v[3])?;
+        let forward = Attention { causal: self.causal, window: self.window, scale: self.scale };
+        let g = probabilities(b, &forward, wide, &v[4..])?;
+        let dy = b.reshape(dy, g.ty.shape.iter().cloned())?;
+        let dp = b.dot(dy, g.v, Q_BATCH, (&[4], &[3]))?;
+        let products = b.mul(g.p, dp)?;
+        let d = b.sum_last(products)?;
+        let d = b.broadcast_last(d, dp)?;
+        let difference = b.sub(dp, d)?;
+        let ds = b.mul(g.p, difference)?;
+        let ds = b.mul_scalar(ds, g.scale)?;
+        let dq = b.dot(ds, g.k, P_BATCH, (&[4], &[1]))?;
+        let dq = b.transpose(dq, &[0, 2, 1, 3, 4])?;
+        let dq = b.reshape(dq, ty_q.shape.iter().cloned())?;
+        // Over (group, T), group outer: [B, K, S, D] → [B, S, K, D].
+        let over_queries: (&[usize], &[usize]) = (&[3, 2], &[3, 1]);
+        let dk = b.dot(ds, g.q, PQ_BATCH, over_queries)?;
+        let dk = b.transpose(dk, &[0, 2, 1, 3])?;
+        let dv = b.dot(g.p, dy, PQ_BATCH, over_queries)?;
+        let dv = b.transpose(dv, &[0, 2, 1, 3])?;
+        Ok(vec![b.cast(dq, ty_q.dtype)?, b.cast(dk, ty_k.dtype)?, b.cast(dv, ty_k.dtype)?])
+    }
+
+    fn cost(&self, types: &[TensorType], _: &[TensorType]) -> Cost {
+        // The scores again, dp, dq, dk and dv.
+        Cost::flops(product_flops(&types[0], &types[1]) * 5)
+    }
+
+    fn samples() -> Samples {
+        Samples::default()
+    }
+}

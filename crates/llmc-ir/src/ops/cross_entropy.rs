@@ -1,0 +1,135 @@
+//! `cross_entropy` and `cross_entropy_backward`: the loss of each token.
+//!
+//! loss = (log(sum(exp(x))) − x[target]) · weight
+
+use super::softmax::{exponentials, softmax};
+use super::{CompareKind, check};
+use crate::attr::{AttrError, AttrReader};
+use crate::builder::FunctionBuilder;
+use crate::cost::Cost;
+use crate::module::{Module, ValueId};
+use crate::op::{Class, Cotangents, OpDef, VjpInput};
+use crate::sample::Samples;
+use crate::types::{DType, TensorType, TypeError, ensure, operands};
+
+/// Weighted cross entropy of each token, in nats.
+///
+/// logits: floats [..., V], targets: i32 [...], weights: [...] in the dtype that the logits compute
+/// in (f32 for narrower floats) → loss of the type of the weights. A target outside 0..V is an
+/// error of the evaluation, whatever its weight.
+///
+/// Errors: `cross_entropy::c1` if the logits are not floats [..., V], `cross_entropy::c2` if the
+/// targets are not i32 [...], `cross_entropy::c3` if the weights are not of that type.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CrossEntropy;
+
+/// Gradient of [`CrossEntropy`] for the logits: (softmax(x) − onehot(target))·dloss.
+///
+/// logits: floats [..., V], targets: i32 [...], dloss: [...] in the dtype that the logits compute in,
+/// the weights already in it → the type of the logits.
+///
+/// Errors: `cross_entropy_backward::c1` to `c3` as for [`CrossEntropy`], with dloss for the weights.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CrossEntropyBackward;
+
+/// Checks (logits, targets, values per token) and gives the type of the last.
+fn check_tokens(
+    op: &str,
+    logits: &TensorType,
+    targets: &TensorType,
+    per_token: &TensorType,
+) -> Result<TensorType, TypeError> {
+    ensure(logits.rank() >= 1 && logits.dtype.is_float(), &format!("{op}::c1"), || {
+        format!("operand `logits` has type {logits}, expected floats [..., V]")
+    })?;
+    let tokens = logits.shape[..logits.rank() - 1].to_vec();
+    let want = TensorType { dtype: DType::I32, shape: tokens };
+    check::ensure_same(&format!("{op}::c2"), "targets", targets, &want)?;
+    let want = want.with_dtype(check::compute_dtype(logits.dtype));
+    check::ensure_same(&format!("{op}::c3"), "weights", per_token, &want)?;
+    Ok(want)
+}
+
+impl OpDef for CrossEntropy {
+    const NAME: &'static str = "cross_entropy";
+    const CLASS: Class = Class::Composite;
+
+    fn from_attrs(_: &mut AttrReader) -> Result<Self, AttrError> {
+        Ok(CrossEntropy)
+    }
+
+    fn infer(&self, _: &Module, types: &[TensorType]) -> Result<Vec<TensorType>, TypeError> {
+        let [logits, targets, weights] = operands(Self::NAME, types)?;
+        Ok(vec![check_tokens(Self::NAME, logits, targets, weights)?])
+    }
+
+    fn decompose(&self, b: &mut FunctionBuilder, v: &[ValueId]) -> Result<Vec<ValueId>, TypeError> {
+        let x = b.widen(v[0])?;
+        let axis = b.ty(x).rank() - 1;
+        let (_, max, sum) = exponentials(b, x)?;
+        let l = b.log(sum)?;
+        let target = b.gather(x, v[1], axis, axis)?;
+        let difference = b.sub(max, target)?;
+        let loss = b.add(difference, l)?;
+        Ok(vec![b.mul(loss, v[2])?])
+    }
+
+    fn vjp(
+        &self,
+        b: &mut FunctionBuilder,
+        input: &VjpInput,
+    ) -> Result<Option<Cotangents>, TypeError> {
+        let (Some(dy), true) = (input.cotangents[0], input.needed[0]) else {
+            return Ok(Some(vec![None, None, None]));
+        };
+        let dloss = b.mul(dy, input.operands[2])?;
+        let dx = b.op1(CrossEntropyBackward, &[input.operands[0], input.operands[1], dloss])?;
+        Ok(Some(vec![Some(input.fold(b, 0, dx)?), None, None]))
+    }
+
+    fn cost(&self, types: &[TensorType], results: &[TensorType]) -> Cost {
+        Cost::flops(types[0].numel() * 3 + results[0].numel() * 4)
+    }
+
+    fn samples() -> Samples {
+        Samples::default()
+    }
+}
+
+impl OpDef for CrossEntropyBackward {
+    const NAME: &'static str = "cross_entropy_backward";
+    const CLASS: Class = Class::Composite;
+
+    fn from_attrs(_: &mut AttrReader) -> Result<Self, AttrError> {
+        Ok(CrossEntropyBackward)
+    }
+
+    fn infer(&self, _: &Module, types: &[TensorType]) -> Result<Vec<TensorType>, TypeError> {
+        let [logits, targets, dloss] = operands(Self::NAME, types)?;
+        check_tokens(Self::NAME, logits, targets, dloss)?;
+        Ok(vec![logits.clone()])
+    }
+
+    fn decompose(&self, b: &mut FunctionBuilder, v: &[ValueId]) -> Result<Vec<ValueId>, TypeError> {
+        let dtype = b.ty(v[0]).dtype;
+        let x = b.widen(v[0])?;
+        let ty = b.ty(x).clone();
+        let p = softmax(b, x)?;
+        let ids = b.iota(DType::I32, &ty.shape, ty.rank() - 1)?;
+        let target = b.broadcast_last(v[1], x)?;
+        let hit = b.compare(CompareKind::Eq, ids, target)?;
+        let onehot = b.cast(hit, ty.dtype)?;
+        let difference = b.sub(p, onehot)?;
+        let dloss = b.broadcast_last(v[2], x)?;
+        let dx = b.mul(difference, dloss)?;
+        Ok(vec![b.cast(dx, dtype)?])
+    }
+
+    fn cost(&self, types: &[TensorType], _: &[TensorType]) -> Cost {
+        Cost::flops(types[0].numel() * 6)
+    }
+
+    fn samples() -> Samples {
+        Samples::default()
+    }
+}

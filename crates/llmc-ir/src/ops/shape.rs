@@ -1,0 +1,168 @@
+//! `reshape`, `transpose`, `broadcast`: the same elements under another shape.
+
+use super::check;
+use crate::attr::{Attr, AttrError, AttrReader, Attrs};
+use crate::cost::Cost;
+use crate::module::Module;
+use crate::op::{Class, OpDef};
+use crate::sample::Samples;
+use crate::types::{TensorType, TypeError, ensure, operands};
+use llmc_base::Expr;
+
+/// The same elements in row-major order under other dims.
+///
+/// x: any → dims.
+///
+/// Errors: `reshape::c1` if the number of elements differs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reshape {
+    /// Dims of the result.
+    pub dims: Vec<Expr>,
+}
+
+/// Reorders axes: axis i of the result is axis `perm[i]` of x.
+///
+/// Errors: `transpose::c1` if `perm` is no permutation of the axes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Transpose {
+    /// The permutation.
+    pub perm: Vec<usize>,
+}
+
+/// Repeats x along new axes.
+///
+/// x: any → dims, where axis i of x is axis `axes[i]` of the result and the other axes of the
+/// result are new. A dim of 1 is not stretched; reshape it away first.
+///
+/// Errors: `broadcast::c1` if the axes are not strictly increasing axes of the result, one for
+/// each of x; `broadcast::c2` if a dim of x differs from its dim of the result.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Broadcast {
+    /// Dims of the result.
+    pub dims: Vec<Expr>,
+    /// Where the axes of x go, strictly increasing.
+    pub axes: Vec<usize>,
+}
+
+impl Broadcast {
+    /// The axes of the result that x does not have, in order.
+    pub fn new_axes(&self) -> Vec<usize> {
+        (0..self.dims.len()).filter(|axis| !self.axes.contains(axis)).collect()
+    }
+}
+
+impl OpDef for Reshape {
+    const NAME: &'static str = "reshape";
+    const CLASS: Class = Class::Primitive;
+
+    fn attrs(&self) -> Attrs {
+        vec![("dims", Attr::Dims(self.dims.clone()))]
+    }
+
+    fn from_attrs(attrs: &mut AttrReader) -> Result<Self, AttrError> {
+        Ok(Reshape { dims: attrs.req("dims")? })
+    }
+
+    fn infer(&self, _: &Module, types: &[TensorType]) -> Result<Vec<TensorType>, TypeError> {
+        let [x] = operands(Self::NAME, types)?;
+        check::check_dims(Self::NAME, &self.dims)?;
+        let result = TensorType { dtype: x.dtype, shape: self.dims.clone() };
+        ensure(x.numel() == result.numel(), "reshape::c1", || {
+            format!("{x} has {} elements, {result} has {}", x.numel(), result.numel())
+        })?;
+        Ok(vec![result])
+    }
+
+    fn map_dims(&self, f: &dyn Fn(&Expr) -> Expr) -> Self {
+        Reshape { dims: self.dims.iter().map(f).collect() }
+    }
+
+    fn cost(&self, _: &[TensorType], _: &[TensorType]) -> Cost {
+        Cost::default()
+    }
+
+    fn samples() -> Samples {
+        Samples::default()
+    }
+}
+
+impl OpDef for Transpose {
+    const NAME: &'static str = "transpose";
+    const CLASS: Class = Class::Primitive;
+
+    fn attrs(&self) -> Attrs {
+        vec![("perm", check::axes_attr(&self.perm))]
+    }
+
+    fn from_attrs(attrs: &mut AttrReader) -> Result<Self, AttrError> {
+        Ok(Transpose { perm: check::axes(attrs, "perm")? })
+    }
+
+    fn infer(&self, _: &Module, types: &[TensorType]) -> Result<Vec<TensorType>, TypeError> {
+        let [x] = operands(Self::NAME, types)?;
+        let is_permutation = self.perm.len() == x.rank() && check::distinct(&self.perm, x.rank());
+        ensure(is_permutation, "transpose::c1", || {
+            format!("{:?} is no permutation of the axes of {x}", self.perm)
+        })?;
+        let shape = self.perm.iter().map(|axis| x.shape[*axis].clone()).collect();
+        Ok(vec![TensorType { dtype: x.dtype, shape }])
+    }
+
+    fn cost(&self, _: &[TensorType], _: &[TensorType]) -> Cost {
+        Cost::default()
+    }
+
+    fn samples() -> Samples {
+        Samples::default()
+    }
+}
+
+impl OpDef for Broadcast {
+    const NAME: &'static str = "broadcast";
+    const CLASS: Class = Class::Primitive;
+
+    fn attrs(&self) -> Attrs {
+        let mut attrs = vec![("dims", Attr::Dims(self.dims.clone()))];
+        if !self.axes.is_empty() {
+            attrs.push(("axes", check::axes_attr(&self.axes)));
+        }
+        attrs
+    }
+
+    fn from_attrs(attrs: &mut AttrReader) -> Result<Self, AttrError> {
+        Ok(Broadcast { dims: attrs.req("dims")?, axes: check::axes_or_none(attrs, "axes")? })
+    }
+
+    fn infer(&self, _: &Module, types: &[TensorType]) -> Result<Vec<TensorType>, TypeError> {
+        let [x] = operands(Self::NAME, types)?;
+        let valid = self.axes.len() == x.rank() && check::increasing(&self.axes, self.dims.len());
+        ensure(valid, "broadcast::c1", || {
+            format!(
+                "{:?} does not place the axes of {x} in <{}>",
+                self.axes,
+                check::shape_text(&self.dims)
+            )
+        })?;
+        for (axis, dim) in self.axes.iter().zip(&x.shape) {
+            ensure(&self.dims[*axis] == dim, "broadcast::c2", || {
+                format!(
+                    "dim `{dim}` of {x} differs from dim {axis} of <{}>",
+                    check::shape_text(&self.dims)
+                )
+            })?;
+        }
+        Ok(vec![TensorType { dtype: x.dtype, shape: self.dims.clone() }])
+    }
+
+    fn map_dims(&self, f: &dyn Fn(&Expr) -> Expr) -> Self {
+        Broadcast { dims: self.dims.iter().map(f).collect(), axes: self.axes.clone() }
+    }
+
+    fn cost(&self, _: &[TensorType], _: &[TensorType]) -> Cost {
+        Cost::default()
+    }
+
+    fn samples() -> Samples {
+        Samples::default()
+    }
+}
