@@ -3,4 +3,5 @@
 //!
 //! It must not know how a command line is parsed, nor anything of Python.
 
+pub mod checkpoint;
 pub mod store;

@@ -3,7 +3,7 @@
 use super::{Entry, EntryKind, Operation, Source, Store, StoreError};
 use std::io::{ErrorKind, Read};
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// How the chosen operation fails, and what follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,12 +24,14 @@ pub struct FaultStore<S> {
     nth: usize,
     fault: Fault,
     count: AtomicUsize,
+    has_failed: AtomicBool,
 }
 
 impl<S: Store> FaultStore<S> {
     /// A store over `inner` that fails at changing operation `nth`.
     pub fn new(inner: S, nth: usize, fault: Fault) -> Self {
-        FaultStore { inner, nth, fault, count: AtomicUsize::new(0) }
+        let (count, has_failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+        FaultStore { inner, nth, fault, count, has_failed }
     }
 
     /// The store below, as it would be found afterwards.
@@ -37,9 +39,9 @@ impl<S: Store> FaultStore<S> {
         &self.inner
     }
 
-    /// Whether the fault has happened.
+    /// Whether an operation has failed by command.
     pub fn has_failed(&self) -> bool {
-        self.count.load(Ordering::SeqCst) > self.nth
+        self.has_failed.load(Ordering::SeqCst)
     }
 
     /// Counts a changing operation and decides whether it fails.
@@ -52,6 +54,7 @@ impl<S: Store> FaultStore<S> {
             Fault::Abort if now >= self.nth => ErrorKind::Interrupted,
             _ => return Ok(()),
         };
+        self.has_failed.store(true, Ordering::SeqCst);
         Err(StoreError::new(operation, path, kind.into()))
     }
 

@@ -34,6 +34,7 @@ pub use folder::{
     read_verified, stage_folder, verify_folder,
 };
 pub use fs::FsStore;
+pub(crate) use hashing::join;
 pub use hashing::{FileHash, files_under, folder_hash, hash_file, hash_folder};
 pub use memory::MemStore;
 pub use writer::StoreWriter;
