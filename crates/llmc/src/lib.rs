@@ -3,5 +3,9 @@
 //!
 //! It must not know how a command line is parsed, nor anything of Python.
 
+pub mod cache;
 pub mod checkpoint;
+pub mod lock;
+pub mod logs;
+pub mod metrics;
 pub mod store;

@@ -10,7 +10,7 @@
 //! is left alone. Otherwise the old folder becomes `step-000200.old` before the
 //! new one gets its name, and the loader reads `.old` where the name itself is
 //! missing or torn. All changing functions expect to be alone in the run folder:
-//! see the lock module.
+//! see [`crate::lock`].
 //!
 //! What the files mean is the caller's business.
 

@@ -226,12 +226,18 @@ impl StagedFolder<'_> {
     /// Gives the folder its name, durably. Nothing, or an empty folder, may be
     /// under that name; otherwise the folder goes and the error comes back.
     pub fn publish(self) -> Result<Complete, StoreError> {
-        if let Err(error) = self.store.rename(&self.temporary, &self.target) {
+        if let Err(error) = self.try_publish() {
             let _ = self.store.remove_dir_all(&self.temporary);
             return Err(error);
         }
-        self.store.sync_dir(parent_of(&self.target))?;
         Ok(self.complete)
+    }
+
+    /// As [`StagedFolder::publish`], but after an error the folder stays and
+    /// can be published again.
+    pub fn try_publish(&self) -> Result<(), StoreError> {
+        self.store.rename(&self.temporary, &self.target)?;
+        self.store.sync_dir(parent_of(&self.target))
     }
 
     /// Removes the folder.
@@ -243,12 +249,13 @@ impl StagedFolder<'_> {
 
 /// Writes a folder under a temporary name beside `target` and makes it durable.
 ///
-/// Missing folders above `target` are created. On an error nothing is left.
-pub fn stage_folder<'a>(
+/// Missing folders above `target` are created. On an error, of the store or of
+/// `fill`, nothing is left.
+pub fn stage_folder<'a, E: From<StoreError>>(
     store: &'a dyn Store,
     target: &Path,
-    fill: impl FnOnce(&mut FolderWriter) -> Result<(), StoreError>,
-) -> Result<StagedFolder<'a>, StoreError> {
+    fill: impl FnOnce(&mut FolderWriter) -> Result<(), E>,
+) -> Result<StagedFolder<'a>, E> {
     create_dir_all(store, parent_of(target))?;
     let temporary = create_temporary(store, target)?;
     let mut writer = FolderWriter {
@@ -257,7 +264,7 @@ pub fn stage_folder<'a>(
         folders: BTreeSet::new(),
         files: Vec::new(),
     };
-    match fill(&mut writer).and_then(|()| writer.seal()) {
+    match fill(&mut writer).and_then(|()| Ok(writer.seal()?)) {
         Ok(complete) => {
             Ok(StagedFolder { store, temporary, target: target.to_path_buf(), complete })
         }
@@ -271,14 +278,42 @@ pub fn stage_folder<'a>(
 
 /// Writes a folder so that after any crash it is whole or not there.
 ///
-/// Errors: of the store, after which nothing is left under a temporary name;
-/// `DirectoryNotEmpty` or `AlreadyExists` if the target exists.
-pub fn commit_folder(
+/// Errors: of the store or of `fill`, after which nothing is left under a
+/// temporary name; `DirectoryNotEmpty` or `AlreadyExists` if the target exists.
+pub fn commit_folder<E: From<StoreError>>(
     store: &dyn Store,
     target: &Path,
-    fill: impl FnOnce(&mut FolderWriter) -> Result<(), StoreError>,
-) -> Result<Complete, StoreError> {
-    stage_folder(store, target, fill)?.publish()
+    fill: impl FnOnce(&mut FolderWriter) -> Result<(), E>,
+) -> Result<Complete, E> {
+    Ok(stage_folder(store, target, fill)?.publish()?)
+}
+
+/// Copies a whole folder, marker and all, and checks every byte on the way.
+/// Where the very folder is there already, nothing happens.
+///
+/// Errors: [`FolderFault::Differs`] if the original is not what its marker
+/// says; of the store, also if another folder has the target's name.
+pub fn copy_folder(
+    store: &dyn Store,
+    from: &Path,
+    marker: &Complete,
+    target: &Path,
+) -> Result<(), FolderFault> {
+    if verify_folder(store, target).is_ok_and(|there| there == *marker) {
+        return Ok(());
+    }
+    commit_folder(store, target, |folder| {
+        for file in &marker.files {
+            let mut reader = store.open(&join(from, &file.path))?;
+            let found = folder.file(&file.path, |out| io::copy(&mut reader, out).map(drop))?;
+            if found != file.hash {
+                let path = file.path.clone();
+                return Err(FolderFault::Differs { path, expected: file.hash, found });
+            }
+        }
+        Ok(())
+    })
+    .map(drop)
 }
 
 /// Creates a temporary folder; another process in another container may have

@@ -30,8 +30,8 @@ pub use crash::{CrashState, RecordingStore};
 pub use error::{Operation, StoreError};
 pub use fault::{Fault, FaultStore};
 pub use folder::{
-    COMPLETE, Complete, FolderFault, FolderWriter, StagedFolder, commit_folder, read_marker,
-    read_verified, stage_folder, verify_folder,
+    COMPLETE, Complete, FolderFault, FolderWriter, StagedFolder, commit_folder, copy_folder,
+    read_marker, read_verified, stage_folder, verify_folder,
 };
 pub use fs::FsStore;
 pub(crate) use hashing::join;
