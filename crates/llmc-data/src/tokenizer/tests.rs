@@ -1,0 +1,268 @@
+//! Training, encoding, decoding and `tokenizer.json`, each kind.
+
+use super::encode::{merge_by_heap, merge_by_scan};
+use super::*;
+use proptest::prelude::*;
+
+const TEXT: &str = "def low(self):\n    return self.lower\n\ndef lowest(self, x=10):\n    # ünïcode é 漢字\n    return self.low + x  # it's lower\n";
+
+fn specials() -> SpecialTokens {
+    SpecialTokens {
+        pad: Some("<pad>".into()),
+        unk: Some("<unk>".into()),
+        bos: Some("<s>".into()),
+        eos: Some("</s>".into()),
+        additional: Vec::new(),
+    }
+}
+
+fn config(kind: TokenizerKind, vocab_size: Option<u32>) -> TokenizerConfig {
+    TokenizerConfig { special_tokens: specials(), ..TokenizerConfig::new(kind, vocab_size) }
+}
+
+fn trained(kind: TokenizerKind, vocab_size: Option<u32>) -> Tokenizer {
+    train(&config(kind, vocab_size), &[TEXT, "low low lower </s> lowest"], 2).unwrap()
+}
+
+fn all_kinds() -> Vec<Tokenizer> {
+    vec![
+        trained(TokenizerKind::ByteBpe, Some(290)),
+        trained(TokenizerKind::Bpe, Some(60)),
+        trained(TokenizerKind::Char, None),
+    ]
+}
+
+fn codes(result: Result<Tokenizer, Vec<Diagnostic>>) -> Vec<String> {
+    result.unwrap_err().into_iter().map(|d| d.code).collect()
+}
+
+#[test]
+fn the_first_merge_is_the_most_frequent_pair_and_ties_go_to_smaller_ids() {
+    let config = TokenizerConfig::new(TokenizerKind::ByteBpe, Some(258));
+    // "ab" and "cd" occur twice each; `a` has the smaller id.
+    let tokenizer = train(&config, &["cd ab cd ab xy"], 1).unwrap();
+    // The space is part of the word, and after a word it is a pair, too.
+    let tokens: Vec<_> = [256, 257].map(|id| tokenizer.token_bytes(id).unwrap().to_vec()).into();
+    assert_eq!(tokens, [b"ab".to_vec(), b"cd".to_vec()]);
+}
+
+#[test]
+fn overlapping_pairs_merge_from_the_left() {
+    let config = TokenizerConfig::new(TokenizerKind::ByteBpe, Some(257));
+    let tokenizer = train(&config, &["aaaaa"], 1).unwrap();
+    let parts: Vec<_> = tokenizer
+        .encode("aaaaa")
+        .into_iter()
+        .map(|id| tokenizer.token_bytes(id).unwrap().len())
+        .collect();
+    assert_eq!(parts, [2, 2, 1]);
+}
+
+#[test]
+fn special_tokens_come_first_and_are_found_in_text() {
+    for tokenizer in all_kinds() {
+        let roles = Roles { pad: Some(0), unk: Some(1), bos: Some(2), eos: Some(3) };
+        assert_eq!(tokenizer.roles(), roles);
+        let ids = tokenizer.encode("<s>low</s>");
+        assert_eq!((ids[0], *ids.last().unwrap()), (2, 3));
+        assert_eq!(tokenizer.decode(&ids), "<s>low</s>");
+        assert_eq!(tokenizer.decode_plain(&ids), "low");
+    }
+}
+
+#[test]
+fn training_ignores_the_spelling_of_special_tokens() {
+    let asked = config(TokenizerKind::Char, None);
+    let tokenizer = train(&asked, &["ab</s>ab"], 1).unwrap();
+    assert_eq!(tokenizer.vocab_size(), 4 + 2);
+}
+
+#[test]
+fn unknown_characters_become_the_unknown_token() {
+    for tokenizer in [trained(TokenizerKind::Bpe, Some(60)), trained(TokenizerKind::Char, None)] {
+        let ids = tokenizer.encode("low☃☃low");
+        assert_eq!(ids.iter().filter(|&&id| id == 1).count(), 2);
+        assert_eq!(tokenizer.decode(&ids), "low<unk><unk>low");
+        assert_eq!(tokenizer.decode_plain(&ids), "lowlow");
+    }
+}
+
+#[test]
+fn a_vocabulary_of_32_works() {
+    let tokenizer = trained(TokenizerKind::Bpe, Some(32));
+    assert_eq!(tokenizer.vocab_size(), 32);
+    assert_eq!(tokenizer.decode(&tokenizer.encode("self.low(self)\n")), "self.low(self)\n");
+}
+
+#[test]
+fn the_alphabet_limit_leaves_room_for_merges() {
+    let mut asked = config(TokenizerKind::Bpe, Some(32));
+    asked.alphabet_limit = Some(20);
+    let tokenizer = train(&asked, &[TEXT], 1).unwrap();
+    assert!((24..32).all(|id| tokenizer.token_bytes(id).unwrap().len() > 1));
+}
+
+#[test]
+fn the_number_of_threads_changes_nothing() {
+    let long: Vec<String> =
+        (0..40).map(|i| TEXT.replace("low", &format!("low{}", i % 7))).collect();
+    let big = long.concat().repeat(200);
+    for (kind, size) in [
+        (TokenizerKind::ByteBpe, Some(300)),
+        (TokenizerKind::Bpe, Some(60)),
+        (TokenizerKind::Char, None),
+    ] {
+        let texts = [long.clone(), vec![big.clone()]].concat();
+        let one = train(&config(kind, size), &texts, 1).unwrap();
+        let ids = one.encode_batch(&texts, 1);
+        assert_eq!(ids.last().unwrap(), &one.encode(&big));
+        for threads in [2, 3, 8] {
+            let other = train(&config(kind, size), &texts, threads).unwrap();
+            assert_eq!(one.to_json(), other.to_json());
+            assert_eq!(ids, other.encode_batch(&texts, threads));
+        }
+    }
+}
+
+#[test]
+fn sizes_out_of_reach_are_explained() {
+    let check = |kind, size, code: &str, part: &str| {
+        let found = train(&config(kind, size), &["low lower"], 1).unwrap_err();
+        assert_eq!(found[0].code, code);
+        assert!(found[0].message.contains(part), "{}", found[0].message);
+    };
+    check(TokenizerKind::ByteBpe, Some(100), "tokenizer::vocab_too_small", "at least 260");
+    check(TokenizerKind::Bpe, Some(4), "tokenizer::vocab_too_small", "at least 5");
+    // 256 bytes, 4 specials; lo, low, er, " low", " lower": 5 merges at most.
+    check(TokenizerKind::ByteBpe, Some(9999), "tokenizer::vocab_too_large", "allows 265");
+    check(TokenizerKind::Char, Some(100), "tokenizer::vocab_too_large", "allows 10");
+    check(TokenizerKind::Bpe, None, "tokenizer::vocab_size_missing", "bpe");
+}
+
+#[test]
+fn everything_wrong_is_reported_at_once() {
+    let mut asked = TokenizerConfig::new(TokenizerKind::Bpe, None);
+    asked.special_tokens.bos = Some(String::new());
+    let expect = [
+        "tokenizer::special_token",
+        "tokenizer::unk_missing",
+        "tokenizer::vocab_size_missing",
+        "tokenizer::empty_corpus",
+    ];
+    assert_eq!(codes(train(&asked, &[""], 1)), expect);
+
+    let mut asked = TokenizerConfig::new(TokenizerKind::ByteBpe, Some(300));
+    asked.special_tokens.additional = vec!["Ġlow".into(), "x".into(), "<a b>".into()];
+    assert_eq!(codes(train(&asked, &["low"], 1)).len(), 2);
+}
+
+#[test]
+fn json_round_trips_to_the_same_bytes() {
+    for tokenizer in all_kinds() {
+        let (json, config) = (tokenizer.to_json(), tokenizer.to_config_json());
+        let read = Tokenizer::from_json(&json, Some(&config)).unwrap();
+        assert_eq!(read.to_json(), json);
+        assert_eq!(read.to_config_json(), config);
+        assert_eq!(read.encode(TEXT), tokenizer.encode(TEXT));
+        assert_eq!(read.content_hash(), tokenizer.content_hash());
+    }
+}
+
+#[test]
+fn json_takes_merges_as_text() {
+    let tokenizer = trained(TokenizerKind::ByteBpe, Some(290));
+    let mut value: serde_json::Value = serde_json::from_str(&tokenizer.to_json()).unwrap();
+    for pair in value["model"]["merges"].as_array_mut().unwrap() {
+        *pair = format!("{} {}", pair[0].as_str().unwrap(), pair[1].as_str().unwrap()).into();
+    }
+    let read = Tokenizer::from_json(&value.to_string(), None).unwrap();
+    assert_eq!(read.to_json(), tokenizer.to_json());
+}
+
+#[test]
+fn foreign_and_broken_json_is_refused_by_name() {
+    let json = trained(TokenizerKind::Bpe, Some(60)).to_json();
+    let check = |from: &str, to: &str, code: &str, part: &str| {
+        assert!(json.contains(from), "{from}");
+        let found = Tokenizer::from_json(&json.replacen(from, to, 1), None).unwrap_err();
+        assert_eq!(found.code, code);
+        assert!(found.message.contains(part), "{}", found.message);
+    };
+    check(
+        "\"normalizer\": null",
+        "\"normalizer\": {\"type\":\"NFC\"}",
+        "tokenizer::foreign",
+        "NFC",
+    );
+    check("\"type\": \"BPE\"", "\"type\": \"Unigram\"", "tokenizer::foreign", "Unigram");
+    check("\"type\": \"Split\"", "\"type\": \"Metaspace\"", "tokenizer::foreign", "pre_tokenizer");
+    check(
+        "\"byte_fallback\": false",
+        "\"byte_fallback\": true",
+        "tokenizer::foreign",
+        "byte_fallback",
+    );
+    check("\"lstrip\": false", "\"lstrip\": true", "tokenizer::foreign", "lstrip");
+    check("\"<pad>\": 0", "\"<pad>\": 7", "tokenizer::invalid", "taken");
+    check("\"<pad>\": 0", "\"<pod>\": 0", "tokenizer::invalid", "<pad>");
+    check("\"unk_token\": \"<unk>\"", "\"unk_token\": null", "tokenizer::invalid", "unknown token");
+    check("{", "[", "tokenizer::json", "JSON");
+}
+
+#[test]
+fn recipe_hash_follows_meaning() {
+    let corpus = Hash::of_bytes(b"corpus");
+    let base = config(TokenizerKind::ByteBpe, Some(300));
+    let renamed = TokenizerConfig { name: "other".into(), ..base.clone() };
+    assert_eq!(base.recipe_hash(&corpus), renamed.recipe_hash(&corpus));
+    let larger = TokenizerConfig { vocab_size: Some(301), ..base.clone() };
+    assert_ne!(base.recipe_hash(&corpus), larger.recipe_hash(&corpus));
+    assert_ne!(base.recipe_hash(&corpus), base.recipe_hash(&Hash::of_bytes(b"other")));
+}
+
+fn stream(tokenizer: &Tokenizer, ids: &[u32]) -> String {
+    let mut decoder = StreamDecoder::new();
+    let mut text: String = ids.iter().map(|&id| decoder.push(tokenizer, id)).collect();
+    text.push_str(&decoder.finish());
+    text
+}
+
+proptest! {
+    #[test]
+    fn byte_bpe_decodes_what_it_encodes(text in any::<String>(), code in "[a-z .(\n']{0,60}") {
+        let tokenizer = trained(TokenizerKind::ByteBpe, Some(290));
+        for text in [&text, &code] {
+            let ids = tokenizer.encode(text);
+            prop_assert_eq!(&tokenizer.decode(&ids), text);
+            prop_assert_eq!(&stream(&tokenizer, &ids), text);
+        }
+    }
+
+    #[test]
+    fn streaming_equals_decoding_for_any_ids(ids in prop::collection::vec(0u32..300, 0..60)) {
+        let tokenizer = trained(TokenizerKind::ByteBpe, Some(290));
+        prop_assert_eq!(stream(&tokenizer, &ids), tokenizer.decode(&ids));
+    }
+
+    #[test]
+    fn both_ways_to_merge_agree(word in "[lowers ]{0,120}") {
+        for tokenizer in [trained(TokenizerKind::ByteBpe, Some(290)), trained(TokenizerKind::Bpe, Some(60))] {
+            let mut scanned = Vec::new();
+            tokenizer.alphabet.symbols(&word, &mut scanned);
+            let mut heaped = scanned.clone();
+            merge_by_scan(&tokenizer, &mut scanned, &mut Vec::new());
+            merge_by_heap(&tokenizer, &mut heaped);
+            prop_assert_eq!(scanned, heaped);
+        }
+    }
+
+    #[test]
+    fn no_json_makes_the_reader_panic(cut in 0usize..4000, byte in any::<u8>(), at in 0usize..4000) {
+        let json = trained(TokenizerKind::Bpe, Some(40)).to_json();
+        let mut bytes = json.into_bytes();
+        let n = bytes.len();
+        bytes[at % n] = byte;
+        bytes.truncate(n - cut % n);
+        let _ = Tokenizer::from_json(&String::from_utf8_lossy(&bytes), None);
+    }
+}
