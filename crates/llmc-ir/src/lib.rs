@@ -5,6 +5,7 @@
 //! meaning. A composite stays in the graph until a target asks for its
 //! decomposition. This crate knows no specs, no target's spelling and no threads.
 
+pub mod account;
 pub mod attr;
 pub mod builder;
 pub mod cost;
@@ -13,7 +14,9 @@ pub mod module;
 pub mod op;
 pub mod ops;
 pub mod sample;
+pub mod text;
 pub mod types;
+pub mod verify;
 
 pub use attr::{Attr, AttrError, AttrReader, Attrs};
 pub use builder::FunctionBuilder;

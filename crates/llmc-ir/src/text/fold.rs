@@ -1,0 +1,509 @@
+//! Finds runs of nodes that a `repeat` says in a few lines: the layers of a model.
+//!
+//! A run is `count` steps of `period` nodes each. From step to step the nodes have the same op,
+//! types and attributes, except that the scopes of calls (and origins, and names of results) count
+//! up or down by a constant; and each operand is one of
+//! - the same value in every step,
+//! - a result of the same step,
+//! - a result of the step before (the first step takes an initial value),
+//! - an element of an earlier run's results, at an index that is affine in the step.
+//!
+//! The results of a run become *families* with an index, `%h[i]`. A carried result has the index
+//! of the step that reads it, so that `%h[0]` is the initial value of an ascending run.
+//!
+//! Only functions whose values are numbered in the order of their definitions are folded, because
+//! the parser numbers unrolled values in that order. Runs of fewer than [`MIN_STEPS`] steps and
+//! runs without a call whose scope counts stay as they are.
+
+use super::names::label;
+use super::syntax::{Affine, Pattern, Piece};
+use crate::module::{Function, Module, Node, ValueId};
+use crate::ops::Op;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Fewer steps are easier to read unrolled.
+pub(crate) const MIN_STEPS: usize = 3;
+/// Longest step that is looked for, in nodes.
+const MAX_PERIOD: usize = 256;
+
+/// The runs of a function, in order, and the families they define.
+#[derive(Debug, Default)]
+pub(crate) struct Folds {
+    pub(crate) runs: Vec<Run>,
+    pub(crate) families: Vec<Family>,
+    /// Value to family and index; the definition stands before uses as initial values.
+    members: BTreeMap<ValueId, Vec<(usize, i64)>>,
+}
+
+/// Values with an index.
+#[derive(Debug)]
+pub(crate) struct Family {
+    pub(crate) label: String,
+    elements: BTreeMap<i64, ValueId>,
+}
+
+/// One run.
+#[derive(Debug)]
+pub(crate) struct Run {
+    /// Index of the first node.
+    pub(crate) first: usize,
+    pub(crate) period: usize,
+    pub(crate) count: usize,
+    /// Smallest index.
+    pub(crate) start: i64,
+    /// Whether the index counts down.
+    pub(crate) is_reversed: bool,
+    /// Family, index and value of what is carried into the first step.
+    pub(crate) initial: Vec<(usize, i64, ValueId)>,
+    /// One per node of a step.
+    pub(crate) body: Vec<RunNode>,
+}
+
+/// One node of each step.
+#[derive(Debug)]
+pub(crate) struct RunNode {
+    /// Scope, for a call.
+    pub(super) scope: Option<Pattern>,
+    pub(super) origin: Pattern,
+    pub(crate) operands: Vec<RunOperand>,
+    pub(crate) results: Vec<RunResult>,
+}
+
+/// An operand in each step.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum RunOperand {
+    /// The same value.
+    Fixed(ValueId),
+    /// Family and index.
+    Element(usize, Affine),
+}
+
+/// A result in each step.
+#[derive(Debug)]
+pub(crate) struct RunResult {
+    pub(crate) family: usize,
+    pub(crate) index: Affine,
+    pub(super) named: Option<Pattern>,
+}
+
+impl Folds {
+    /// Family and index where the value is defined by a run.
+    pub(crate) fn element(&self, value: ValueId) -> Option<(usize, i64)> {
+        let (family, index) = *self.members.get(&value)?.first()?;
+        (!self.is_initial(family, index)).then_some((family, index))
+    }
+
+    fn is_initial(&self, family: usize, index: i64) -> bool {
+        self.runs.iter().any(|r| r.initial.iter().any(|(f, i, _)| (*f, *i) == (family, index)))
+    }
+
+    /// The run that starts at this node.
+    pub(crate) fn run_at(&self, node: usize) -> Option<&Run> {
+        self.runs.iter().find(|run| run.first == node)
+    }
+
+    fn add_member(&mut self, family: usize, index: i64, value: ValueId) {
+        self.families[family].elements.insert(index, value);
+        self.members.entry(value).or_default().push((family, index));
+    }
+}
+
+/// The runs of a function.
+pub(crate) fn folds(module: &Module, function: &Function) -> Folds {
+    let mut folds = Folds::default();
+    if !function.is_canonical() {
+        return folds;
+    }
+    let mut labels: BTreeSet<String> =
+        function.values.iter().filter_map(|v| v.name.clone()).collect();
+    let mut at = 0;
+    while at < function.nodes.len() {
+        let longest = (1..=MAX_PERIOD)
+            .filter_map(|period| Candidate::find(module, function, &folds, at, period))
+            // The shortest step that covers the most nodes.
+            .max_by_key(|c| (c.count * c.period, std::cmp::Reverse(c.period)));
+        match longest.and_then(|c| c.into_run(module, function, &mut folds, &mut labels)) {
+            Some(run) => {
+                at += run.count * run.period;
+                folds.runs.push(run);
+            }
+            None => at += 1,
+        }
+    }
+    folds
+}
+
+/// Texts that are equal but for one number that counts.
+#[derive(Clone, Debug)]
+struct Counting {
+    prefix: String,
+    suffix: String,
+    first: i64,
+    /// 0: the texts are equal, and `prefix` is the whole.
+    step: i64,
+}
+
+impl Counting {
+    /// From the texts of the first two steps.
+    fn new(a: &str, b: &str) -> Option<Counting> {
+        if a == b {
+            return Some(Counting { prefix: a.into(), suffix: String::new(), first: 0, step: 0 });
+        }
+        let bytes = a.as_bytes();
+        let mut start = 0;
+        while start < bytes.len() {
+            let len = bytes[start..].iter().take_while(|b| b.is_ascii_digit()).count();
+            let (prefix, suffix) = (&a[..start], &a[start + len..]);
+            if len > 0
+                && let Some(rest) = b.strip_prefix(prefix)
+                && let Some(second) = rest.strip_suffix(suffix)
+                && let (Some(first), Some(second)) = (count(&a[start..start + len]), count(second))
+            {
+                let (prefix, suffix) = (prefix.to_string(), suffix.to_string());
+                return Some(Counting { prefix, suffix, first, step: second - first });
+            }
+            start += len.max(1);
+            while !a.is_char_boundary(start) {
+                start += 1;
+            }
+        }
+        None
+    }
+
+    fn holds(&self, step: usize, text: &str) -> bool {
+        if self.step == 0 {
+            return text == self.prefix;
+        }
+        let number = text.strip_prefix(&self.prefix).and_then(|t| t.strip_suffix(&self.suffix));
+        number.and_then(count) == Some(self.first + self.step * step as i64)
+    }
+}
+
+/// A number without sign or leading zeros.
+fn count(text: &str) -> Option<i64> {
+    let is_plain =
+        text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    text.parse().ok().filter(|n| is_plain && *n < 1 << 30)
+}
+
+/// What an operand can be, judged by the steps seen so far.
+#[derive(Clone, Copy, Debug)]
+enum Guess {
+    /// Result `.1` of node `.0` of the same step.
+    Same(usize, usize),
+    /// Result `.1` of node `.0` of the step before.
+    Carried(usize, usize),
+    Fixed(ValueId),
+    /// Family, index in the first step, and how it counts.
+    Element(usize, i64, i64),
+}
+
+struct CandidateNode {
+    scope: Option<Counting>,
+    origin: Counting,
+    operands: Vec<Vec<Guess>>,
+    names: Vec<Option<Counting>>,
+}
+
+/// A run before its families are made.
+struct Candidate {
+    first: usize,
+    period: usize,
+    count: usize,
+    nodes: Vec<CandidateNode>,
+}
+
+fn scope(node: &Node) -> Option<&str> {
+    match &node.op {
+        Op::Call(call) => Some(&call.scope),
+        _ => None,
+    }
+}
+
+/// Whether two nodes differ in no more than scope, operands and results.
+fn alike(f: &Function, a: &Node, b: &Node) -> bool {
+    let same_op = match (&a.op, &b.op) {
+        (Op::Call(a), Op::Call(b)) => a.callee == b.callee,
+        (a, b) => a == b,
+    };
+    same_op
+        && a.operands.len() == b.operands.len()
+        && a.results.len() == b.results.len()
+        && a.results.iter().zip(&b.results).all(|(a, b)| f.ty(*a) == f.ty(*b))
+}
+
+impl Candidate {
+    /// The longest run of this period from node `first`, if it is long enough.
+    fn find(
+        module: &Module,
+        f: &Function,
+        folds: &Folds,
+        first: usize,
+        period: usize,
+    ) -> Option<Candidate> {
+        if first + period * MIN_STEPS > f.nodes.len() {
+            return None;
+        }
+        let step = |t: usize| &f.nodes[first + t * period..first + (t + 1) * period];
+        let mut nodes = Vec::with_capacity(period);
+        for (a, b) in step(0).iter().zip(step(1)) {
+            if !alike(f, a, b) {
+                return None;
+            }
+            nodes.push(CandidateNode::new(module, f, folds, [a, b], [step(0), step(1)])?);
+        }
+        if nodes.iter().all(|n| n.scope.as_ref().is_none_or(|s| s.step == 0)) {
+            return None;
+        }
+        let mut run = Candidate { first, period, count: 2, nodes };
+        while first + (run.count + 1) * period <= f.nodes.len() {
+            let (t, before, now) = (run.count, step(run.count - 1), step(run.count));
+            let next: Option<Vec<Vec<Vec<Guess>>>> = run
+                .nodes
+                .iter()
+                .zip(step(0))
+                .zip(now)
+                .map(|((candidate, template), node)| {
+                    if !alike(f, template, node) {
+                        return None;
+                    }
+                    candidate.narrowed(module, f, folds, t, node, [before, now])
+                })
+                .collect();
+            let Some(next) = next else { break };
+            for (node, operands) in run.nodes.iter_mut().zip(next) {
+                node.operands = operands;
+            }
+            run.count += 1;
+        }
+        (run.count >= MIN_STEPS).then_some(run)
+    }
+
+    /// Makes the families. `None` if one result would start from two initial values.
+    fn into_run(
+        self,
+        _module: &Module,
+        f: &Function,
+        folds: &mut Folds,
+        labels: &mut BTreeSet<String>,
+    ) -> Option<Run> {
+        let lead = self.nodes.iter().find_map(|n| n.scope.as_ref().filter(|s| s.step != 0))?;
+        let is_reversed = lead.step < 0;
+        let last = self.count as i64 - 1;
+        let start = match lead.step {
+            1 => lead.first,
+            -1 => lead.first - last,
+            _ => 0,
+        };
+        let (dir, i0) = if is_reversed { (-1, start + last) } else { (1, start) };
+        // What counts `first, first + step, …` over the steps, as a function of the index.
+        let affine =
+            |first: i64, step: i64| Affine { scale: step * dir, offset: first - step * dir * i0 };
+        let pattern = |c: &Counting| match c.step {
+            0 => Pattern(vec![Piece::Text(c.prefix.clone())]),
+            _ => Pattern(vec![
+                Piece::Text(c.prefix.clone()),
+                Piece::Index(affine(c.first, c.step)),
+                Piece::Text(c.suffix.clone()),
+            ]),
+        };
+
+        // Which results are carried, and from what they start.
+        let mut initial: BTreeMap<(usize, usize), ValueId> = BTreeMap::new();
+        for (j, node) in self.nodes.iter().enumerate() {
+            for (o, guesses) in node.operands.iter().enumerate() {
+                if let Guess::Carried(from, r) = guesses[0] {
+                    let value = f.nodes[self.first + j].operands[o];
+                    if *initial.entry((from, r)).or_insert(value) != value {
+                        return None;
+                    }
+                }
+            }
+        }
+        // Index of a result at index i, and of the same result as the next step sees it.
+        let defined = |key: &(usize, usize)| {
+            let shift = i64::from(initial.contains_key(key) && !is_reversed);
+            Affine { scale: 1, offset: shift }
+        };
+        let carried = Affine { scale: 1, offset: i64::from(is_reversed) };
+
+        let mut families = BTreeMap::new();
+        for (j, node) in f.nodes[self.first..self.first + self.period].iter().enumerate() {
+            for r in 0..node.results.len() {
+                let label = unique_label(node, r, labels, _module);
+                folds.families.push(Family { label, elements: BTreeMap::new() });
+                families.insert((j, r), folds.families.len() - 1);
+            }
+        }
+        let mut run = Run {
+            first: self.first,
+            period: self.period,
+            count: self.count,
+            start,
+            is_reversed,
+            initial: initial
+                .iter()
+                .map(|(key, value)| (families[key], carried.at(i0), *value))
+                .collect(),
+            body: Vec::new(),
+        };
+        for (j, node) in self.nodes.iter().enumerate() {
+            let operands = node.operands.iter().map(|guesses| match guesses[0] {
+                Guess::Fixed(value) => RunOperand::Fixed(value),
+                Guess::Same(from, r) => {
+                    RunOperand::Element(families[&(from, r)], defined(&(from, r)))
+                }
+                Guess::Carried(from, r) => RunOperand::Element(families[&(from, r)], carried),
+                Guess::Element(family, first, step) => {
+                    RunOperand::Element(family, affine(first, step))
+                }
+            });
+            run.body.push(RunNode {
+                scope: node.scope.as_ref().map(pattern),
+                origin: pattern(&node.origin),
+                operands: operands.collect(),
+                results: (0..node.names.len())
+                    .map(|r| RunResult {
+                        family: families[&(j, r)],
+                        index: defined(&(j, r)),
+                        named: node.names[r].as_ref().map(pattern),
+                    })
+                    .collect(),
+            });
+        }
+        for t in 0..self.count {
+            let i = i0 + dir * t as i64;
+            for j in 0..self.period {
+                let results = &f.nodes[self.first + t * self.period + j].results;
+                for (r, value) in results.iter().enumerate() {
+                    folds.add_member(families[&(j, r)], defined(&(j, r)).at(i), *value);
+                }
+            }
+        }
+        for (family, index, value) in &run.initial {
+            folds.add_member(*family, *index, *value);
+        }
+        Some(run)
+    }
+}
+
+/// A label for result `r` of a node: the callee's name for it, or the op's name.
+fn unique_label(node: &Node, r: usize, labels: &mut BTreeSet<String>, module: &Module) -> String {
+    let name = match &node.op {
+        Op::Call(call) => module
+            .find(&call.callee)
+            .and_then(|id| module.function(id).outputs().nth(r).map(|(name, _)| name.to_string())),
+        _ => None,
+    };
+    let base = label(&name.unwrap_or_else(|| node.op.name().to_string()));
+    let mut unique = base.clone();
+    let mut n = 2;
+    while !labels.insert(unique.clone()) {
+        unique = format!("{base}_{n}");
+        n += 1;
+    }
+    unique
+}
+
+impl CandidateNode {
+    /// From a node in the first two steps, given all nodes of these steps.
+    fn new(
+        module: &Module,
+        f: &Function,
+        folds: &Folds,
+        [a, b]: [&Node; 2],
+        [before, now]: [&[Node]; 2],
+    ) -> Option<CandidateNode> {
+        let scope = match (scope(a), scope(b)) {
+            (Some(a), Some(b)) => Some(Counting::new(a, b)?),
+            _ => None,
+        };
+        let origin = Counting::new(module.origin_text(a.origin), module.origin_text(b.origin))?;
+        let mut names = Vec::new();
+        for (a, b) in a.results.iter().zip(&b.results) {
+            names.push(match (&f.value(*a).name, &f.value(*b).name) {
+                (None, None) => None,
+                (Some(a), Some(b)) => Some(Counting::new(a, b)?),
+                _ => return None,
+            });
+        }
+        let mut operands = Vec::new();
+        for (first, second) in a.operands.iter().zip(&b.operands) {
+            let mut guesses = Vec::new();
+            for (j, node) in now.iter().enumerate() {
+                if let Some(r) = node.results.iter().position(|v| v == second) {
+                    guesses.push(Guess::Same(j, r));
+                }
+            }
+            for (j, node) in before.iter().enumerate() {
+                if let Some(r) = node.results.iter().position(|v| v == second) {
+                    guesses.push(Guess::Carried(j, r));
+                }
+            }
+            guesses.push(Guess::Fixed(*first));
+            for (family, index) in folds.members.get(first).into_iter().flatten() {
+                for (other, next) in folds.members.get(second).into_iter().flatten() {
+                    if other == family && next != index {
+                        guesses.push(Guess::Element(*family, *index, next - index));
+                    }
+                }
+            }
+            // The first step decides between a value of the same step and others.
+            guesses.retain(|guess| match guess {
+                Guess::Same(j, r) => before[*j].results[*r] == *first,
+                Guess::Fixed(_) => first == second,
+                _ => true,
+            });
+            if guesses.is_empty() {
+                return None;
+            }
+            operands.push(guesses);
+        }
+        Some(CandidateNode { scope, origin, operands, names })
+    }
+
+    /// The guesses about operands that step `t` leaves; `None` if the step does not fit.
+    fn narrowed(
+        &self,
+        module: &Module,
+        f: &Function,
+        folds: &Folds,
+        t: usize,
+        node: &Node,
+        [before, now]: [&[Node]; 2],
+    ) -> Option<Vec<Vec<Guess>>> {
+        let scope_fits = match (&self.scope, scope(node)) {
+            (Some(counting), Some(scope)) => counting.holds(t, scope),
+            (None, None) => true,
+            _ => false,
+        };
+        let names_fit = self.names.iter().zip(&node.results).all(|(counting, value)| {
+            match (counting, &f.value(*value).name) {
+                (Some(counting), Some(name)) => counting.holds(t, name),
+                (None, None) => true,
+                _ => false,
+            }
+        });
+        if !scope_fits || !names_fit || !self.origin.holds(t, module.origin_text(node.origin)) {
+            return None;
+        }
+        let mut operands = Vec::new();
+        for (guesses, value) in self.operands.iter().zip(&node.operands) {
+            let fits = |guess: &Guess| match guess {
+                Guess::Same(j, r) => now[*j].results[*r] == *value,
+                Guess::Carried(j, r) => before[*j].results[*r] == *value,
+                Guess::Fixed(fixed) => fixed == value,
+                Guess::Element(family, first, step) => {
+                    let index = first + step * t as i64;
+                    folds.families[*family].elements.get(&index) == Some(value)
+                }
+            };
+            let left: Vec<Guess> = guesses.iter().copied().filter(fits).collect();
+            if left.is_empty() {
+                return None;
+            }
+            operands.push(left);
+        }
+        Some(operands)
+    }
+}

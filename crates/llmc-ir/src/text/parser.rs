@@ -1,0 +1,533 @@
+//! Tokens to syntax tree, by recursive descent; items, signatures and statements.
+//!
+//! Recovery is per statement and per item: after an error, reading goes on at the
+//! next token that is the first of its line and can start a statement.
+
+use super::Report;
+use super::lexer::{Kind, Token};
+use super::syntax::{
+    Affine, At, FunctionSyntax, ModuleSyntax, OpSyntax, ParamSyntax, Place, RepeatSyntax,
+    ResultSyntax, RoleSyntax, StatementSyntax, SymbolSyntax, TargetSyntax, UseSyntax, ValueName,
+};
+
+/// An error has been reported; the caller recovers.
+#[derive(Debug)]
+pub(super) struct Failed;
+
+pub(super) type Parse<T> = Result<T, Failed>;
+
+/// A cursor over tokens.
+pub(super) struct Parser<'a> {
+    tokens: Vec<Token>,
+    pos: usize,
+    pub(super) report: &'a mut Report,
+    /// The index name of the `repeat` around, if any.
+    pub(super) index: Option<String>,
+}
+
+/// A whole text. The tree is partial if anything was reported.
+pub(super) fn module(tokens: Vec<Token>, report: &mut Report) -> Option<ModuleSyntax> {
+    let mut parser = Parser::new(tokens, report);
+    parser.module().ok()
+}
+
+impl<'a> Parser<'a> {
+    pub(super) fn new(tokens: Vec<Token>, report: &'a mut Report) -> Self {
+        Parser { tokens, pos: 0, report, index: None }
+    }
+
+    // The cursor.
+
+    pub(super) fn peek(&self) -> &Kind {
+        &self.tokens[self.pos.min(self.tokens.len() - 1)].kind
+    }
+
+    /// The token after the next, or the next: `n` is 1 or 0.
+    pub(super) fn peek_past(&self, n: usize) -> &Kind {
+        &self.tokens[(self.pos + n).min(self.tokens.len() - 1)].kind
+    }
+
+    fn token(&self) -> &Token {
+        &self.tokens[self.pos.min(self.tokens.len() - 1)]
+    }
+
+    /// Steps over one token and gives its place.
+    pub(super) fn bump(&mut self) -> Place {
+        let place = self.here();
+        self.pos = (self.pos + 1).min(self.tokens.len() - 1);
+        place
+    }
+
+    pub(super) fn here(&self) -> Place {
+        self.token().start..self.token().end
+    }
+
+    /// From a start to the end of the token before the cursor.
+    pub(super) fn since(&self, start: usize) -> Place {
+        let end = self.pos.checked_sub(1).map_or(start, |before| self.tokens[before].end);
+        start..end.max(start)
+    }
+
+    pub(super) fn at_punct(&self, p: &str) -> bool {
+        matches!(self.peek(), Kind::Punct(q) if *q == p)
+    }
+
+    pub(super) fn at_word(&self, word: &str) -> bool {
+        matches!(self.peek(), Kind::Word(w) if w == word)
+    }
+
+    pub(super) fn eat(&mut self, p: &str) -> bool {
+        let found = self.at_punct(p);
+        if found {
+            self.bump();
+        }
+        found
+    }
+
+    pub(super) fn eat_word(&mut self, word: &str) -> bool {
+        let found = self.at_word(word);
+        if found {
+            self.bump();
+        }
+        found
+    }
+
+    pub(super) fn expected<T>(&mut self, what: &str) -> Parse<T> {
+        let found = self.peek().describe();
+        let place = self.here();
+        self.report.error("ir::syntax", place, format!("expected {what}, found {found}"));
+        Err(Failed)
+    }
+
+    pub(super) fn expect(&mut self, p: &str) -> Parse<Place> {
+        if self.at_punct(p) { Ok(self.bump()) } else { self.expected(&format!("`{p}`")) }
+    }
+
+    fn expect_word(&mut self, word: &str) -> Parse<Place> {
+        if self.at_word(word) { Ok(self.bump()) } else { self.expected(&format!("`{word}`")) }
+    }
+
+    pub(super) fn word(&mut self, what: &str) -> Parse<At<String>> {
+        let Kind::Word(word) = self.peek().clone() else { return self.expected(what) };
+        Ok(At { it: word, place: self.bump() })
+    }
+
+    pub(super) fn text(&mut self, what: &str) -> Parse<At<String>> {
+        let Kind::Text(text) = self.peek().clone() else { return self.expected(what) };
+        Ok(At { it: text, place: self.bump() })
+    }
+
+    pub(super) fn function_name(&mut self) -> Parse<At<String>> {
+        let Kind::Function(name) = self.peek().clone() else {
+            return self.expected("a function name such as `@layer`");
+        };
+        Ok(At { it: name, place: self.bump() })
+    }
+
+    /// An integer with an optional sign that fits i64.
+    pub(super) fn integer(&mut self) -> Parse<i64> {
+        let negative = self.eat("-");
+        let Kind::Int(value) = *self.peek() else { return self.expected("an integer") };
+        let place = self.bump();
+        let value = if negative { -value } else { value };
+        i64::try_from(value).map_err(|_| {
+            self.report.error("ir::limit", place, format!("`{value}` does not fit 64 bits"));
+            Failed
+        })
+    }
+
+    /// `item , item , …` up to `close`, which is eaten; a comma may stand before it.
+    pub(super) fn list<T>(
+        &mut self,
+        close: &str,
+        mut item: impl FnMut(&mut Self) -> Parse<T>,
+    ) -> Parse<Vec<T>> {
+        let mut items = Vec::new();
+        while !self.eat(close) {
+            if items.len() >= super::limits::MAX_ARITY {
+                let place = self.here();
+                self.report.error("ir::limit", place, "this list is too long".to_string());
+                return Err(Failed);
+            }
+            items.push(item(self)?);
+            if !self.eat(",") && !self.at_punct(close) {
+                return self.expected(&format!("`,` or `{close}`"));
+            }
+        }
+        Ok(items)
+    }
+
+    // Items.
+
+    fn module(&mut self) -> Parse<ModuleSyntax> {
+        self.expect_word("module")?;
+        let name = self.function_name()?.it;
+        self.expect("{")?;
+        let mut module = ModuleSyntax {
+            name,
+            symbols: Vec::new(),
+            origins: Vec::new(),
+            functions: Vec::new(),
+            broken: Vec::new(),
+        };
+        let mut is_broken = false;
+        while !self.at_punct("}") {
+            if *self.peek() == Kind::End {
+                // Recovery may have skipped the brace.
+                return match is_broken {
+                    true => Ok(module),
+                    false => self.expected("`}` at the end of the module"),
+                };
+            }
+            if self.item(&mut module).is_err() {
+                is_broken = true;
+                self.recover_item();
+            }
+        }
+        self.bump();
+        match self.peek() {
+            Kind::End => Ok(module),
+            _ => self.expected("the end of the text"),
+        }
+    }
+
+    fn item(&mut self, module: &mut ModuleSyntax) -> Parse<()> {
+        if self.eat_word("symbol") {
+            let symbol = self.symbol()?;
+            module.symbols.push(symbol);
+        } else if self.eat_word("origins") {
+            self.expect("{")?;
+            let mut origins = Vec::new();
+            while !self.eat("}") {
+                origins.push(self.text("a quoted origin or `}`")?);
+                self.eat(",");
+            }
+            module.origins.extend(origins);
+        } else if self.at_word("fn") || self.at_word("composite") {
+            if module.functions.len() >= super::limits::MAX_FUNCTIONS {
+                let place = self.here();
+                let message = format!("more than {} functions", super::limits::MAX_FUNCTIONS);
+                self.report.error("ir::limit", place, message);
+                self.pos = self.tokens.len() - 1;
+                return Err(Failed);
+            }
+            let is_composite = self.at_word("composite");
+            self.bump();
+            let name = self.function_name()?;
+            match self.function(name.clone(), is_composite) {
+                Ok(function) => module.functions.push(function),
+                Err(Failed) => {
+                    module.broken.push(name.it);
+                    return Err(Failed);
+                }
+            }
+        } else {
+            return self.expected("`symbol`, `origins`, `fn`, `composite` or `}`");
+        }
+        Ok(())
+    }
+
+    /// Skips to the next line that starts an item (or ends the module).
+    fn recover_item(&mut self) {
+        while *self.peek() != Kind::End {
+            let is_item = ["fn", "composite", "symbol", "origins"].iter().any(|w| self.at_word(w));
+            if self.token().is_first && is_item {
+                return;
+            }
+            self.bump();
+        }
+    }
+
+    fn symbol(&mut self) -> Parse<SymbolSyntax> {
+        let name = self.word("the name of a symbol")?;
+        let mut symbol = SymbolSyntax { name, min: 1, multiple_of: 1 };
+        if self.eat(">=") {
+            symbol.min = self.integer()?;
+            self.eat(",");
+        }
+        if self.eat_word("multiple_of") {
+            symbol.multiple_of = self.integer()?;
+        }
+        Ok(symbol)
+    }
+
+    fn function(&mut self, name: At<String>, is_composite: bool) -> Parse<FunctionSyntax> {
+        self.expect("(")?;
+        let params = self.list(")", Self::param)?;
+        self.expect("->")?;
+        self.expect("(")?;
+        let results = self.list(")", Self::result)?;
+        self.expect("{")?;
+        let (body, returned) = self.body()?;
+        Ok(FunctionSyntax { name, is_composite, params, results, body, returned })
+    }
+
+    /// `weight` or `state`, if it stands here as a keyword.
+    fn role_word(&mut self) -> Option<&'static str> {
+        ["weight", "state"].into_iter().find(|word| self.eat_word(word))
+    }
+
+    fn param(&mut self) -> Parse<ParamSyntax> {
+        let role = self.role_word();
+        let target = self.target()?;
+        let role = match role {
+            None => RoleSyntax::Plain,
+            Some(word) => {
+                let path = self.text("the quoted path of this parameter")?.it;
+                if word == "weight" { RoleSyntax::Weight(path) } else { RoleSyntax::State(path) }
+            }
+        };
+        self.expect(":")?;
+        Ok(ParamSyntax { role, target, ty: self.ty()? })
+    }
+
+    fn result(&mut self) -> Parse<ResultSyntax> {
+        let (role, name) = if self.eat_word("state") && !self.at_punct(":") {
+            let path = self.text("the quoted path of this state")?;
+            (RoleSyntax::State(path.it.clone()), path)
+        } else {
+            // `state` may also be the name of an output.
+            let name = match self.pos.checked_sub(1).map(|before| &self.tokens[before]) {
+                Some(Token { kind: Kind::Word(word), start, end, .. }) if self.at_punct(":") => {
+                    At { it: word.clone(), place: *start..*end }
+                }
+                _ if matches!(self.peek(), Kind::Text(_)) => self.text("")?,
+                _ => self.word("the name of a result, or `state`")?,
+            };
+            (RoleSyntax::Plain, name)
+        };
+        self.expect(":")?;
+        Ok(ResultSyntax { role, name, ty: self.ty()? })
+    }
+
+    // Statements.
+
+    fn body(&mut self) -> Parse<(Vec<StatementSyntax>, Option<At<Vec<UseSyntax>>>)> {
+        let mut body = Vec::new();
+        loop {
+            if self.at_word("return") {
+                let start = self.bump().start;
+                let returned = self.returned(start);
+                if returned.is_err() {
+                    self.recover_statement();
+                }
+                match self.at_punct("}") {
+                    true => _ = self.bump(),
+                    false => return self.expected("`}` after `return`"),
+                }
+                return Ok((body, returned.ok()));
+            }
+            if self.at_punct("}") {
+                let _: Parse<()> = self.expected("`return`");
+                self.bump();
+                return Ok((body, None));
+            }
+            if *self.peek() == Kind::End || self.at_word("fn") || self.at_word("composite") {
+                return self.expected("`return`");
+            }
+            let statement = match self.eat_word("repeat") {
+                true => self.repeat().map(StatementSyntax::Repeat),
+                false => self.op().map(StatementSyntax::Op),
+            };
+            self.index = None;
+            match statement {
+                Ok(statement) => body.push(statement),
+                Err(Failed) => self.recover_statement(),
+            }
+        }
+    }
+
+    /// Whether the cursor stands where no statement of a `repeat` can.
+    fn at_end_of_statements(&self) -> bool {
+        *self.peek() == Kind::End
+            || ["return", "repeat", "fn", "composite"].iter().any(|word| self.at_word(word))
+    }
+
+    /// Skips to the next line that can start a statement, end a body or start an item.
+    fn recover_statement(&mut self) {
+        while *self.peek() != Kind::End {
+            let starts = match self.peek() {
+                Kind::Value(_) | Kind::ValueId(_) => true,
+                Kind::Punct(p) => *p == "}",
+                Kind::Word(word) => {
+                    ["return", "repeat", "fn", "composite"].contains(&word.as_str())
+                }
+                _ => false,
+            };
+            if self.token().is_first && starts {
+                return;
+            }
+            self.bump();
+        }
+    }
+
+    fn returned(&mut self, start: usize) -> Parse<At<Vec<UseSyntax>>> {
+        let mut uses = Vec::new();
+        if !self.at_punct("}") {
+            uses.push(self.value_use()?);
+            while self.eat(",") {
+                uses.push(self.value_use()?);
+            }
+        }
+        Ok(At { it: uses, place: self.since(start) })
+    }
+
+    fn repeat(&mut self) -> Parse<RepeatSyntax> {
+        let start_of_text = self.since(0).end;
+        let index = self.word("the name of the index")?;
+        self.expect_word("in")?;
+        let start = self.integer()?;
+        self.expect("..")?;
+        let end = self.integer()?;
+        let is_reversed = self.eat_word("reversed");
+        let place = self.since(start_of_text);
+        if start < 0
+            || end < start
+            || end - start > super::limits::MAX_NODES as i64
+            || end > 1 << 40
+        {
+            self.report.error(
+                "ir::limit",
+                place.clone(),
+                format!(
+                    "`{start}..{end}` is no range of at most {} steps",
+                    super::limits::MAX_NODES
+                ),
+            );
+            return Err(Failed);
+        }
+        let mut initial = Vec::new();
+        if self.eat_word("with") {
+            loop {
+                let family = self.value_use()?;
+                if family.element.is_none() {
+                    self.report.error(
+                        "ir::syntax",
+                        family.place,
+                        "expected an element such as `%h[0]`".to_string(),
+                    );
+                    return Err(Failed);
+                }
+                self.expect("=")?;
+                initial.push((family, self.value_use()?));
+                if !self.eat(",") {
+                    break;
+                }
+            }
+        }
+        self.expect("{")?;
+        self.index = Some(index.it);
+        let mut body = Vec::new();
+        while !self.eat("}") {
+            if self.at_end_of_statements() {
+                return self.expected("`}` at the end of the `repeat`");
+            }
+            match self.op() {
+                Ok(op) => body.push(op),
+                Err(Failed) => self.recover_statement(),
+            }
+        }
+        Ok(RepeatSyntax { start, end, is_reversed, initial, body, place })
+    }
+
+    fn op(&mut self) -> Parse<OpSyntax> {
+        let start = self.here().start;
+        let mut targets = Vec::new();
+        if matches!(self.peek(), Kind::Value(_) | Kind::ValueId(_)) {
+            targets.push(self.target()?);
+            while self.eat(",") {
+                targets.push(self.target()?);
+            }
+            self.expect("=")?;
+        }
+        let mut op = OpSyntax {
+            targets,
+            name: At { it: String::new(), place: start..start },
+            callee: None,
+            operands: Vec::new(),
+            attrs: Vec::new(),
+            scope: None,
+            types: None,
+            origin: None,
+            is_broken: false,
+            place: start..start,
+        };
+        if self.application(&mut op).is_err() {
+            // The targets are kept, so that their uses are no further errors.
+            op.is_broken = true;
+            self.recover_statement();
+        }
+        op.place = self.since(start);
+        Ok(op)
+    }
+
+    /// What follows the `=`.
+    fn application(&mut self, op: &mut OpSyntax) -> Parse<()> {
+        op.name = self.word("the name of an op")?;
+        if op.name.it == "call" && matches!(self.peek(), Kind::Function(_)) {
+            op.callee = Some(self.function_name()?);
+        }
+        self.expect("(")?;
+        op.operands = self.list(")", Self::value_use)?;
+        if self.eat("{") {
+            self.attrs(op)?;
+        }
+        if self.eat(":") {
+            let mut types = vec![self.ty()?];
+            while self.eat(",") {
+                types.push(self.ty()?);
+            }
+            op.types = Some(types);
+        }
+        if self.eat_word("from") {
+            let text = self.text("a quoted origin")?;
+            op.origin = Some(self.pattern(&text)?);
+        }
+        Ok(())
+    }
+
+    // Values.
+
+    fn value_name(&mut self) -> Parse<ValueName> {
+        let name = match self.peek().clone() {
+            Kind::Value(name) => ValueName::Named(name),
+            Kind::ValueId(id) => ValueName::Unnamed(id),
+            _ => return self.expected("a value such as `%x`"),
+        };
+        self.bump();
+        Ok(name)
+    }
+
+    fn value_use(&mut self) -> Parse<UseSyntax> {
+        let start = self.here().start;
+        let name = self.value_name()?;
+        let element = self.element()?;
+        Ok(UseSyntax { name, element, place: self.since(start) })
+    }
+
+    fn target(&mut self) -> Parse<TargetSyntax> {
+        let start = self.here().start;
+        let name = self.value_name()?;
+        let mut id = None;
+        if self.eat("#") {
+            let value = self.integer()?;
+            id = u32::try_from(value).ok();
+        }
+        let element = self.element()?;
+        let mut named = None;
+        if element.is_some() && self.eat_word("as") {
+            let text = self.text("a quoted name")?;
+            named = Some(self.pattern(&text)?);
+        }
+        Ok(TargetSyntax { name, id, element, named, place: self.since(start) })
+    }
+
+    fn element(&mut self) -> Parse<Option<Affine>> {
+        if !self.eat("[") {
+            return Ok(None);
+        }
+        let affine = self.affine()?;
+        self.expect("]")?;
+        Ok(Some(affine))
+    }
+}

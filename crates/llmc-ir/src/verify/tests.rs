@@ -1,0 +1,1 @@
+//! Each check is shown to catch what only it catches.
