@@ -82,9 +82,11 @@ pub struct TokenizerConfig {
     pub kind: TokenizerKind,
     /// Upper bound of the vocabulary, special tokens included.
     pub vocab_size: u64,
-    /// Pairs seen fewer times are not merged.
+    /// Pairs seen fewer times are not merged; 0 for `char`.
+    #[serde(default)]
     pub min_frequency: u64,
-    /// How text is cut before merges.
+    /// How text is cut before merges; `None` for `char`.
+    #[serde(default)]
     pub pre_tokenizer: PreTokenizer,
     /// Special tokens.
     pub special_tokens: SpecialTokens,
@@ -105,7 +107,9 @@ pub enum TokenizerKind {
 }
 
 /// How text is cut before merges.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum PreTokenizer {
     /// The GPT-2 pattern: letters, digits, other, with a leading space.
@@ -113,6 +117,7 @@ pub enum PreTokenizer {
     /// Whitespace is kept as its own piece, words and punctuation apart.
     Whitespace,
     /// The whole text is one piece.
+    #[default]
     None,
 }
 
@@ -152,15 +157,19 @@ pub struct OptimizerConfig {
     pub kind: OptimizerKind,
     /// Peak learning rate.
     pub lr: f64,
-    /// AdamW: decay of the first moment, in [0, 1).
+    /// AdamW: decay of the first moment, in [0, 1); 0 for others.
+    #[serde(default)]
     pub beta1: f64,
-    /// AdamW: decay of the second moment, in [0, 1).
+    /// AdamW: decay of the second moment, in [0, 1); 0 for others.
+    #[serde(default)]
     pub beta2: f64,
-    /// AdamW: added to the root of the second moment.
+    /// AdamW: added to the root of the second moment; 0 for others.
+    #[serde(default)]
     pub eps: f64,
     /// Decoupled (AdamW) or added to the gradient (SGD).
     pub weight_decay: f64,
-    /// SGD: momentum, in [0, 1).
+    /// SGD: momentum, in [0, 1); 0 for others.
+    #[serde(default)]
     pub momentum: f64,
     /// Parameters without weight decay: globs over parameter paths, or `1-D` for
     /// every parameter with at most one dimension (norms and biases).
@@ -216,11 +225,11 @@ pub struct TrainingConfig {
     pub keep_best: bool,
     /// Steps between log lines; at least 1.
     pub log_interval: u64,
-    /// Steps between samples; 0 none.
+    /// Steps between samples; 0 is one sample at the end.
     pub sample_interval: u64,
     /// Text that samples continue.
     pub sample_prompt: String,
-    /// Tokens per sample.
+    /// Tokens per sample; 0 is no sample.
     pub sample_tokens: u64,
     /// Threads; `None` is one per core. Never changes the numbers.
     pub threads: Option<u64>,
@@ -241,9 +250,11 @@ pub struct Schedule {
     pub kind: ScheduleKind,
     /// Steps of linear warm-up.
     pub warmup_steps: u64,
-    /// Steps of the final fall; for `cosine` all steps after warm-up, for `constant` 0.
+    /// Steps of the final fall of `wsd`; 0 for the others.
+    #[serde(default)]
     pub decay_steps: u64,
-    /// Factor at the end, in [0, 1].
+    /// Factor at the end, in [0, 1]; 0 for `constant`, which does not use it.
+    #[serde(default)]
     pub min_lr_ratio: f64,
 }
 

@@ -5,8 +5,20 @@
 //! optimizer and training. The crate knows no tensors, ops or files.
 
 pub mod architecture;
+mod check;
 pub mod config;
 pub mod dims;
+pub mod field;
+mod print;
+mod read;
+mod recipe;
+mod resolve;
+pub mod solver;
+mod spec;
+#[cfg(test)]
+mod testing;
+mod tree;
+mod view;
 
 pub use architecture::{
     Activation, Architecture, AttentionKind, Biases, Dropout, Init, Norm, Position, RopeScaling,
@@ -18,6 +30,17 @@ pub use config::{
     TrainingConfig,
 };
 pub use dims::{Dim, DimExprs, Dims};
+pub use field::{Field, Section};
+pub use print::{to_explicit_toml, to_toml};
+pub use read::{from_json, parse, parse_with};
+pub use recipe::RecipeHashes;
+pub use resolve::{
+    Defaulted, Goal, Resolved, ResolvedModel, architecture, refuse_defaults, resolve,
+};
+pub use solver::{Conflict, Problem, Solution, solve};
+pub use spec::{Setting, Spec};
+pub use tree::Format;
+pub use view::View;
 
 /// Version of the meaning of a spec: field names, defaults, default rules. It
 /// enters every recipe hash; golden hashes in the tests guard it.

@@ -1,0 +1,97 @@
+//! `[dataset]`: where text comes from and what is kept of it.
+
+use super::DefaultRule::{Is, Nothing, Rule};
+use super::{Choice, Field, Hashing, Kind, Limit, Lit, also, built, later, rules};
+
+const DOMAINS: &[Choice] = &[built("synthetic")];
+const DEDUPLICATE: &[Choice] = &[built("exact"), built("none"), later("near")];
+const INVALID_UTF8: &[Choice] =
+    &[also("error", &["strict"]), built("replace"), also("skip", &["ignore"])];
+const MAX: u64 = 1 << 53;
+
+/// In documentation order.
+pub(super) const FIELDS: &[Field] = &[
+    Field::new("dataset.name", Kind::Text, Is(Lit::Text("dataset")), "A label; not part of the recipe.")
+        .hashed(Hashing::Never),
+    Field::new(
+        "dataset.paths",
+        Kind::Texts,
+        Is(Lit::Texts(&[])),
+        "Files, folders (walked in path order) and globs of text. A path is part of the recipe as it is written; the text behind it is part of the content hash.",
+    )
+    .aliases(&["dataset.path", "dataset.files"])
+    .hashed(Hashing::Always),
+    Field::new(
+        "dataset.extensions",
+        Kind::TextSet,
+        Is(Lit::Texts(&[])),
+        "File extensions taken from folders, without the dot; an empty list takes all.",
+    ),
+    Field::new(
+        "dataset.include",
+        Kind::TextSet,
+        Is(Lit::Texts(&[])),
+        "Globs of which a path must match one; an empty list matches all.",
+    ),
+    Field::new("dataset.exclude", Kind::TextSet, Is(Lit::Texts(&[])), "Globs of paths that are left out."),
+    Field::new(
+        "dataset.domains",
+        Kind::Choices(DOMAINS),
+        Is(Lit::Texts(&[])),
+        "Generated corpora: `synthetic`.",
+    )
+    .hashed(Hashing::Always),
+    Field::new(
+        "dataset.languages",
+        Kind::Weights,
+        Rule { text: "`{ en = 1.0 }`", compute: rules::languages },
+        "Share of each language in a generated corpus; shares are normalised.",
+    ),
+    Field::new(
+        "dataset.target_tokens",
+        Kind::Size,
+        Rule {
+            text: "1,000,000 for a generated corpus, otherwise \"none\": everything",
+            compute: rules::target_tokens,
+        },
+        "Documents are taken until this many tokens; before a tokenizer is bound, whitespace-separated words.",
+    )
+    .or_nothing(),
+    Field::new(
+        "dataset.min_length",
+        Kind::Int { min: 0, max: MAX },
+        Is(Lit::Int(0)),
+        "Documents with fewer words are left out.",
+    ),
+    Field::new(
+        "dataset.max_length",
+        Kind::Int { min: 1, max: MAX },
+        Nothing("none: documents are kept whole"),
+        "Documents with more words are cut.",
+    ),
+    Field::new(
+        "dataset.deduplicate",
+        Kind::Choice(DEDUPLICATE),
+        Is(Lit::Text("exact")),
+        "`exact` keeps the first of byte-equal documents.",
+    ),
+    Field::new(
+        "dataset.validation_fraction",
+        Kind::Float { min: Limit::Closed(0.0), max: Limit::Beyond(1.0) },
+        Is(Lit::Float(0.05)),
+        "Share of documents held out, chosen by document hash.",
+    ),
+    Field::new(
+        "dataset.invalid_utf8",
+        Kind::Choice(INVALID_UTF8),
+        Is(Lit::Text("error")),
+        "What happens to bytes that are not UTF-8: `error`, `replace` by U+FFFD, or `skip` the document.",
+    )
+    .aliases(&["dataset.encoding_errors"]),
+    Field::new(
+        "dataset.seed",
+        Kind::Int { min: 0, max: MAX },
+        Is(Lit::Int(0)),
+        "Seed of generated text.",
+    ),
+];

@@ -1,0 +1,82 @@
+//! `[optimizer]`: how weights are updated.
+
+use super::DefaultRule::{Is, Rule, Shorthand};
+use super::{Choice, Field, Kind, Limit, Lit, built, later, rules};
+
+const TYPE: &[Choice] =
+    &[built("adamw"), built("sgd"), later("muon"), later("lion"), later("adafactor")];
+const ADAMW: &[&str] = &["adamw"];
+const DECAY: Kind = Kind::Float { min: Limit::Closed(0.0), max: Limit::Beyond(1.0) };
+const NOT_NEGATIVE: Kind = Kind::Float { min: Limit::Closed(0.0), max: Limit::Open };
+const POSITIVE: Kind = Kind::Float { min: Limit::Beyond(0.0), max: Limit::Open };
+
+/// In documentation order.
+pub(super) const FIELDS: &[Field] = &[
+    Field::new(
+        "optimizer.type",
+        Kind::Choice(TYPE),
+        Is(Lit::Text("adamw")),
+        "The update rule: AdamW (decoupled weight decay) or SGD with momentum.",
+    )
+    .aliases(&["training.optimizer"]),
+    Field::new(
+        "optimizer.lr",
+        NOT_NEGATIVE,
+        Rule { text: "0.0003 for `adamw`, 0.1 for `sgd`", compute: rules::lr },
+        "Peak learning rate; the schedule multiplies it.",
+    )
+    .aliases(&["optimizer.learning_rate", "training.lr", "training.learning_rate"]),
+    Field::new(
+        "optimizer.betas",
+        Kind::Pair,
+        Shorthand { text: "`beta1` and `beta2`", covers: &["optimizer.beta1", "optimizer.beta2"] },
+        "PyTorch's spelling: `betas = [0.9, 0.95]`.",
+    )
+    .when("optimizer.type", ADAMW),
+    Field::new(
+        "optimizer.beta1",
+        DECAY,
+        Rule { text: "`betas[0]`, otherwise 0.9", compute: rules::beta1 },
+        "Decay of the first moment.",
+    )
+    .aliases(&["optimizer.adam_beta1"])
+    .when("optimizer.type", ADAMW),
+    Field::new(
+        "optimizer.beta2",
+        DECAY,
+        Rule { text: "`betas[1]`, otherwise 0.95", compute: rules::beta2 },
+        "Decay of the second moment.",
+    )
+    .aliases(&["optimizer.adam_beta2"])
+    .when("optimizer.type", ADAMW),
+    Field::new(
+        "optimizer.eps",
+        POSITIVE,
+        Is(Lit::Float(1e-8)),
+        "Added to the root of the second moment.",
+    )
+    .aliases(&["optimizer.adam_epsilon", "optimizer.epsilon"])
+    .when("optimizer.type", ADAMW),
+    Field::new(
+        "optimizer.weight_decay",
+        NOT_NEGATIVE,
+        Rule { text: "0.1 for `adamw`, 0 for `sgd`", compute: rules::weight_decay },
+        "Decay per unit of learning rate, for parameters that `no_decay` does not name.",
+    ),
+    Field::new("optimizer.momentum", DECAY, Is(Lit::Float(0.9)), "Momentum of SGD.")
+        .when("optimizer.type", &["sgd"]),
+    Field::new(
+        "optimizer.no_decay",
+        Kind::TextSet,
+        Is(Lit::Texts(&["1-D"])),
+        "Parameters without weight decay: globs over parameter paths, or `1-D` for every parameter with at most one dimension (norms and biases).",
+    ),
+    Field::new(
+        "optimizer.max_grad_norm",
+        POSITIVE,
+        Is(Lit::Float(1.0)),
+        "Gradients are scaled down to this global norm; \"none\" leaves them.",
+    )
+    .aliases(&["optimizer.grad_clip", "training.max_grad_norm", "training.grad_clip"])
+    .or_nothing(),
+];

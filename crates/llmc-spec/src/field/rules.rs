@@ -1,0 +1,156 @@
+//! Default rules of the field table. Each takes what was written and what is
+//! already settled, and gives a value, `Null` for "nothing", or `None` where the
+//! spec does not hold what the rule needs.
+
+use crate::view::View;
+use serde_json::{Value, json};
+
+pub(super) fn model_name(view: &View<'_>) -> Option<Value> {
+    let template = view.text("model.template")?.replace('_', "-");
+    let count = view.int("model.parameter_count")?;
+    Some(Value::from(format!("llmc-{template}-{}", short_count(count))))
+}
+
+/// A count in three significant digits, as model names have it: `125m`, `1.3b`.
+pub(crate) fn short_count(count: u64) -> String {
+    let mut scale = 1u64;
+    for suffix in ["", "k", "m", "b", "t"] {
+        // Rounded to tenths below ten of a unit, to whole units above.
+        let tenths = (u128::from(count) * 10 + u128::from(scale) / 2) / u128::from(scale);
+        if tenths < 9995 || suffix == "t" {
+            return match (suffix, tenths % 10) {
+                ("", _) => count.to_string(),
+                (_, rest) if tenths < 100 && rest > 0 => format!("{}.{rest}{suffix}", tenths / 10),
+                _ => format!("{}{suffix}", (tenths + 5) / 10),
+            };
+        }
+        scale *= 1000;
+    }
+    count.to_string()
+}
+
+pub(super) fn rope_scaling_type(view: &View<'_>) -> Option<Value> {
+    let has_factor = view.is_written("model.rope_scaling.factor");
+    Some(Value::from(if has_factor { "linear" } else { "none" }))
+}
+
+pub(super) fn bias_attention(view: &View<'_>) -> Option<Value> {
+    Some(first_written(view, &["model.bias.attention", "model.bias.all"], json!(false)))
+}
+
+pub(super) fn bias_mlp(view: &View<'_>) -> Option<Value> {
+    Some(first_written(view, &["model.bias.mlp", "model.bias.all"], json!(false)))
+}
+
+pub(super) fn bias_norm(view: &View<'_>) -> Option<Value> {
+    Some(match view.text("model.norm")?.as_str() {
+        "layernorm" => first_written(view, &["model.bias.all"], json!(true)),
+        _ => json!(false),
+    })
+}
+
+pub(super) fn dropout(view: &View<'_>) -> Option<Value> {
+    Some(first_written(view, &["model.dropout.all"], json!(0.0)))
+}
+
+fn first_written(view: &View<'_>, paths: &[&str], otherwise: Value) -> Value {
+    paths.iter().find_map(|path| view.written(path).cloned()).unwrap_or(otherwise)
+}
+
+pub(super) fn languages(_: &View<'_>) -> Option<Value> {
+    Some(json!({ "en": 1.0 }))
+}
+
+pub(super) fn target_tokens(view: &View<'_>) -> Option<Value> {
+    let is_generated = view.value("dataset.domains")?.as_array().is_some_and(|d| !d.is_empty());
+    Some(if is_generated { json!(1_000_000) } else { Value::Null })
+}
+
+pub(super) fn tokenizer_vocab_size(view: &View<'_>) -> Option<Value> {
+    view.int("model.vocab_size").map(Value::from)
+}
+
+pub(super) fn pre_tokenizer(view: &View<'_>) -> Option<Value> {
+    Some(Value::from(match view.text("tokenizer.type")?.as_str() {
+        "byte_bpe" => "gpt2",
+        _ => "whitespace",
+    }))
+}
+
+pub(super) fn unk(view: &View<'_>) -> Option<Value> {
+    let is_byte_level = view.text("tokenizer.type")? == "byte_bpe";
+    Some(if is_byte_level || has_special_tokens(view) { Value::Null } else { json!("<unk>") })
+}
+
+pub(super) fn eos(view: &View<'_>) -> Option<Value> {
+    let is_byte_level = view.text("tokenizer.type")? == "byte_bpe";
+    Some(match (has_special_tokens(view), is_byte_level) {
+        (true, _) => Value::Null,
+        (false, true) => json!("<|endoftext|>"),
+        (false, false) => json!("<eos>"),
+    })
+}
+
+fn has_special_tokens(view: &View<'_>) -> bool {
+    ["unk", "pad", "bos", "eos", "additional"]
+        .iter()
+        .any(|name| view.is_written(&format!("tokenizer.special_tokens.{name}")))
+}
+
+pub(super) fn lr(view: &View<'_>) -> Option<Value> {
+    Some(json!(if is_sgd(view)? { 0.1 } else { 0.0003 }))
+}
+
+pub(super) fn weight_decay(view: &View<'_>) -> Option<Value> {
+    Some(json!(if is_sgd(view)? { 0.0 } else { 0.1 }))
+}
+
+fn is_sgd(view: &View<'_>) -> Option<bool> {
+    Some(view.text("optimizer.type")? == "sgd")
+}
+
+pub(super) fn beta1(view: &View<'_>) -> Option<Value> {
+    Some(beta(view, 0).unwrap_or_else(|| json!(0.9)))
+}
+
+pub(super) fn beta2(view: &View<'_>) -> Option<Value> {
+    Some(beta(view, 1).unwrap_or_else(|| json!(0.95)))
+}
+
+fn beta(view: &View<'_>, idx: usize) -> Option<Value> {
+    view.written("optimizer.betas")?.get(idx).cloned()
+}
+
+pub(super) fn microbatch_size(view: &View<'_>) -> Option<Value> {
+    view.value("training.batch_size")
+}
+
+pub(super) fn sequence_length(view: &View<'_>) -> Option<Value> {
+    view.int("model.context_length").map(Value::from)
+}
+
+pub(super) fn warmup_steps(view: &View<'_>) -> Option<Value> {
+    Some(Value::from((max_steps(view)? / 20).min(2000)))
+}
+
+pub(super) fn decay_steps(view: &View<'_>) -> Option<Value> {
+    let max_steps = max_steps(view)?;
+    let steps = match view.written("training.schedule.decay_fraction").and_then(Value::as_f64) {
+        // Step counts are below 2⁵³, so the product is within half a step.
+        Some(fraction) => (fraction * max_steps as f64).round() as u64,
+        None => max_steps / 5,
+    };
+    Some(Value::from(steps))
+}
+
+pub(super) fn min_lr_ratio(view: &View<'_>) -> Option<Value> {
+    Some(json!(if view.text("training.schedule.type")? == "cosine" { 0.1 } else { 0.0 }))
+}
+
+pub(super) fn tenth_of_steps(view: &View<'_>) -> Option<Value> {
+    Some(Value::from((max_steps(view)? / 10).max(1)))
+}
+
+fn max_steps(view: &View<'_>) -> Option<u64> {
+    view.int("training.max_steps")
+}

@@ -1,0 +1,161 @@
+//! `[training]`: one run.
+
+use super::DefaultRule::{Is, Nothing, Rule, Shorthand};
+use super::{Choice, Field, Hashing, Kind, Limit, Lit, also, built, later, rules};
+
+const SCHEDULE: &[Choice] =
+    &[built("cosine"), also("wsd", &["warmup_stable_decay"]), built("constant")];
+const PRECISION: &[Choice] = &[also("float32", &["f32"]), later("bfloat16"), later("float16")];
+const MAX: u64 = 1 << 53;
+const COUNT: Kind = Kind::Int { min: 1, max: MAX };
+const COUNT_OR_ZERO: Kind = Kind::Int { min: 0, max: MAX };
+
+/// In documentation order.
+pub(super) const FIELDS: &[Field] = &[
+    Field::new("training.name", Kind::Text, Is(Lit::Text("run")), "A label; not part of the recipe.")
+        .hashed(Hashing::Never),
+    hash("training.model_hash", "none: the `[model]` of this spec", "Recipe hash of the model; must be that of `[model]` where both are written."),
+    hash("training.dataset_hash", "none: the `[dataset]` of this spec", "Recipe hash of the dataset; must be that of `[dataset]` where both are written."),
+    hash("training.tokenizer_hash", "none: the `[tokenizer]` of this spec", "Recipe hash of the tokenizer; must be that of `[tokenizer]` where both are written."),
+    Field::new("training.batch_size", COUNT, Is(Lit::Int(8)), "Sequences per step."),
+    Field::new(
+        "training.microbatch_size",
+        COUNT,
+        Rule { text: "`batch_size`", compute: rules::microbatch_size },
+        "Sequences in memory at once; divides `batch_size`. Never changes the numbers, so it is not part of the recipe.",
+    )
+    .aliases(&["training.micro_batch_size"])
+    .hashed(Hashing::Never),
+    Field::new(
+        "training.sequence_length",
+        COUNT,
+        Rule { text: "`model.context_length`", compute: rules::sequence_length },
+        "Tokens per sequence; at most `model.context_length`.",
+    )
+    .aliases(&["training.seq_len", "training.max_seq_length", "training.block_size"]),
+    Field::new("training.max_steps", COUNT, Is(Lit::Int(1000)), "Optimizer steps.")
+        .aliases(&["training.steps", "training.num_steps"]),
+    Field::new(
+        "training.schedule.type",
+        Kind::Choice(SCHEDULE),
+        Is(Lit::Text("cosine")),
+        "After linear warm-up: `cosine` falls to `min_lr_ratio` at the last step, `wsd` stays and falls over the last `decay_steps`, `constant` stays.",
+    )
+    .aliases(&[
+        "training.schedule",
+        "training.lr_schedule",
+        "training.lr_scheduler_type",
+        "training.schedule.kind",
+    ]),
+    Field::new(
+        "training.schedule.warmup_steps",
+        COUNT_OR_ZERO,
+        Rule { text: "5 % of `max_steps`, at most 2000", compute: rules::warmup_steps },
+        "Steps of linear warm-up from 0.",
+    )
+    .aliases(&["training.warmup_steps"]),
+    Field::new(
+        "training.schedule.decay_fraction",
+        Kind::Float { min: Limit::Closed(0.0), max: Limit::Closed(1.0) },
+        Shorthand {
+            text: "`decay_steps`, as a share of `max_steps`",
+            covers: &["training.schedule.decay_steps"],
+        },
+        "`decay_fraction = 0.2`.",
+    )
+    .aliases(&["training.decay_fraction"])
+    .when("training.schedule.type", &["wsd"]),
+    Field::new(
+        "training.schedule.decay_steps",
+        COUNT_OR_ZERO,
+        Rule {
+            text: "`decay_fraction` of `max_steps`, otherwise 20 %",
+            compute: rules::decay_steps,
+        },
+        "Steps of the final fall of `wsd`.",
+    )
+    .aliases(&["training.decay_steps"])
+    .when("training.schedule.type", &["wsd"]),
+    Field::new(
+        "training.schedule.min_lr_ratio",
+        Kind::Float { min: Limit::Closed(0.0), max: Limit::Closed(1.0) },
+        Rule { text: "0.1 for `cosine`, 0 for `wsd`", compute: rules::min_lr_ratio },
+        "Learning rate at the end, as a share of the peak.",
+    )
+    .aliases(&["training.min_lr_ratio"])
+    .when("training.schedule.type", &["cosine", "wsd"]),
+    Field::new(
+        "training.seed",
+        COUNT_OR_ZERO,
+        Is(Lit::Int(0)),
+        "Seed of initial weights, data order and dropout.",
+    ),
+    Field::new(
+        "training.eval_interval",
+        COUNT_OR_ZERO,
+        Rule { text: "10 % of `max_steps`, at least 1", compute: rules::tenth_of_steps },
+        "Steps between validations; 0 only at the end. Part of the recipe because it decides which checkpoint is the best.",
+    )
+    .aliases(&["training.eval_steps"]),
+    Field::new(
+        "training.eval_batches",
+        COUNT,
+        Nothing("none: the whole held-out set"),
+        "Batches per validation.",
+    ),
+    Field::new(
+        "training.checkpoint_interval",
+        COUNT_OR_ZERO,
+        Rule { text: "10 % of `max_steps`, at least 1", compute: rules::tenth_of_steps },
+        "Steps between checkpoints; 0 only at the end.",
+    )
+    .aliases(&["training.save_steps", "training.save_interval"])
+    .hashed(Hashing::Never),
+    Field::new(
+        "training.keep_checkpoints",
+        COUNT,
+        Is(Lit::Int(2)),
+        "How many of the latest checkpoints stay.",
+    )
+    .aliases(&["training.save_total_limit"])
+    .hashed(Hashing::Never),
+    Field::new(
+        "training.keep_best",
+        Kind::Bool,
+        Is(Lit::Bool(true)),
+        "Whether the checkpoint with the lowest validation loss stays too.",
+    )
+    .hashed(Hashing::Never),
+    Field::new("training.log_interval", COUNT, Is(Lit::Int(10)), "Steps between log lines.")
+        .aliases(&["training.logging_steps"])
+        .hashed(Hashing::Never),
+    Field::new(
+        "training.sample_interval",
+        COUNT_OR_ZERO,
+        Is(Lit::Int(0)),
+        "Steps between samples; 0 is one sample at the end.",
+    )
+    .hashed(Hashing::Never),
+    Field::new("training.sample_prompt", Kind::Text, Is(Lit::Text("")), "Text that samples continue.")
+        .hashed(Hashing::Never),
+    Field::new("training.sample_tokens", COUNT_OR_ZERO, Is(Lit::Int(64)), "Tokens per sample; 0 is no sample.")
+        .hashed(Hashing::Never),
+    Field::new(
+        "training.threads",
+        Kind::Int { min: 1, max: 4096 },
+        Nothing("none: one per core"),
+        "Threads. Never changes the numbers, so it is not part of the recipe.",
+    )
+    .aliases(&["training.num_threads"])
+    .hashed(Hashing::Never),
+    Field::new(
+        "training.precision",
+        Kind::Choice(PRECISION),
+        Is(Lit::Text("float32")),
+        "Dtype of weights and arithmetic in training.",
+    ),
+];
+
+const fn hash(path: &'static str, nothing: &'static str, doc: &'static str) -> Field {
+    Field::new(path, Kind::Hash, Nothing(nothing), doc).hashed(Hashing::Never)
+}

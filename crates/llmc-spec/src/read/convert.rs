@@ -1,0 +1,342 @@
+//! One written value to the normal form of its field's kind.
+
+use super::Place;
+use crate::field::{Choice, Field, Kind, Limit};
+use crate::tree::{Node, Value};
+use llmc_base::diag::nearest;
+use llmc_base::{Diagnostic, Span};
+use serde_json::{Map, Value as Json};
+use std::collections::BTreeMap;
+
+/// Largest value of a dimension.
+const MAX_DIM: u64 = 1 << 32;
+/// Largest integer that every format carries exactly.
+const MAX_SIZE: u64 = 1 << 53;
+
+type Converted = (Json, BTreeMap<String, Span>);
+
+/// The normal form of `node` for `field`, and the places of its parts.
+pub(super) fn convert(
+    field: &Field,
+    node: &Node,
+    place: Place<'_>,
+) -> Result<Converted, Vec<Diagnostic>> {
+    let c = Converter { field, place };
+    let is_none = matches!(&node.value, Value::Text(t) if t == "none") || node.value == Value::Null;
+    if field.is_optional && is_none {
+        return Ok((Json::Null, BTreeMap::new()));
+    }
+    let value = match field.kind {
+        Kind::Dim => return c.dim(node),
+        Kind::Int { min, max } => c.int(node, min, max, field.path).map(Json::from),
+        Kind::Size => c.size(node).map(Json::from),
+        Kind::Float { min, max } => c.float(node, min, max).map(Json::from),
+        Kind::Bool => match &node.value {
+            Value::Bool(b) => Ok(Json::Bool(*b)),
+            Value::Text(t) => {
+                let d = c.wrong_type(node, "true or false");
+                Err(match t.to_ascii_lowercase().as_str() {
+                    "true" | "yes" | "on" => vec![d.help("write `true`, without quotes")],
+                    "false" | "no" | "off" => vec![d.help("write `false`, without quotes")],
+                    _ => vec![d],
+                })
+            }
+            _ => Err(vec![c.wrong_type(node, "true or false")]),
+        },
+        Kind::Text => match &node.value {
+            Value::Text(t) => Ok(Json::from(t.as_str())),
+            _ => Err(vec![c.wrong_type(node, "a text").help("put it in double quotes")]),
+        },
+        Kind::Hash => c.hash(node),
+        Kind::Choice(choices) => c.choice(node, choices).map(Json::from),
+        Kind::Choices(choices) => c.list(node, |item| c.choice(item, choices)),
+        Kind::Texts => c.list(node, |item| c.item_text(item)),
+        Kind::TextSet => c.list(node, |item| c.item_text(item)).map(sorted),
+        Kind::Weights => c.weights(node),
+        Kind::Pair => c.pair(node),
+    };
+    Ok((value?, BTreeMap::new()))
+}
+
+fn sorted(list: Json) -> Json {
+    let Json::Array(mut items) = list else { return list };
+    items.sort_by(|a, b| a.as_str().cmp(&b.as_str()));
+    items.dedup();
+    Json::Array(items)
+}
+
+struct Converter<'a> {
+    field: &'a Field,
+    place: Place<'a>,
+}
+
+impl Converter<'_> {
+    fn error(&self, code: &str, message: String, node: &Node) -> Diagnostic {
+        self.place.label(Diagnostic::error(code, message), &node.span, "")
+    }
+
+    fn wrong_type(&self, node: &Node, wanted: &str) -> Diagnostic {
+        let (path, found) = (self.field.path, node.value.kind());
+        let message = format!("`{path}` is {wanted}, not {found} ({})", node.value.show());
+        self.error("spec::wrong_type", message, node)
+    }
+
+    fn out_of_range(&self, what: &str, shown: String, range: String, node: &Node) -> Diagnostic {
+        let message = format!("`{what}` is {shown}, but must be {range}");
+        self.error("spec::out_of_range", message, node).help(format!(
+            "{}: {}",
+            self.field.name(),
+            self.field.doc
+        ))
+    }
+
+    fn int(&self, node: &Node, min: u64, max: u64, what: &str) -> Result<u64, Vec<Diagnostic>> {
+        let value = match &node.value {
+            Value::Int(i) => *i,
+            // `1e6` is a float in every format, but means an integer here.
+            Value::Float(f) if f.fract() == 0.0 && f.abs() <= MAX_SIZE as f64 => *f as i128,
+            _ => return Err(vec![self.wrong_type(node, "an integer")]),
+        };
+        let in_range = u64::try_from(value).ok().filter(|v| (min..=max).contains(v));
+        in_range.ok_or_else(|| {
+            let range = match (min, max) {
+                (min, MAX_SIZE) => format!("at least {min}"),
+                _ => format!("from {min} to {max}"),
+            };
+            vec![self.out_of_range(what, value.to_string(), range, node)]
+        })
+    }
+
+    fn size(&self, node: &Node) -> Result<u64, Vec<Diagnostic>> {
+        let Value::Text(text) = &node.value else {
+            return self.int(node, 1, MAX_SIZE, self.field.path);
+        };
+        match parse_size(text) {
+            Some(size) if (1..=MAX_SIZE).contains(&size) => Ok(size),
+            _ => Err(vec![
+                self.wrong_type(node, "a count")
+                    .help("write an integer, or a text such as \"125M\" or \"1.3B\""),
+            ]),
+        }
+    }
+
+    fn float(&self, node: &Node, min: Limit, max: Limit) -> Result<f64, Vec<Diagnostic>> {
+        let value = match &node.value {
+            Value::Int(i) => *i as f64,
+            Value::Float(f) => *f,
+            _ => return Err(vec![self.wrong_type(node, "a number")]),
+        };
+        let above = match min {
+            Limit::Open => true,
+            Limit::Closed(end) => value >= end,
+            Limit::Beyond(end) => value > end,
+        };
+        let below = match max {
+            Limit::Open => true,
+            Limit::Closed(end) => value <= end,
+            Limit::Beyond(end) => value < end,
+        };
+        if value.is_finite() && above && below {
+            // −0 is 0.
+            return Ok(value + 0.0);
+        }
+        let range = range_text(min, max);
+        Err(vec![self.out_of_range(self.field.path, format!("{value:?}"), range, node)])
+    }
+
+    fn hash(&self, node: &Node) -> Result<Json, Vec<Diagnostic>> {
+        match &node.value {
+            Value::Text(t) => match t.parse::<llmc_base::Hash>() {
+                Ok(hash) => Ok(Json::from(hash.to_string())),
+                Err(message) => Err(vec![self.error(
+                    "spec::wrong_type",
+                    format!("`{}`: {message}", self.field.path),
+                    node,
+                )]),
+            },
+            _ => Err(vec![self.wrong_type(node, "a hash of 64 hexadecimal digits")]),
+        }
+    }
+
+    fn choice(&self, node: &Node, choices: &[Choice]) -> Result<String, Vec<Diagnostic>> {
+        let names = || choices.iter().map(|c| c.name);
+        let word = match &node.value {
+            Value::Text(t) => t.as_str(),
+            // Hugging Face writes `rope_scaling: null`.
+            Value::Null if names().any(|n| n == "none") => "none",
+            _ => {
+                let wanted = format!("one of {}", names().collect::<Vec<_>>().join(", "));
+                return Err(vec![self.wrong_type(node, &wanted)]);
+            }
+        };
+        if let Some(choice) = choices.iter().find(|c| c.name == word || c.aliases.contains(&word)) {
+            return Ok(choice.name.to_string());
+        }
+        let message = format!("`{}` cannot be {}", self.field.path, node.value.show());
+        let all =
+            choices.iter().flat_map(|c| [c.name].into_iter().chain(c.aliases.iter().copied()));
+        let listed = names().collect::<Vec<_>>().join(", ");
+        let help = match nearest(word, all) {
+            Some(name) => format!("did you mean \"{name}\"? it can be {listed}"),
+            None => format!("it can be {listed}"),
+        };
+        Err(vec![self.error("spec::unknown_value", message, node).help(help)])
+    }
+
+    fn item_text(&self, node: &Node) -> Result<String, Vec<Diagnostic>> {
+        match &node.value {
+            Value::Text(t) => Ok(t.clone()),
+            _ => Err(vec![self.wrong_type(node, "a list of texts")]),
+        }
+    }
+
+    /// A list, or one item for a list of one; all bad items are reported.
+    fn list(
+        &self,
+        node: &Node,
+        item: impl Fn(&Node) -> Result<String, Vec<Diagnostic>>,
+    ) -> Result<Json, Vec<Diagnostic>> {
+        let items = match &node.value {
+            Value::List(items) => items.as_slice(),
+            _ => std::slice::from_ref(node),
+        };
+        let mut values = Vec::new();
+        let mut diagnostics = Vec::new();
+        for result in items.iter().map(item) {
+            match result {
+                Ok(value) => values.push(Json::from(value)),
+                Err(found) => diagnostics.extend(found),
+            }
+        }
+        if diagnostics.is_empty() { Ok(Json::Array(values)) } else { Err(diagnostics) }
+    }
+
+    fn weights(&self, node: &Node) -> Result<Json, Vec<Diagnostic>> {
+        let Value::Table(entries) = &node.value else {
+            return Err(vec![self.wrong_type(node, "a table from names to shares")]);
+        };
+        let mut map = Map::new();
+        let mut diagnostics = Vec::new();
+        for entry in entries {
+            if map.contains_key(&entry.key) {
+                let message = format!("`{}.{}` is written twice", self.field.path, entry.key);
+                diagnostics.push(self.error("spec::duplicate_key", message, &entry.node));
+            }
+            match self.float(&entry.node, Limit::Beyond(0.0), Limit::Open) {
+                Ok(share) => {
+                    map.insert(entry.key.clone(), Json::from(share));
+                }
+                Err(found) => diagnostics.extend(found),
+            }
+        }
+        map.sort_keys();
+        if diagnostics.is_empty() { Ok(Json::Object(map)) } else { Err(diagnostics) }
+    }
+
+    fn pair(&self, node: &Node) -> Result<Json, Vec<Diagnostic>> {
+        let Value::List(items) = &node.value else {
+            return Err(vec![self.wrong_type(node, "a list of two numbers")]);
+        };
+        if items.len() != 2 {
+            return Err(vec![self.wrong_type(node, "a list of two numbers")]);
+        }
+        let end = |item| self.float(item, Limit::Closed(0.0), Limit::Beyond(1.0));
+        Ok(Json::Array(vec![Json::from(end(&items[0])?), Json::from(end(&items[1])?)]))
+    }
+
+    /// An integer, `"free"`, or `{ min, max, multiple_of }`.
+    fn dim(&self, node: &Node) -> Result<Converted, Vec<Diagnostic>> {
+        let entries = match &node.value {
+            Value::Text(t) if t == "free" => return Ok((Json::from("free"), BTreeMap::new())),
+            Value::Table(entries) => entries,
+            Value::Int(_) | Value::Float(_) => {
+                let value = self.int(node, 1, MAX_DIM, self.field.path)?;
+                return Ok((Json::from(value), BTreeMap::new()));
+            }
+            _ => {
+                let wanted = "an integer, \"free\" or { min, max, multiple_of }";
+                return Err(vec![self.wrong_type(node, wanted)]);
+            }
+        };
+        let mut map = Map::new();
+        let mut spans = BTreeMap::new();
+        let mut diagnostics = Vec::new();
+        for entry in entries {
+            let path = format!("{}.{}", self.field.path, entry.key);
+            let names = ["min", "max", "multiple_of"];
+            if !names.contains(&entry.key.as_str()) {
+                let message = format!("`{}` has no field `{}`", self.field.path, entry.key);
+                let help = match nearest(&entry.key, names) {
+                    Some(name) => format!("did you mean `{name}`?"),
+                    None => "its fields are min, max and multiple_of".to_string(),
+                };
+                let d = Diagnostic::error("spec::unknown_key", message).help(help);
+                diagnostics.push(self.place.label(d, &entry.key_span, "unknown"));
+                continue;
+            }
+            if map.contains_key(&entry.key) {
+                let message = format!("`{path}` is written twice");
+                diagnostics.push(self.error("spec::duplicate_key", message, &entry.node));
+                continue;
+            }
+            match self.int(&entry.node, 1, MAX_DIM, &path) {
+                Ok(value) => {
+                    map.insert(entry.key.clone(), Json::from(value));
+                    if let Some(span) = self.place.span(&entry.node.span) {
+                        spans.insert(entry.key.clone(), span);
+                    }
+                }
+                Err(found) => diagnostics.extend(found),
+            }
+        }
+        map.sort_keys();
+        let end = |name: &str| map.get(name).and_then(Json::as_u64);
+        if let (Some(min), Some(max)) = (end("min"), end("max"))
+            && min > max
+        {
+            let message = format!("`{}` has min {min} above max {max}", self.field.path);
+            diagnostics.push(self.error("spec::conflict", message, node).help("swap them"));
+        }
+        if diagnostics.is_empty() { Ok((Json::Object(map), spans)) } else { Err(diagnostics) }
+    }
+}
+
+fn range_text(min: Limit, max: Limit) -> String {
+    let low = match min {
+        Limit::Open => None,
+        Limit::Closed(end) => Some(format!("at least {end}")),
+        Limit::Beyond(end) => Some(format!("greater than {end}")),
+    };
+    let high = match max {
+        Limit::Open => None,
+        Limit::Closed(end) => Some(format!("at most {end}")),
+        Limit::Beyond(end) => Some(format!("less than {end}")),
+    };
+    match (low, high) {
+        (Some(low), Some(high)) => format!("{low} and {high}"),
+        (Some(one), None) | (None, Some(one)) => one,
+        (None, None) => "a finite number".to_string(),
+    }
+}
+
+/// `"125M"`, `"1.3B"`, `"2_000"`: a decimal with an optional K, M, B (or G) or T.
+/// `None` unless it is exactly an integer.
+pub(crate) fn parse_size(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let (number, zeros) = match text.chars().last()? {
+        'k' | 'K' => (&text[..text.len() - 1], 3),
+        'm' | 'M' => (&text[..text.len() - 1], 6),
+        'b' | 'B' | 'g' | 'G' => (&text[..text.len() - 1], 9),
+        't' | 'T' => (&text[..text.len() - 1], 12),
+        _ => (text, 0),
+    };
+    let number = number.trim_end().replace('_', "");
+    let (whole, fraction) = number.split_once('.').unwrap_or((&number, ""));
+    let fraction = fraction.trim_end_matches('0');
+    let is_digits = |t: &str| t.bytes().all(|b| b.is_ascii_digit());
+    if whole.is_empty() || !is_digits(whole) || !is_digits(fraction) || fraction.len() > zeros {
+        return None;
+    }
+    let padding = "0".repeat(zeros - fraction.len());
+    format!("{whole}{fraction}{padding}").parse().ok()
+}

@@ -1,0 +1,470 @@
+//! From a spec to resolved, typed settings: defaults by rule, dims by the solver,
+//! hashes of the recipe.
+
+#[cfg(test)]
+mod tests;
+
+use crate::architecture::{
+    Activation, Architecture, AttentionKind, Biases, Dropout, Init, Norm, Position, RopeScaling,
+    Template,
+};
+use crate::check::{at_fields, at_section, vocab_too_small};
+use crate::config::{
+    DatasetConfig, OptimizerConfig, SpecialTokens, TokenizerConfig, TrainingConfig,
+};
+use crate::dims::Dims;
+use crate::field::{self, DefaultRule, Field, Section};
+use crate::recipe::{self, RecipeHashes};
+use crate::solver::{Problem, Solution, solve};
+use crate::spec::{Spec, insert};
+use crate::view::View;
+use llmc_base::{Diagnostic, Expr};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What the resolved spec is for: which sections must be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Goal {
+    /// Whatever sections are written.
+    Written,
+    /// A model; other sections where they are written.
+    Model,
+    /// A training run: all five sections, by default where they are not written.
+    Training,
+}
+
+/// A spec with everything filled in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resolved {
+    /// `[model]`, if there is one.
+    pub model: Option<ResolvedModel>,
+    /// `[dataset]`, if there is one.
+    pub dataset: Option<DatasetConfig>,
+    /// `[tokenizer]`, if there is one.
+    pub tokenizer: Option<TokenizerConfig>,
+    /// `[optimizer]`, if there is one or a `[training]`.
+    pub optimizer: Option<OptimizerConfig>,
+    /// `[training]`, if there is one and its `sequence_length` is known: written, or the
+    /// context length of a model.
+    pub training: Option<TrainingConfig>,
+    /// Every value that was not written, with the rule that set it, in table order.
+    pub defaults: Vec<Defaulted>,
+    /// What names each artifact.
+    pub hashes: RecipeHashes,
+    /// Every value by path, written or not: the explicit form of the spec.
+    pub values: BTreeMap<&'static str, Value>,
+}
+
+/// `[model]` with its dims solved.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ResolvedModel {
+    /// A label; not part of the recipe.
+    pub name: String,
+    /// Everything that is not a dim.
+    pub architecture: Architecture,
+    /// The dims.
+    pub dims: Dims,
+    /// How they were found; holds the parameter count.
+    pub solution: Solution,
+}
+
+/// A value that was not written.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Defaulted {
+    /// Path of the field.
+    pub path: &'static str,
+    /// The value; `null` is "nothing".
+    pub value: Value,
+    /// The rule that set it.
+    pub rule: String,
+}
+
+/// Fills in everything: defaults, dims, hashes.
+///
+/// `params` gives the parameter count of an architecture in the symbols of
+/// [`crate::DimExprs::symbolic`]. Errors: everything that is missing, clashes, or does not fit.
+pub fn resolve(
+    spec: &Spec,
+    goal: Goal,
+    params: &dyn Fn(&Architecture) -> Expr,
+) -> Result<Resolved, Vec<Diagnostic>> {
+    let mut work = Work::new(spec);
+    work.sections = sections_of(spec, goal);
+    let model = work.model(params);
+    for section in [Section::Dataset, Section::Tokenizer, Section::Optimizer, Section::Training] {
+        work.fill(section);
+    }
+    work.check_fits();
+    let hashes = recipe::hashes(&View::new(spec, &work.values), &work.values, &work.sections);
+    work.check_hashes(&hashes);
+    if work.diagnostics.iter().any(Diagnostic::is_error) {
+        return Err(work.diagnostics);
+    }
+    Ok(Resolved {
+        model,
+        dataset: work.typed(Section::Dataset),
+        tokenizer: work.typed(Section::Tokenizer),
+        optimizer: work.typed(Section::Optimizer),
+        training: work
+            .values
+            .contains_key("training.sequence_length")
+            .then(|| work.typed(Section::Training))
+            .flatten(),
+        defaults: work.defaults,
+        hashes,
+        values: work.values,
+    })
+}
+
+/// The architecture of `[model]` alone, with its defaults.
+///
+/// Errors: what is missing.
+pub fn architecture(spec: &Spec) -> Result<Architecture, Vec<Diagnostic>> {
+    let mut work = Work::new(spec);
+    work.sections.insert(Section::Model);
+    work.fill(Section::Model);
+    match work.diagnostics.is_empty() {
+        true => Ok(to_architecture(&work.values)),
+        false => Err(work.diagnostics),
+    }
+}
+
+/// `--explicit`: every default as an error, with the line that would silence it.
+pub fn refuse_defaults(spec: &Spec, defaults: &[Defaulted]) -> Vec<Diagnostic> {
+    defaults
+        .iter()
+        .map(|d| {
+            let field = field::find(d.path);
+            let line = format!(
+                "{} = {}",
+                field.map_or(d.path, Field::local_path),
+                crate::print::toml_value(&d.value)
+            );
+            let message =
+                format!("`{}` is not written; it would be {} ({})", d.path, d.value, d.rule);
+            let section = Section::of(d.path).unwrap_or(Section::Model);
+            let diagnostic = Diagnostic::error("spec::implicit", message)
+                .help(format!("write `{line}` in [{section}]"));
+            at_section(diagnostic, spec, section)
+        })
+        .collect()
+}
+
+fn sections_of(spec: &Spec, goal: Goal) -> BTreeSet<Section> {
+    let mut sections: BTreeSet<Section> =
+        Section::ALL.into_iter().filter(|s| spec.has(*s)).collect();
+    match goal {
+        Goal::Written => {}
+        Goal::Model => {
+            sections.insert(Section::Model);
+        }
+        Goal::Training => sections.extend(Section::ALL),
+    }
+    if sections.contains(&Section::Training) {
+        sections.insert(Section::Optimizer);
+    }
+    sections
+}
+
+struct Work<'a> {
+    spec: &'a Spec,
+    sections: BTreeSet<Section>,
+    values: BTreeMap<&'static str, Value>,
+    defaults: Vec<Defaulted>,
+    diagnostics: Vec<Diagnostic>,
+}
+
+impl<'a> Work<'a> {
+    fn new(spec: &'a Spec) -> Work<'a> {
+        Work {
+            spec,
+            sections: BTreeSet::new(),
+            values: BTreeMap::new(),
+            defaults: Vec::new(),
+            diagnostics: Vec::new(),
+        }
+    }
+
+    fn missing(&mut self, message: String, help: &str, section: Section) {
+        let d = Diagnostic::error("spec::missing", message).help(help);
+        self.diagnostics.push(at_section(d, self.spec, section));
+    }
+
+    /// Settles every field of a section that has a value by now.
+    fn fill(&mut self, section: Section) {
+        if !self.sections.contains(&section) {
+            return;
+        }
+        for field in field::fields().filter(|f| f.section() == section) {
+            if self.values.contains_key(field.path) || field.is_shorthand() {
+                continue;
+            }
+            let view = View::new(self.spec, &self.values);
+            if !view.applies(field) {
+                continue;
+            }
+            let is_dim = matches!(field.default, DefaultRule::Solved(_));
+            if let Some(value) = view.written(field.path) {
+                if !is_dim {
+                    self.values.insert(field.path, value.clone());
+                }
+                continue;
+            }
+            let default = view.default(field);
+            match (default, field.default) {
+                (Some(value), _) => {
+                    let rule = rule_text(field);
+                    self.defaults.push(Defaulted { path: field.path, value: value.clone(), rule });
+                    self.values.insert(field.path, value);
+                }
+                (None, DefaultRule::Required(help)) => {
+                    self.missing(format!("`{}` is missing", field.path), help, section);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Everything of `[model]`; `None` if it has errors or is not there.
+    fn model(&mut self, params: &dyn Fn(&Architecture) -> Expr) -> Option<ResolvedModel> {
+        if !self.sections.contains(&Section::Model) {
+            return None;
+        }
+        self.fill(Section::Model);
+        let before = self.diagnostics.len();
+        if !self.spec.has(Section::Model) {
+            self.missing_model();
+        }
+        if self.diagnostics.len() > before {
+            return None;
+        }
+        let architecture = to_architecture(&self.values);
+        let problem = match Problem::from_spec(self.spec, &architecture, params(&architecture)) {
+            Ok(problem) => problem,
+            Err(message) => {
+                let d = Diagnostic::error("spec::unsolvable", message);
+                self.diagnostics.push(at_section(d, self.spec, Section::Model));
+                return None;
+            }
+        };
+        let solution = match solve(&problem) {
+            Ok(solution) => solution,
+            Err(conflict) => {
+                self.diagnostics.extend(conflict.to_diagnostics());
+                return None;
+            }
+        };
+        for why in &solution.why {
+            let path = field::find(&format!("model.{}", why.dim))?.path;
+            let value = Value::from(why.value);
+            if !why.is_written {
+                let rule = why.text.clone();
+                self.defaults.push(Defaulted { path, value: value.clone(), rule });
+            }
+            self.values.insert(path, value);
+        }
+        // The name counts parameters, so it comes last.
+        self.values.insert(PARAMETER_COUNT, Value::from(solution.params));
+        self.fill(Section::Model);
+        self.values.remove(PARAMETER_COUNT);
+        let name = self.values.get("model.name").and_then(Value::as_str).unwrap_or_default();
+        Some(ResolvedModel { name: name.to_string(), architecture, dims: solution.dims, solution })
+    }
+
+    fn missing_model(&mut self) {
+        let message = "the spec has no [model]".to_string();
+        let help = "write [model] with `vocab_size`, and `target_params` or dimensions";
+        self.missing(message, help, Section::Model);
+    }
+
+    /// What has to fit once dims are known.
+    fn check_fits(&mut self) {
+        let view = View::new(self.spec, &self.values);
+        let mut found = Vec::new();
+        let conflict = |message: String, help: &str, paths: &[&str]| {
+            at_fields(Diagnostic::error("spec::conflict", message).help(help), self.spec, paths)
+        };
+        if self.sections.contains(&Section::Dataset) && !self.spec.has(Section::Dataset) {
+            let d = Diagnostic::error("spec::missing", "the spec has no [dataset]").help(
+                "write [dataset] with `paths = [\"corpus/\"]`, or `domains = [\"synthetic\"]`",
+            );
+            found.push(d);
+        }
+        let model_vocab = view.int("model.vocab_size");
+        if let Some(vocab_size) = self.values.get("tokenizer.vocab_size").and_then(Value::as_u64) {
+            if let Some(rows) = model_vocab
+                && rows < vocab_size
+            {
+                found.push(conflict(
+                    format!(
+                        "a tokenizer of {vocab_size} ids needs more than {rows} embedding rows"
+                    ),
+                    "lower `tokenizer.vocab_size` or raise `model.vocab_size`",
+                    &["tokenizer.vocab_size", "model.vocab_size"],
+                ));
+            }
+            // A written vocabulary was checked with the spec.
+            if !view.is_written("tokenizer.vocab_size")
+                && let Some(kind) = view.text("tokenizer.type")
+            {
+                let n_special = special_tokens(&self.values).all().count() as u64;
+                found.extend(vocab_too_small(self.spec, &kind, vocab_size, n_special));
+            }
+        } else if self.sections.contains(&Section::Tokenizer) && model_vocab.is_none() {
+            found.extend(self.unknown("tokenizer.vocab_size", "model.vocab_size"));
+        }
+        match (
+            self.values.get("training.sequence_length").and_then(Value::as_u64),
+            view.int("model.context_length"),
+        ) {
+            (Some(length), Some(context)) if length > context => found.push(conflict(
+                format!("sequences of {length} tokens are longer than the context of {context}"),
+                "lower `training.sequence_length` or raise `model.context_length`",
+                &["training.sequence_length", "model.context_length"],
+            )),
+            _ => {}
+        }
+        self.diagnostics.extend(found);
+    }
+
+    /// The complaint about a value whose rule needs a section that is not there.
+    fn unknown(&self, path: &str, needs: &str) -> Option<Diagnostic> {
+        if self.sections.contains(&Section::Model) {
+            return None;
+        }
+        let section = Section::of(path)?;
+        let d = Diagnostic::error("spec::missing", format!("`{path}` is missing"))
+            .help(format!("write it, or `{needs}`"));
+        Some(at_section(d, self.spec, section))
+    }
+
+    /// Hashes that were written must be those of the sections beside them.
+    fn check_hashes(&mut self, hashes: &RecipeHashes) {
+        let pairs = [
+            ("training.model_hash", hashes.model, Section::Model),
+            ("training.dataset_hash", hashes.dataset, Section::Dataset),
+            ("training.tokenizer_hash", hashes.tokenizer, Section::Tokenizer),
+            ("tokenizer.dataset_hash", hashes.dataset, Section::Dataset),
+        ];
+        for (path, hash, section) in pairs {
+            let written = self.spec.get(path).and_then(|s| s.value.as_str());
+            let (Some(written), Some(hash)) = (written, hash) else { continue };
+            if written != hash.to_string() {
+                let message = format!("`{path}` is {written}, but [{section}] is {hash}");
+                let d = Diagnostic::error("spec::hash_mismatch", message)
+                    .help(format!("leave out `{path}` or [{section}], or make them agree"));
+                self.diagnostics.push(at_fields(d, self.spec, &[path]));
+            }
+        }
+    }
+
+    /// The typed form of a section.
+    fn typed<T: DeserializeOwned>(&self, section: Section) -> Option<T> {
+        if !self.sections.contains(&section) {
+            return None;
+        }
+        Some(typed(&self.values, section.name()))
+    }
+}
+
+/// The path under which default rules find the solved count; no field.
+const PARAMETER_COUNT: &str = "model.parameter_count";
+
+fn rule_text(field: &Field) -> String {
+    match field.default {
+        DefaultRule::Is(_) => "default".to_string(),
+        DefaultRule::Nothing(text) | DefaultRule::Rule { text, .. } => text.to_string(),
+        DefaultRule::Solved(text) | DefaultRule::Required(text) => text.to_string(),
+        DefaultRule::Shorthand { text, .. } => text.to_string(),
+    }
+}
+
+/// The values below `prefix` as a typed struct.
+fn typed<T: DeserializeOwned>(values: &BTreeMap<&'static str, Value>, prefix: &str) -> T {
+    let mut map = Map::new();
+    for (path, value) in values {
+        if let Some(rest) = path.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('.')) {
+            insert(&mut map, rest, value.clone());
+        }
+    }
+    serde_json::from_value(Value::Object(map))
+        .expect("the field table and the resolved structs have the same fields, as a test shows")
+}
+
+fn special_tokens(values: &BTreeMap<&'static str, Value>) -> SpecialTokens {
+    typed(values, "tokenizer.special_tokens")
+}
+
+/// Values of fields that do not apply are absent and become the neutral value.
+fn to_architecture(values: &BTreeMap<&'static str, Value>) -> Architecture {
+    let get = |name: &str| values.get(format!("model.{name}").as_str());
+    let float = |name: &str| get(name).and_then(Value::as_f64);
+    let is = |name: &str| get(name).and_then(Value::as_bool).unwrap_or(false);
+    let word = |name: &str| get(name).and_then(Value::as_str).unwrap_or_default();
+    let scaling = |kind: &str| match kind {
+        "linear" => RopeScaling::Linear { factor: float("rope_scaling.factor").unwrap_or(1.0) },
+        "llama3" => RopeScaling::Llama3 {
+            factor: float("rope_scaling.factor").unwrap_or(1.0),
+            low_freq_factor: float("rope_scaling.low_freq_factor").unwrap_or(1.0),
+            high_freq_factor: float("rope_scaling.high_freq_factor").unwrap_or(4.0),
+            original_context_length: get("rope_scaling.original_context_length")
+                .and_then(Value::as_u64)
+                .unwrap_or(8192),
+        },
+        _ => RopeScaling::None,
+    };
+    Architecture {
+        template: Template::DecoderOnly,
+        attention: match word("attention") {
+            "mha" => AttentionKind::Mha,
+            "mqa" => AttentionKind::Mqa,
+            _ => AttentionKind::Gqa,
+        },
+        sliding_window: get("sliding_window_size").and_then(Value::as_u64),
+        norm: match word("norm") {
+            "layernorm" => Norm::LayerNorm,
+            "none" => Norm::None,
+            _ => Norm::RmsNorm,
+        },
+        norm_eps: float("norm_eps").unwrap_or(0.0),
+        activation: match word("activation") {
+            "gelu" => Activation::Gelu,
+            "gelu_tanh" => Activation::GeluTanh,
+            "relu" => Activation::Relu,
+            "silu" => Activation::Silu,
+            _ => Activation::SwiGlu,
+        },
+        position: match word("positional_encoding") {
+            "learned" => Position::Learned,
+            "none" => Position::None,
+            _ => Position::Rope {
+                theta: float("rope_theta").unwrap_or(10000.0),
+                scaling: scaling(word("rope_scaling.type")),
+            },
+        },
+        tie_embeddings: is("tie_embeddings"),
+        biases: Biases {
+            q: is("bias.q"),
+            k: is("bias.k"),
+            v: is("bias.v"),
+            o: is("bias.o"),
+            gate: is("bias.gate"),
+            up: is("bias.up"),
+            down: is("bias.down"),
+            lm_head: is("bias.lm_head"),
+            norm: is("bias.norm"),
+        },
+        dropout: Dropout {
+            embedding: float("dropout.embedding").unwrap_or(0.0),
+            attention: float("dropout.attention").unwrap_or(0.0),
+            residual: float("dropout.residual").unwrap_or(0.0),
+        },
+        attention_scale: float("attention_scale"),
+        init: Init {
+            std: float("init_std").unwrap_or(0.02),
+            is_residual_scaled: is("init_residual_scaled"),
+        },
+    }
+}

@@ -1,0 +1,79 @@
+//! The written cost of a shape: what decides between equally close solutions, and
+//! everything where there is no target.
+//!
+//! An integer, so that it is the same on every machine. Each part is in
+//! thousandths and is 0 for the shapes that published decoders have:
+//!
+//! | part | cost |
+//! |---|---|
+//! | `head_dim` | 0 for 64 and 128; 50 between them; otherwise 100 per doubling or halving away |
+//! | depth to width | 0 where `hidden_size / num_layers` is from 64 to 128, otherwise the distance in thousandths |
+//! | feed-forward | distance of `intermediate_size` from 8/3 (gated) or 4 times `hidden_size`, in thousandths |
+//! | key/value groups | 50 per step that `num_heads / num_kv_heads` is from 4 |
+//! | multiples | `hidden_size` and `intermediate_size` each: 50 unless a multiple of 256, 200 more unless of 32 |
+//!
+//! Each distance counts for at most 10,000.
+
+use crate::dims::Dim;
+
+const CAP: u64 = 10_000;
+
+/// The cost of a shape, with dims in the order of [`Dim::ALL`].
+pub(super) fn cost(dims: &[u64; 8], is_gated: bool) -> u64 {
+    let at = |dim: Dim| dims[dim.idx()];
+    let hidden = at(Dim::HiddenSize);
+    let group = at(Dim::NumHeads) / at(Dim::NumKvHeads);
+    head_dim(at(Dim::HeadDim))
+        + depth(hidden, at(Dim::NumLayers))
+        + feed_forward(hidden, at(Dim::IntermediateSize), is_gated)
+        + (group.abs_diff(4) * 50).min(CAP)
+        + multiple(hidden)
+        + multiple(at(Dim::IntermediateSize))
+}
+
+fn head_dim(head_dim: u64) -> u64 {
+    match head_dim {
+        64 | 128 => 0,
+        65..128 => 50,
+        0..64 => 100 * u64::from(64u64.div_ceil(head_dim.max(1)).next_power_of_two().ilog2()),
+        _ => 100 * u64::from(head_dim.div_ceil(128).next_power_of_two().ilog2()),
+    }
+}
+
+fn depth(hidden: u64, layers: u64) -> u64 {
+    let (low, high) = (64 * layers, 128 * layers);
+    if hidden < low {
+        distance(hidden, low)
+    } else if hidden > high {
+        distance(hidden, high)
+    } else {
+        0
+    }
+}
+
+/// How far `intermediate` is from the usual multiple of `hidden`.
+pub(super) fn feed_forward(hidden: u64, intermediate: u64, is_gated: bool) -> u64 {
+    match is_gated {
+        true => distance(intermediate.saturating_mul(3), hidden.saturating_mul(8)),
+        false => distance(intermediate, hidden.saturating_mul(4)),
+    }
+}
+
+/// The usual feed-forward width, rounded down; at least 1.
+pub(super) fn usual_intermediate(hidden: u64, is_gated: bool) -> u64 {
+    if is_gated { (hidden.saturating_mul(8) / 3).max(1) } else { hidden.saturating_mul(4) }
+}
+
+/// |a − b| / b in thousandths, rounded down.
+fn distance(a: u64, b: u64) -> u64 {
+    let thousandths = u128::from(a.abs_diff(b)) * 1000 / u128::from(b.max(1));
+    u64::try_from(thousandths).unwrap_or(CAP).min(CAP)
+}
+
+fn multiple(x: u64) -> u64 {
+    match (x % 256, x % 32) {
+        (0, _) => 0,
+        (_, 0) => 50,
+        _ => 250,
+    }
+}
