@@ -66,8 +66,10 @@ impl Module {
         Module { name: name.into(), origins: vec![String::new()], ..Module::default() }
     }
 
-    /// Adds a function. Its callees must be here already.
-    pub fn add(&mut self, function: Function) -> FuncId {
+    /// Adds a function. Its callees must be here already. Its values are renumbered
+    /// ([`Function::renumber`]), so that a module prints well however it was built.
+    pub fn add(&mut self, mut function: Function) -> FuncId {
+        function.renumber();
         self.functions.push(function);
         FuncId(self.functions.len() as u32 - 1)
     }

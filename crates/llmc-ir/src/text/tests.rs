@@ -103,7 +103,7 @@ fn out_of_order_ids_survive() {
         }
         function.results.iter_mut().for_each(|r| swap(&mut r.value));
     }
-    module.add(function.clone());
+    module.functions.push(function.clone());
     let text = print(&module);
     assert!(text.contains("%late_weight#2"), "{text}");
     assert_eq!(parsed(&text), module);
@@ -171,8 +171,7 @@ fn layered(n: usize, backward: bool) -> Module {
         }
         b.output("dx", d);
     }
-    let mut function = b.finish();
-    function.renumber();
+    let function = b.finish();
     module.add(function);
     module
 }

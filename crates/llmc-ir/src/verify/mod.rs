@@ -57,7 +57,7 @@ checks! {
     ValueName = "ir::value_name";
     /// Names of outputs are not empty and unique in their function.
     OutputName = "ir::output_name";
-    /// Paths of weights and state are not empty and unique among the parameters of their function.
+    /// Paths of weights and state are unique among the parameters of their function.
     Path = "ir::path";
     /// Origins lie in the table, whose first entry is empty and whose texts differ.
     Origin = "ir::origin";

@@ -138,9 +138,7 @@ fn names(v: &mut Verifier, at: &At) {
     let mut paths = BTreeSet::new();
     for (i, param) in f.params.iter().enumerate() {
         let (ParamRole::Weight(path) | ParamRole::State(path)) = &param.role else { continue };
-        if path.is_empty() {
-            v.report(Check::Path, Site::Param(at.id, i), "a parameter has an empty path");
-        } else if !paths.insert(path) {
+        if !paths.insert(path) {
             let message = format!("two parameters have the path `{path}`");
             v.report(Check::Path, Site::Param(at.id, i), message);
         }
