@@ -5,7 +5,10 @@
 
 pub mod cache;
 pub mod checkpoint;
+pub mod doctor;
 pub mod lock;
 pub mod logs;
+pub mod machine;
+pub mod manifest;
 pub mod metrics;
 pub mod store;

@@ -1,0 +1,263 @@
+//! Recomputing every hash of a run.
+
+use super::{Artifact, Manifest, Role};
+use crate::checkpoint;
+use crate::store::{
+    COMPLETE, FolderFault, Source, StoreError, files_under, hash_file, join, read_marker,
+    verify_folder,
+};
+use llmc_base::{Diagnostic, Hash};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io::ErrorKind;
+use std::path::Path;
+
+/// What came out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifyReport {
+    /// Hash of what was asked, from the manifest.
+    pub recipe: Hash,
+    /// Hash over all artifacts, from the manifest.
+    pub content: Hash,
+    /// Artifacts whose every byte is as recorded.
+    pub verified: Vec<String>,
+    /// Files read.
+    pub n_files: u64,
+    /// Bytes read.
+    pub n_bytes: u64,
+    /// Files that no hash covers.
+    pub observations: Vec<String>,
+    /// What is not as recorded, sorted by path.
+    pub problems: Vec<Problem>,
+}
+
+/// One file that is not as recorded.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Problem {
+    /// The file: below the run directory for an output, as given for an input.
+    pub path: String,
+    /// The artifact that it belongs to, if any.
+    pub artifact: Option<String>,
+    /// Input or output.
+    pub role: Role,
+    /// What is wrong.
+    pub kind: ProblemKind,
+}
+
+/// What is wrong with a file.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "problem")]
+pub enum ProblemKind {
+    /// It has other bytes.
+    Differs {
+        /// What the manifest says.
+        expected: Hash,
+        /// What is there.
+        found: Hash,
+    },
+    /// It is gone.
+    Missing,
+    /// Nothing says that it belongs here. No recorded byte is touched by it.
+    Extra,
+    /// It could not be read, or is not what it should be.
+    Unreadable {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl VerifyReport {
+    /// Whether every output is as recorded. Extra files do not count, and
+    /// neither do inputs, which others may change after the run.
+    pub fn outputs_are_whole(&self) -> bool {
+        !self.problems.iter().any(|p| p.role == Role::Output && p.kind != ProblemKind::Extra)
+    }
+
+    /// Whether every input is still what it was, so that the run can be
+    /// repeated from it.
+    pub fn inputs_are_unchanged(&self) -> bool {
+        !self.problems.iter().any(|p| p.role == Role::Input)
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` ", self.path)?;
+        match &self.kind {
+            ProblemKind::Differs { expected, found } => {
+                write!(f, "differs: expected {}, found {}", expected.short(), found.short())
+            }
+            ProblemKind::Missing => f.write_str("is missing"),
+            ProblemKind::Extra => f.write_str("is extra: nothing says that it belongs here"),
+            ProblemKind::Unreadable { reason } => f.write_str(reason),
+        }
+    }
+}
+
+/// Codes `verify::differs`, `verify::missing`, `verify::unreadable` (errors for
+/// an output, warnings for an input) and `verify::extra` (a warning).
+impl From<&Problem> for Diagnostic {
+    fn from(problem: &Problem) -> Self {
+        let (code, is_error) = match problem.kind {
+            ProblemKind::Differs { .. } => ("verify::differs", true),
+            ProblemKind::Missing => ("verify::missing", true),
+            ProblemKind::Extra => ("verify::extra", false),
+            ProblemKind::Unreadable { .. } => ("verify::unreadable", true),
+        };
+        if is_error && problem.role == Role::Output {
+            Diagnostic::error(code, problem.to_string())
+        } else {
+            Diagnostic::warning(code, problem.to_string())
+        }
+    }
+}
+
+/// Recomputes every hash of a run and says which file differs, is missing or
+/// is extra.
+///
+/// Checkpoints that the manifest does not list (the run goes on) are held
+/// against their own marker.
+/// Errors: `manifest::missing`, `manifest::damaged`, or of the store when the
+/// run directory cannot be listed.
+pub fn verify(source: &dyn Source, run: &Path) -> Result<VerifyReport, Diagnostic> {
+    let manifest = Manifest::read(source, run)?;
+    let mut check = Check { source, run, problems: Vec::new(), n_files: 0, n_bytes: 0 };
+    let mut verified = Vec::new();
+    let mut known = BTreeSet::new();
+    for artifact in &manifest.artifacts {
+        let n_before = check.problems.len();
+        check.artifact(artifact);
+        if check.problems.len() == n_before {
+            verified.push(artifact.name.clone());
+        }
+        if artifact.role == Role::Output {
+            known.extend(paths_of(artifact));
+        }
+    }
+    let mut observations = Vec::new();
+    let present = files_under(source, run).map_err(|e| Diagnostic::from(&e))?;
+    let mut unknown: BTreeSet<String> = BTreeSet::new();
+    for path in present {
+        if manifest.observations.covers(&path) {
+            observations.push(path);
+        } else if !known.contains(&path) {
+            unknown.insert(path);
+        }
+    }
+    let listed = checkpoint::list(source, run).map_err(|e| Diagnostic::from(&e))?;
+    for checkpoint in listed {
+        let folder = checkpoint.path.strip_prefix(run).unwrap_or(&checkpoint.path);
+        let folder = folder.to_string_lossy().replace('\\', "/");
+        // A checkpoint of which the manifest knows any file was checked above.
+        let prefix = format!("{folder}/");
+        if known.iter().any(|path| path.starts_with(&prefix)) {
+            continue;
+        }
+        match verify_folder(source, &checkpoint.path) {
+            Ok(complete) => {
+                check.n_files += complete.files.len() as u64;
+                check.n_bytes += complete.files.iter().map(|file| file.length).sum::<u64>();
+                unknown.remove(&format!("{prefix}{COMPLETE}"));
+                for file in &complete.files {
+                    unknown.remove(&format!("{prefix}{}", file.path));
+                }
+                verified.push(folder);
+            }
+            Err(fault) => {
+                unknown.retain(|path| !path.starts_with(&prefix));
+                let kind = ProblemKind::Unreadable { reason: format!("is not whole: {fault}") };
+                let (artifact, role) = (None, Role::Output);
+                check.problems.push(Problem { path: folder, artifact, role, kind });
+            }
+        }
+    }
+    for path in unknown {
+        let owner = manifest.artifacts.iter().find(|artifact| {
+            artifact.role == Role::Output && path.starts_with(&format!("{}/", artifact.path))
+        });
+        let artifact = owner.map(|artifact| artifact.name.clone());
+        let (role, kind) = (Role::Output, ProblemKind::Extra);
+        check.problems.push(Problem { path, artifact, role, kind });
+    }
+    let Check { mut problems, n_files, n_bytes, .. } = check;
+    problems.sort();
+    let (recipe, content) = (manifest.recipe, manifest.content);
+    Ok(VerifyReport { recipe, content, verified, n_files, n_bytes, observations, problems })
+}
+
+/// Every file that an output consists of, relative to the run; a folder's
+/// marker included, whether it is there or not.
+fn paths_of(artifact: &Artifact) -> Vec<String> {
+    match &artifact.files {
+        None => vec![artifact.path.clone()],
+        Some(files) => {
+            let names = files.iter().map(|file| file.path.as_str()).chain([COMPLETE]);
+            names.map(|name| format!("{}/{name}", artifact.path)).collect()
+        }
+    }
+}
+
+struct Check<'a> {
+    source: &'a dyn Source,
+    run: &'a Path,
+    problems: Vec<Problem>,
+    n_files: u64,
+    n_bytes: u64,
+}
+
+impl Check<'_> {
+    fn artifact(&mut self, artifact: &Artifact) {
+        let place = artifact.place(self.run);
+        let Some(files) = &artifact.files else {
+            self.file(artifact, &place, artifact.path.clone(), artifact.content);
+            return;
+        };
+        for file in files {
+            let path = format!("{}/{}", artifact.path, file.path);
+            self.file(artifact, &join(&place, &file.path), path, file.hash);
+        }
+        match read_marker(self.source, &place) {
+            Ok(marker) if marker.content == artifact.content => {}
+            Err(FolderFault::NoMarker) if artifact.kind != super::Kind::Checkpoint => {}
+            result => {
+                let kind = match result {
+                    Ok(marker) => {
+                        let (expected, found) = (artifact.content, marker.content);
+                        ProblemKind::Differs { expected, found }
+                    }
+                    Err(FolderFault::NoMarker) => ProblemKind::Missing,
+                    Err(fault) => ProblemKind::Unreadable { reason: fault.to_string() },
+                };
+                self.problem(artifact, format!("{}/{COMPLETE}", artifact.path), kind);
+            }
+        }
+    }
+
+    fn file(&mut self, artifact: &Artifact, place: &Path, path: String, expected: Hash) {
+        let kind = match hash_file(self.source, place) {
+            Ok((length, found)) => {
+                self.n_files += 1;
+                self.n_bytes += length;
+                if found == expected {
+                    return;
+                }
+                ProblemKind::Differs { expected, found }
+            }
+            Err(e) => unreadable(&e),
+        };
+        self.problem(artifact, path, kind);
+    }
+
+    fn problem(&mut self, artifact: &Artifact, path: String, kind: ProblemKind) {
+        let (name, role) = (Some(artifact.name.clone()), artifact.role);
+        self.problems.push(Problem { path, artifact: name, role, kind });
+    }
+}
+
+fn unreadable(error: &StoreError) -> ProblemKind {
+    match error.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => ProblemKind::Missing,
+        _ => ProblemKind::Unreadable { reason: format!("cannot be read: {}", error.source) },
+    }
+}

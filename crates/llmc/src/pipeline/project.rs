@@ -1,0 +1,148 @@
+//! From spec text to everything that follows from it before anything runs.
+
+use super::failure::Failure;
+use llmc_base::{Diagnostic, Hash};
+use llmc_ir::Module;
+use llmc_spec::{
+    Architecture, DimExprs, Format, Goal, Resolved, ResolvedModel, Spec, parse_with, refuse_defaults,
+};
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// A spec with everything that it implies.
+#[derive(Clone, Debug)]
+pub struct Project {
+    /// What was written.
+    pub spec: Spec,
+    /// Everything filled in.
+    pub resolved: Resolved,
+}
+
+/// What else to demand of a spec.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Defaults {
+    /// Values that are not written are chosen by rule and recorded.
+    #[default]
+    Record,
+    /// Every value must be written.
+    Refuse,
+}
+
+/// The parameter count of an architecture over its dims, from the template's functions. A template
+/// that cannot be built reports it when it is built; here it counts nothing.
+fn parameter_count(architecture: &Architecture) -> llmc_base::Expr {
+    llmc_model::parameter_polynomial(architecture).unwrap_or_default()
+}
+
+impl Project {
+    /// Reads a spec file, applies `--set` overrides, and resolves it for `goal`. The second part are
+    /// warnings.
+    ///
+    /// Errors: every diagnostic of parsing and resolving; an unreadable file.
+    pub fn read(
+        path: &Path,
+        overrides: &[String],
+        goal: Goal,
+        defaults: Defaults,
+    ) -> Result<(Project, Vec<Diagnostic>), Failure> {
+        let format = Format::of_path(path)?;
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            Diagnostic::error("spec::unreadable", format!("cannot read `{}`: {e}", path.display()))
+                .help("name a spec file: .toml, .yaml, .yml or .json; `llmc new NAME` writes one")
+        })?;
+        Self::parse(&text, format, &path.display().to_string(), overrides, goal, defaults)
+    }
+
+    /// The same from text.
+    pub fn parse(
+        text: &str,
+        format: Format,
+        file: &str,
+        overrides: &[String],
+        goal: Goal,
+        defaults: Defaults,
+    ) -> Result<(Project, Vec<Diagnostic>), Failure> {
+        Self::from_parsed(parse_with(text, format, file, overrides), goal, defaults)
+    }
+
+    /// The same from plain data.
+    pub fn from_json(
+        value: &Value,
+        overrides: &[String],
+        goal: Goal,
+    ) -> Result<(Project, Vec<Diagnostic>), Failure> {
+        Self::from_parsed(llmc_spec::from_json(value, overrides), goal, Defaults::Record)
+    }
+
+    fn from_parsed(
+        (spec, mut diagnostics): (Option<Spec>, Vec<Diagnostic>),
+        goal: Goal,
+        defaults: Defaults,
+    ) -> Result<(Project, Vec<Diagnostic>), Failure> {
+        let Some(spec) = spec else { return Err(diagnostics.into()) };
+        match llmc_spec::resolve(&spec, goal, &parameter_count) {
+            Ok(resolved) => {
+                if defaults == Defaults::Refuse {
+                    diagnostics.extend(refuse_defaults(&spec, &resolved.defaults));
+                }
+                match diagnostics.iter().any(Diagnostic::is_error) {
+                    true => Err(diagnostics.into()),
+                    false => Ok((Project { spec, resolved }, diagnostics)),
+                }
+            }
+            Err(found) => {
+                diagnostics.extend(found);
+                Err(diagnostics.into())
+            }
+        }
+    }
+
+    /// The model section, which goals `Model` and `Training` guarantee.
+    pub fn model(&self) -> Result<&ResolvedModel, Failure> {
+        self.resolved.model.as_ref().ok_or_else(|| {
+            Diagnostic::error("spec::missing", "the spec has no `[model]`")
+                .help("add a `[model]` section")
+                .into()
+        })
+    }
+
+    /// The IR of the model.
+    pub fn build(&self) -> Result<Module, Failure> {
+        build_model(self.model()?)
+    }
+
+    /// `solution.json`: every dim with why, alternatives, and every value that was not written.
+    pub fn solution(&self) -> Value {
+        let model = self.resolved.model.as_ref().map(|m| {
+            json!({"name": m.name, "dims": m.dims, "solution": m.solution})
+        });
+        json!({
+            "model": model,
+            "defaults": self.resolved.defaults,
+            "values": self.resolved.values,
+            "overrides": self.spec.overrides(),
+        })
+    }
+}
+
+/// The IR of a resolved model, verified.
+pub fn build_model(model: &ResolvedModel) -> Result<Module, Failure> {
+    let module = llmc_model::build(&model.architecture, &DimExprs::from(&model.dims))?;
+    verified(module)
+}
+
+/// The module, if it passes the verifier.
+pub fn verified(module: Module) -> Result<Module, Failure> {
+    let found = llmc_ir::verify::verify(&module);
+    match found.is_empty() {
+        true => Ok(module),
+        false => Err(Failure::Internal(
+            found.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+        )),
+    }
+}
+
+/// Hash of a file's bytes as the manifest records it.
+pub fn text_hash(text: &str) -> Hash {
+    Hash::of_bytes(text.as_bytes())
+}
