@@ -15,8 +15,20 @@ pub(crate) struct External {
     pub(crate) path: String,
     pub(crate) ty: TensorType,
     pub(crate) is_state: bool,
-    /// How many times a node uses it: nodes with the parameter as operand, summed over all calls.
+    /// How many nodes use it, each as often as it is reached by calls.
     pub(crate) uses: usize,
+    /// How many of these look rows up in it.
+    pub(crate) lookups: usize,
+}
+
+/// What a function needs from outside, with all it calls.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Summary {
+    /// Weights and state in the order of first use.
+    pub(crate) externals: Vec<External>,
+    /// Inputs, by number, that rows are looked up in.
+    table_inputs: BTreeSet<usize>,
+    pub(crate) conflicts: Vec<Conflict>,
 }
 
 /// What does not go together.
@@ -32,43 +44,43 @@ pub(crate) enum Conflict {
     TooMany,
 }
 
-/// Functions that a node calls, with their scopes and operand types.
-pub(crate) fn called(
+/// Functions that a node calls, with their scopes.
+pub(crate) fn functions_of<'a>(
+    module: &Module,
+    node: &'a Node,
+) -> impl Iterator<Item = (FuncId, &'a str)> {
+    let names: [Option<(&str, &str)>; 2] = match &node.op {
+        Op::Call(call) => [Some((&call.callee, &call.scope)), None],
+        Op::If(op) => [Some((&op.then_fn, "")), Some((&op.else_fn, ""))],
+        Op::While(op) => [Some((&op.cond, "")), Some((&op.body, ""))],
+        Op::Scan(op) => [Some((&op.body, "")), None],
+        _ => [None, None],
+    };
+    names.into_iter().flatten().filter_map(|(name, scope)| Some((module.find(name)?, scope)))
+}
+
+/// What the callee's symbols stand for at a node; nothing where the types do not fit.
+pub(crate) fn bindings(
     module: &Module,
     function: &Function,
     node: &Node,
-) -> Vec<(FuncId, String, Vec<TensorType>)> {
-    let types =
-        || -> Vec<TensorType> { node.operands.iter().map(|v| function.ty(*v).clone()).collect() };
-    let found = |name: &str, scope: &str, types: Vec<TensorType>| {
-        module.find(name).map(|id| (id, scope.to_string(), types))
-    };
-    let list = match &node.op {
-        Op::Call(call) => vec![found(&call.callee, &call.scope, types())],
-        Op::If(op) => {
-            let types = types().split_off(1.min(node.operands.len()));
-            vec![found(&op.then_fn, "", types.clone()), found(&op.else_fn, "", types)]
-        }
-        Op::While(op) => vec![found(&op.cond, "", types()), found(&op.body, "", types())],
+    callee: FuncId,
+) -> Bindings {
+    let mut types: Vec<TensorType> =
+        node.operands.iter().map(|v| function.ty(*v).clone()).collect();
+    match &node.op {
+        Op::If(_) if !types.is_empty() => drop(types.remove(0)),
         Op::Scan(op) => {
-            let mut types = types();
             let carried = op.split(module, &types).map_or(0, |(carried, _)| carried);
-            for ty in &mut types[carried..] {
-                if ty.rank() > 0 {
-                    ty.shape.remove(0);
-                }
-            }
-            vec![found(&op.body, "", types)]
+            types[carried..].iter_mut().filter(|ty| ty.rank() > 0).for_each(|ty| {
+                ty.shape.remove(0);
+            });
         }
-        _ => Vec::new(),
-    };
-    list.into_iter().flatten().collect()
-}
-
-/// What the callee's symbols stand for at a call; nothing where the types do not fit.
-pub(crate) fn bindings(callee: &Function, operands: &[TensorType]) -> Bindings {
+        _ => {}
+    }
+    let callee = module.function(callee);
     let inputs: Vec<TensorType> = callee.inputs().map(|v| callee.ty(v).clone()).collect();
-    unify(&inputs, operands).unwrap_or_default()
+    unify(&inputs, &types).unwrap_or_default()
 }
 
 /// A type of the callee in the caller's symbols.
@@ -102,6 +114,7 @@ impl Collector {
         };
         let known = &mut self.list[*at];
         known.uses = known.uses.saturating_add(external.uses);
+        known.lookups = known.lookups.saturating_add(external.lookups);
         let path = external.path;
         if known.is_state != external.is_state {
             self.conflicts.push(Conflict::Kinds { path, node });
@@ -114,52 +127,74 @@ impl Collector {
     }
 }
 
-/// Weights and state of a function in the order of first use, those of callees under their
-/// scopes. `of_callee` gives the callee's own list (given the index of the node).
-pub(crate) fn own_and_called<'a>(
+/// Weights and state of a function and all it calls, in the order of first use.
+pub(crate) fn externals(module: &Module, entry: FuncId) -> Vec<External> {
+    let mut summaries: BTreeMap<FuncId, Summary> = BTreeMap::new();
+    for id in reachable(module, entry) {
+        let of_callee = |_: usize, callee: FuncId| summaries.get(&callee);
+        let summary = summarise(module, module.function(id), &of_callee);
+        summaries.insert(id, summary);
+    }
+    summaries.remove(&entry).unwrap_or_default().externals
+}
+
+/// The entry and all it calls, callees first; what stands out of order is left out.
+pub(crate) fn reachable(module: &Module, entry: FuncId) -> BTreeSet<FuncId> {
+    let mut found = BTreeSet::from([entry]);
+    for id in (0..=entry.0).rev().map(FuncId) {
+        if found.contains(&id) {
+            for node in &module.function(id).nodes {
+                let callees = functions_of(module, node).map(|(callee, _)| callee);
+                found.extend(callees.filter(|callee| *callee < id));
+            }
+        }
+    }
+    found
+}
+
+/// What one function needs. `of_callee` gives the summary of a callee (given the index of the
+/// node), if it can be relied on.
+pub(crate) fn summarise<'a>(
     module: &Module,
     function: &Function,
-    of_callee: &dyn Fn(usize, FuncId) -> Option<&'a [External]>,
-) -> (Vec<External>, Vec<Conflict>) {
-    let mut collector = Collector::default();
-    let own: BTreeMap<ValueId, (&str, bool)> = function
-        .params
-        .iter()
-        .filter_map(|p| match &p.role {
-            ParamRole::Input => None,
-            ParamRole::Weight(path) => Some((p.value, (path.as_str(), false))),
-            ParamRole::State(path) => Some((p.value, (path.as_str(), true))),
-        })
-        .collect();
-    let mut n_uses: BTreeMap<ValueId, usize> = BTreeMap::new();
-    for node in &function.nodes {
-        let distinct: BTreeSet<ValueId> = node.operands.iter().copied().collect();
-        distinct.iter().for_each(|v| *n_uses.entry(*v).or_default() += 1);
+    of_callee: &dyn Fn(usize, FuncId) -> Option<&'a Summary>,
+) -> Summary {
+    let tables = table_operands(module, function, of_callee);
+    let mut own: BTreeMap<ValueId, External> = BTreeMap::new();
+    for param in &function.params {
+        let (path, is_state) = match &param.role {
+            ParamRole::Input => continue,
+            ParamRole::Weight(path) => (path, false),
+            ParamRole::State(path) => (path, true),
+        };
+        let ty = function.ty(param.value).clone();
+        let external = External { path: path.clone(), ty, is_state, uses: 0, lookups: 0 };
+        own.insert(param.value, external);
     }
-    let mut is_added = BTreeSet::new();
-    let mut add_own = |collector: &mut Collector, value: ValueId| {
-        if let Some((path, is_state)) = own.get(&value)
-            && is_added.insert(value)
-        {
-            let external = External {
-                path: path.to_string(),
-                ty: function.ty(value).clone(),
-                is_state: *is_state,
-                uses: n_uses.get(&value).copied().unwrap_or(0),
-            };
-            collector.add(external, None);
-        }
-    };
     for (n, node) in function.nodes.iter().enumerate() {
-        node.operands.iter().for_each(|value| add_own(&mut collector, *value));
+        let distinct: BTreeSet<ValueId> = node.operands.iter().copied().collect();
+        for value in distinct {
+            if let Some(external) = own.get_mut(&value) {
+                external.uses += 1;
+                external.lookups += usize::from(tables.contains(&(n, value)));
+            }
+        }
+    }
+    let mut collector = Collector::default();
+    for (n, node) in function.nodes.iter().enumerate() {
+        for value in &node.operands {
+            if let Some(external) = own.remove(value) {
+                collector.add(external, None);
+            }
+        }
         let is_if = matches!(node.op, Op::If(_));
         let mut branch_states: BTreeSet<String> = BTreeSet::new();
-        for (callee, scope, types) in called(module, function, node) {
-            let Some(list) = of_callee(n, callee) else { continue };
-            let bound = bindings(module.function(callee), &types);
-            for external in list {
+        for (callee, scope) in functions_of(module, node) {
+            let Some(summary) = of_callee(n, callee) else { continue };
+            let bound = bindings(module, function, node, callee);
+            for external in &summary.externals {
                 let external = External {
-                    path: join_path(&scope, &external.path),
+                    path: join_path(scope, &external.path),
                     ty: instantiate(&external.ty, &bound),
                     ..external.clone()
                 };
@@ -171,6 +206,51 @@ pub(crate) fn own_and_called<'a>(
             }
         }
     }
-    function.params.iter().for_each(|p| add_own(&mut collector, p.value));
-    (collector.list, collector.conflicts)
+    for param in &function.params {
+        if let Some(external) = own.remove(&param.value) {
+            collector.add(external, None);
+        }
+    }
+    let is_table = |value: ValueId| tables.iter().any(|(_, v)| *v == value);
+    Summary {
+        externals: collector.list,
+        table_inputs: function
+            .inputs()
+            .enumerate()
+            .filter(|(_, value)| is_table(*value))
+            .map(|(i, _)| i)
+            .collect(),
+        conflicts: collector.conflicts,
+    }
+}
+
+/// Operands (with the index of their node) that rows are looked up in: the table of `embedding`,
+/// directly, through a cast, or in a callee.
+fn table_operands<'a>(
+    module: &Module,
+    function: &Function,
+    of_callee: &dyn Fn(usize, FuncId) -> Option<&'a Summary>,
+) -> BTreeSet<(usize, ValueId)> {
+    let mut found = BTreeSet::new();
+    let mut tables: BTreeSet<ValueId> = BTreeSet::new();
+    for (n, node) in function.nodes.iter().enumerate().rev() {
+        let mut operands: Vec<usize> = Vec::new();
+        match &node.op {
+            Op::Embedding(_) => operands.push(0),
+            Op::Gather(gather) if gather.axis == 0 => operands.push(0),
+            Op::Cast(_) if node.results.iter().any(|r| tables.contains(r)) => operands.push(0),
+            op => {
+                let condition = usize::from(matches!(op, Op::If(_)));
+                for (callee, _) in functions_of(module, node) {
+                    let inputs = of_callee(n, callee).map(|s| &s.table_inputs);
+                    operands.extend(inputs.into_iter().flatten().map(|i| i + condition));
+                }
+            }
+        }
+        for value in operands.into_iter().filter_map(|i| node.operands.get(i)) {
+            found.insert((n, *value));
+            tables.insert(*value);
+        }
+    }
+    found
 }

@@ -2,7 +2,7 @@
 //! absolute path.
 
 use super::{At, Check, Site, Verifier};
-use crate::account::external::{Conflict, External, own_and_called};
+use crate::account::external::{Conflict, Summary, summarise};
 use crate::attr::Attr;
 use crate::module::{FuncId, NodeId};
 use crate::ops::Op;
@@ -65,7 +65,7 @@ pub(super) fn callees(v: &mut Verifier, is_sound: &[bool]) -> Calls {
 /// Weights and state of each function checked so far, with those of its callees.
 #[derive(Default)]
 pub(super) struct Externals {
-    of: Vec<Option<Vec<External>>>,
+    of: Vec<Option<Summary>>,
 }
 
 impl Externals {
@@ -73,11 +73,11 @@ impl Externals {
     pub(super) fn function(&mut self, v: &mut Verifier, at: &At, calls: &Calls) {
         self.of.resize(at.id.index() + 1, None);
         let lookup = |node: usize, callee: FuncId| match calls.is_sound(at.id, node) {
-            true => self.of.get(callee.index()).and_then(Option::as_deref),
+            true => self.of.get(callee.index()).and_then(Option::as_ref),
             false => None,
         };
-        let (externals, conflicts) = own_and_called(v.module, at.function, &lookup);
-        for conflict in conflicts {
+        let mut summary = summarise(v.module, at.function, &lookup);
+        for conflict in std::mem::take(&mut summary.conflicts) {
             let site = |node: &Option<usize>| match node {
                 Some(node) => Site::Node(at.id, NodeId(*node as u32)),
                 None => Site::Function(at.id),
@@ -101,6 +101,6 @@ impl Externals {
                 }
             }
         }
-        self.of[at.id.index()] = Some(externals);
+        self.of[at.id.index()] = Some(summary);
     }
 }
