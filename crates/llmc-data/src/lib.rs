@@ -16,6 +16,7 @@
 //! [`Source`]; results leave as bytes that the caller writes. The number of
 //! threads never changes a bit of any result.
 
+pub mod baseline;
 pub mod dataset;
 pub mod order;
 pub mod pack;

@@ -1,0 +1,216 @@
+//! What a language model has to beat: gzip and a byte n-gram model, in bits per
+//! byte of held-out text.
+
+use crate::fast_hash::FastMap;
+use crate::threads;
+use flate2::{Compression, write::GzEncoder};
+use llmc_base::Diagnostic;
+use std::io::Write;
+
+/// Bits per byte of `gzip -9`: the held-out texts, one after the other, as one
+/// gzip file, header and checksum counted. It learns from nothing else.
+///
+/// Errors: `baseline::empty` if there is no text.
+pub fn gzip_bits_per_byte(held_out: &[&str]) -> Result<f64, Diagnostic> {
+    let n_bytes = count_bytes(held_out)?;
+    let mut encoder = GzEncoder::new(CountBytes(0), Compression::best());
+    let compressed = held_out
+        .iter()
+        .try_for_each(|text| encoder.write_all(text.as_bytes()))
+        .and_then(|()| encoder.finish())
+        .expect("counting bytes cannot fail");
+    Ok(8.0 * compressed.0 as f64 / n_bytes as f64)
+}
+
+/// Counts what is written to it.
+struct CountBytes(u64);
+
+impl Write for CountBytes {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Bits per byte of an interpolated byte n-gram model with Witten–Bell
+/// smoothing, counted on `train`, measured on `held_out`.
+///
+/// With `h` the last `order − 1` bytes, `c` counts, and `T(h)` the number of
+/// distinct bytes seen after `h`,
+///
+/// ```text
+/// P(b | h) = (c(h b) + T(h) · P(b | h')) / (c(h) + T(h))
+/// ```
+///
+/// where `h'` is `h` without its first byte; a context never seen gives
+/// `P(b | h')`, and below the empty context is 1/256. A document begins after
+/// zero bytes. The result does not depend on `threads`. Memory grows with the
+/// distinct n-grams, at most one for each byte of `train`.
+///
+/// Errors: `baseline::empty` if there is no held-out text, `baseline::order`
+/// unless `order` is 1 to 8.
+/// Source: Witten and Bell 1991, "The zero-frequency problem", method C.
+pub fn ngram_bits_per_byte(
+    train: &[&str],
+    held_out: &[&str],
+    order: usize,
+    threads: usize,
+) -> Result<f64, Diagnostic> {
+    if !(1..=8).contains(&order) {
+        return Err(Diagnostic::error(
+            "baseline::order",
+            format!("an n-gram model of order {order} is asked for, expected 1 to 8"),
+        ));
+    }
+    let n_bytes = count_bytes(held_out)?;
+    let model = NgramModel::count(train, order, threads);
+    let bits: f64 = held_out
+        .iter()
+        .flat_map(|text| ngrams(text, order))
+        .map(|ngram| -libm::log2(model.probability(ngram)))
+        .sum();
+    Ok(bits / n_bytes as f64)
+}
+
+fn count_bytes(texts: &[&str]) -> Result<usize, Diagnostic> {
+    match texts.iter().map(|text| text.len()).sum() {
+        0 => Err(Diagnostic::error("baseline::empty", "there is no held-out text to measure on")
+            .help("hold out a share of the dataset")),
+        n => Ok(n),
+    }
+}
+
+/// For each byte of a document, the byte with the `order − 1` before it, the
+/// latest in the lowest place.
+fn ngrams(text: &str, order: usize) -> impl Iterator<Item = u64> {
+    text.bytes().scan(0u64, move |window, byte| {
+        *window = ((*window << 8) | u64::from(byte)) & mask(order);
+        Some(*window)
+    })
+}
+
+/// The lowest `n` bytes.
+fn mask(n: usize) -> u64 {
+    if n == 0 { 0 } else { u64::MAX >> (64 - 8 * n) }
+}
+
+/// Sum of counts after a context, and the number of distinct bytes.
+#[derive(Clone, Copy, Default)]
+struct Context {
+    total: u64,
+    distinct: u64,
+}
+
+struct NgramModel {
+    /// By length − 1: counts of n-grams.
+    counts: Vec<FastMap<u64, u64>>,
+    /// By length: contexts.
+    contexts: Vec<FastMap<u64, Context>>,
+}
+
+impl NgramModel {
+    /// Counts the longest n-grams; the shorter ones are sums of those.
+    fn count(train: &[&str], order: usize, threads: usize) -> Self {
+        let mut states =
+            threads::fold(train, threads, FastMap::<u64, u64>::default, |counts, text| {
+                for ngram in ngrams(text, order) {
+                    *counts.entry(ngram).or_default() += 1;
+                }
+            })
+            .into_iter();
+        let mut longest = states.next().unwrap_or_default();
+        for (ngram, count) in states.flatten() {
+            *longest.entry(ngram).or_default() += count;
+        }
+        let mut counts = vec![longest];
+        for len in (1..order).rev() {
+            let mut shorter = FastMap::<u64, u64>::default();
+            for (ngram, count) in &counts[0] {
+                *shorter.entry(ngram & mask(len)).or_default() += count;
+            }
+            counts.insert(0, shorter);
+        }
+        let contexts = counts
+            .iter()
+            .map(|counts| {
+                let mut contexts = FastMap::<u64, Context>::default();
+                for (ngram, count) in counts {
+                    let context = contexts.entry(ngram >> 8).or_default();
+                    context.total += count;
+                    context.distinct += 1;
+                }
+                contexts
+            })
+            .collect();
+        NgramModel { counts, contexts }
+    }
+
+    /// P of the lowest byte after those above it.
+    fn probability(&self, ngram: u64) -> f64 {
+        let mut p = 1.0 / 256.0;
+        for (len, (counts, contexts)) in self.counts.iter().zip(&self.contexts).enumerate() {
+            let Some(context) = contexts.get(&((ngram >> 8) & mask(len))) else { break };
+            let count = counts.get(&(ngram & mask(len + 1))).copied().unwrap_or(0);
+            p = (count as f64 + context.distinct as f64 * p)
+                / (context.total + context.distinct) as f64;
+        }
+        p
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "def add(a, b):\n    return a + b\n\ndef sub(a, b):\n    return a - b\n";
+
+    #[test]
+    fn probabilities_sum_to_one() {
+        let model = NgramModel::count(&[TEXT, "abc"], 3, 1);
+        for context in ["re", "b)", "zz", "\0\0", "\0d"] {
+            let context = context.bytes().fold(0u64, |c, b| (c << 8) | u64::from(b));
+            let sum: f64 = (0..256).map(|byte| model.probability((context << 8) | byte)).sum();
+            assert!((sum - 1.0).abs() < 1e-12, "{sum}");
+        }
+    }
+
+    /// By hand: P₁(b) = (c + 2/256) / (n + 2) over "aab", then the context `a`.
+    #[test]
+    fn the_formula_is_as_written() {
+        let bits = ngram_bits_per_byte(&["aab"], &["b"], 1, 1).unwrap();
+        let p1_b = (1.0 + 2.0 / 256.0) / 5.0;
+        assert!((bits + f64::log2(p1_b)).abs() < 1e-12);
+        let model = NgramModel::count(&["aab"], 2, 1);
+        let p = (1.0 + 2.0 * p1_b) / 4.0;
+        assert!((model.probability(0x6162) - p).abs() < 1e-12);
+    }
+
+    #[test]
+    fn threads_do_not_matter_and_longer_contexts_help() {
+        let texts: Vec<String> = (0..50).map(|i| format!("{TEXT}# {i}\n")).collect();
+        let train: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let bits = |order, threads| ngram_bits_per_byte(&train, &[TEXT], order, threads).unwrap();
+        assert_eq!(bits(5, 1).to_bits(), bits(5, 3).to_bits());
+        assert!(bits(8, 1) < bits(5, 1) && bits(5, 1) < bits(2, 1) && bits(2, 1) < bits(1, 1));
+    }
+
+    #[test]
+    fn gzip_counts_the_whole_file() {
+        let text = TEXT.repeat(100);
+        let bits = gzip_bits_per_byte(&[&text, TEXT]).unwrap();
+        assert!(bits > 0.0 && bits < 0.5, "{bits}");
+        assert!(gzip_bits_per_byte(&["a"]).unwrap() > 8.0 * 18.0);
+    }
+
+    #[test]
+    fn nothing_to_measure_is_an_error() {
+        assert_eq!(gzip_bits_per_byte(&[""]).unwrap_err().code, "baseline::empty");
+        let code = |order, text| ngram_bits_per_byte(&[TEXT], &[text], order, 1).unwrap_err().code;
+        assert_eq!(code(5, ""), "baseline::empty");
+        assert_eq!(code(9, TEXT), "baseline::order");
+    }
+}
