@@ -16,9 +16,9 @@ use crate::types::TensorType;
 use external::External;
 use llmc_base::Expr;
 
-/// A weight or state that a function needs from outside.
+/// A weight that a function needs from outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ParamInfo {
+pub struct WeightInfo {
     /// Absolute path, e.g. `layers.3.attention.q.weight`.
     pub path: String,
     /// Type in the symbols of the entry function.
@@ -29,12 +29,7 @@ pub struct ParamInfo {
     pub lookups: usize,
 }
 
-impl ParamInfo {
-    fn new(external: External) -> Self {
-        let External { path, ty, uses, lookups, .. } = external;
-        ParamInfo { path, ty, uses, lookups }
-    }
-
+impl WeightInfo {
     /// Whether rows are looked up in it: a token or position embedding.
     pub fn is_embedding(&self) -> bool {
         self.lookups > 0
@@ -47,15 +42,20 @@ impl ParamInfo {
 }
 
 /// All weights that `entry` needs, with all it calls, in the order of first use.
-pub fn weights(module: &Module, entry: FuncId) -> Vec<ParamInfo> {
+pub fn weights(module: &Module, entry: FuncId) -> Vec<WeightInfo> {
     let externals = external::externals(module, entry).into_iter();
-    externals.filter(|e| !e.is_state).map(ParamInfo::new).collect()
+    let weight = |external| {
+        let External { path, ty, uses, lookups, .. } = external;
+        WeightInfo { path, ty, uses, lookups }
+    };
+    externals.filter(|e| !e.is_state).map(weight).collect()
 }
 
-/// All state that `entry` needs, with all it calls, in the order of first use.
-pub fn states(module: &Module, entry: FuncId) -> Vec<ParamInfo> {
+/// Absolute path and type of all state that `entry` needs, with all it calls, in the order of
+/// first use.
+pub fn states(module: &Module, entry: FuncId) -> Vec<(String, TensorType)> {
     let externals = external::externals(module, entry).into_iter();
-    externals.filter(|e| e.is_state).map(ParamInfo::new).collect()
+    externals.filter(|e| e.is_state).map(|e| (e.path, e.ty)).collect()
 }
 
 /// Numbers of parameters, as polynomials in the dims.
