@@ -3,9 +3,37 @@
 //! `Real`: f64 throughout, float casts are the identity; it defines certificates.
 //! `Rounded`: every op and cast rounds as its dtype declares, in the order of
 //! `docs/numerics.md`; it defines the engine, bit for bit.
+//!
+//! [`run`] evaluates a function of a module, [`op`] one op. Composites are
+//! evaluated by their decomposition. Neither panics, whatever the module: what
+//! makes no sense is an [`EvalError`], and [`EvalLimits`] bounds memory and time.
 
-use crate::types::DType;
-use std::fmt;
+mod dot;
+mod elementwise;
+mod layout;
+mod number;
+mod random;
+mod reduce;
+mod run;
+mod tensor;
+
+pub(crate) use dot::dot;
+pub(crate) use elementwise::{binary, cast, compare, select, unary};
+pub(crate) use layout::{
+    broadcast, concat, constant, gather, iota, literal, pad, reshape, scatter_add, slice,
+    transpose, update_slice,
+};
+pub(crate) use random::random_bits;
+pub(crate) use reduce::reduce;
+
+pub use number::round_to;
+pub use run::{EvalLimits, EvalOptions, Evaluation, op, run};
+pub use tensor::{Data, Tensor};
+
+use crate::types::TypeError;
+
+#[cfg(test)]
+mod tests;
 
 /// Which evaluator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,28 +44,9 @@ pub enum Mode {
     Rounded,
 }
 
-/// Elements of a tensor in row-major order.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Data {
-    /// Float dtypes. In `Rounded` mode every element is exactly representable in the tensor's dtype.
-    Float(Vec<f64>),
-    /// Integer dtypes and `bool` (0 and 1).
-    Int(Vec<i64>),
-}
-
-/// A tensor of the evaluators.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Tensor {
-    /// Declared element type.
-    pub dtype: DType,
-    /// Dims, outermost first.
-    pub shape: Vec<usize>,
-    /// Elements.
-    pub data: Data,
-}
-
 /// Why an evaluation has no result.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
 pub struct EvalError {
     /// Lower case, with the values.
     pub message: String,
@@ -50,8 +59,8 @@ impl EvalError {
     }
 }
 
-impl fmt::Display for EvalError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+impl From<TypeError> for EvalError {
+    fn from(error: TypeError) -> Self {
+        EvalError::new(error.to_string())
     }
 }

@@ -12,7 +12,7 @@ use crate::builder::FunctionBuilder;
 use crate::cost::Cost;
 use crate::module::{Module, ValueId};
 use crate::op::{Class, Cotangents, OpDef, VjpInput};
-use crate::sample::Samples;
+use crate::sample::{BadSample, Fill, Sample, Samples, f32, i32, typed};
 use crate::types::{DType, TensorType, TypeError, ensure};
 use llmc_base::Expr;
 
@@ -288,7 +288,133 @@ impl OpDef for Attention {
     }
 
     fn samples() -> Samples {
-        Samples::default()
+        Samples {
+            good: vec![
+                Sample::new(
+                    Attention { causal: true, window: None, scale: None },
+                    [
+                        (f32(&[2, 5, 4, 6]), Fill::Normal),
+                        (f32(&[2, 5, 2, 6]), Fill::Normal),
+                        (f32(&[2, 5, 2, 6]), Fill::Normal),
+                    ],
+                    &[0, 1, 2],
+                ),
+                Sample::new(
+                    Attention { causal: false, window: None, scale: None },
+                    [
+                        (f32(&[1, 3, 2, 4]), Fill::Normal),
+                        (f32(&[1, 7, 2, 4]), Fill::Normal),
+                        (f32(&[1, 7, 2, 4]), Fill::Normal),
+                    ],
+                    &[0, 1, 2],
+                ),
+                Sample::new(
+                    Attention { causal: true, window: Some(2), scale: None },
+                    [
+                        (f32(&[1, 6, 2, 4]), Fill::Normal),
+                        (f32(&[1, 6, 1, 4]), Fill::Normal),
+                        (f32(&[1, 6, 1, 4]), Fill::Normal),
+                    ],
+                    &[0, 1, 2],
+                ),
+                Sample::new(
+                    Attention { causal: true, window: None, scale: None },
+                    [
+                        (f32(&[1, 2, 2, 4]), Fill::Normal),
+                        (f32(&[1, 5, 1, 4]), Fill::Normal),
+                        (f32(&[1, 5, 1, 4]), Fill::Normal),
+                    ],
+                    &[0, 1, 2],
+                ),
+                Sample::new(
+                    Attention { causal: true, window: None, scale: Some(0.3) },
+                    [
+                        (f32(&[2, 6, 2, 4]), Fill::Normal),
+                        (f32(&[2, 6, 2, 4]), Fill::Normal),
+                        (f32(&[2, 6, 2, 4]), Fill::Normal),
+                        (i32(&[2, 6]), Fill::Segments),
+                        (i32(&[2, 6]), Fill::Segments),
+                    ],
+                    &[0, 1, 2],
+                ),
+                Sample::new(
+                    Attention { causal: false, window: None, scale: None },
+                    [
+                        (f32(&[1, 6, 2, 4]), Fill::Normal),
+                        (f32(&[1, 6, 1, 4]), Fill::Normal),
+                        (f32(&[1, 6, 1, 4]), Fill::Normal),
+                        (i32(&[1, 6]), Fill::Segments),
+                        (i32(&[1, 6]), Fill::Segments),
+                    ],
+                    &[0, 1, 2],
+                ),
+                Sample::new(
+                    Attention { causal: false, window: Some(3), scale: None },
+                    [
+                        (f32(&[1, 5, 1, 4]), Fill::Normal),
+                        (f32(&[1, 5, 1, 4]), Fill::Normal),
+                        (f32(&[1, 5, 1, 4]), Fill::Normal),
+                    ],
+                    &[0, 1, 2],
+                ),
+                Sample::new(
+                    Attention { causal: true, window: None, scale: None },
+                    [
+                        (f32(&[1, 19, 1, 2]), Fill::Normal),
+                        (f32(&[1, 19, 1, 2]), Fill::Normal),
+                        (f32(&[1, 19, 1, 2]), Fill::Normal),
+                    ],
+                    &[0, 1, 2],
+                ),
+                Sample::new(
+                    Attention { causal: true, window: None, scale: None },
+                    [
+                        (typed(DType::Bf16, &[1, 5, 2, 4]), Fill::Normal),
+                        (typed(DType::Bf16, &[1, 5, 1, 4]), Fill::Normal),
+                        (typed(DType::Bf16, &[1, 5, 1, 4]), Fill::Normal),
+                    ],
+                    &[0, 1, 2],
+                ),
+            ],
+            bad: vec![
+                BadSample::new(
+                    Attention { causal: true, window: None, scale: None },
+                    [f32(&[1, 2, 2, 4]), f32(&[1, 3, 2, 5]), f32(&[1, 3, 2, 5])],
+                    "attention::c1",
+                ),
+                BadSample::new(
+                    Attention { causal: true, window: None, scale: None },
+                    [f32(&[1, 2, 2, 4]), f32(&[1, 3, 2, 4]), f32(&[1, 4, 2, 4])],
+                    "attention::c1",
+                ),
+                BadSample::new(
+                    Attention { causal: true, window: None, scale: None },
+                    [f32(&[1, 2, 3, 4]), f32(&[1, 3, 2, 4]), f32(&[1, 3, 2, 4])],
+                    "attention::c2",
+                ),
+                BadSample::new(
+                    Attention { causal: true, window: None, scale: None },
+                    [
+                        f32(&[1, 2, 2, 4]),
+                        f32(&[1, 3, 2, 4]),
+                        f32(&[1, 3, 2, 4]),
+                        i32(&[1, 2]),
+                        i32(&[1, 2]),
+                    ],
+                    "attention::c3",
+                ),
+                BadSample::new(
+                    Attention { causal: true, window: Some(0), scale: None },
+                    [f32(&[1, 2, 2, 4]), f32(&[1, 3, 2, 4]), f32(&[1, 3, 2, 4])],
+                    "attention::c4",
+                ),
+                BadSample::new(
+                    Attention { causal: true, window: None, scale: None },
+                    [f32(&[1, 2, 2, 4]), f32(&[1, 3, 2, 4]), f32(&[1, 3, 2, 4]), i32(&[1, 2])],
+                    "attention::arity",
+                ),
+            ],
+        }
     }
 }
 
@@ -347,6 +473,178 @@ impl OpDef for AttentionBackward {
     }
 
     fn samples() -> Samples {
-        Samples::default()
+        Samples {
+            good: vec![
+                Sample::new(
+                    AttentionBackward { causal: true, window: None, scale: None },
+                    [
+                        (f32(&[2, 5, 4, 6]), Fill::Normal),
+                        (f32(&[2, 5, 2, 6]), Fill::Normal),
+                        (f32(&[2, 5, 2, 6]), Fill::Normal),
+                        (f32(&[2, 5, 4, 6]), Fill::Normal),
+                    ],
+                    &[0, 1, 2, 3],
+                ),
+                Sample::new(
+                    AttentionBackward { causal: false, window: None, scale: None },
+                    [
+                        (f32(&[1, 3, 2, 4]), Fill::Normal),
+                        (f32(&[1, 7, 2, 4]), Fill::Normal),
+                        (f32(&[1, 7, 2, 4]), Fill::Normal),
+                        (f32(&[1, 3, 2, 4]), Fill::Normal),
+                    ],
+                    &[0, 1, 2, 3],
+                ),
+                Sample::new(
+                    AttentionBackward { causal: true, window: Some(2), scale: None },
+                    [
+                        (f32(&[1, 6, 2, 4]), Fill::Normal),
+                        (f32(&[1, 6, 1, 4]), Fill::Normal),
+                        (f32(&[1, 6, 1, 4]), Fill::Normal),
+                        (f32(&[1, 6, 2, 4]), Fill::Normal),
+                    ],
+                    &[0, 1, 2, 3],
+                ),
+                Sample::new(
+                    AttentionBackward { causal: true, window: None, scale: None },
+                    [
+                        (f32(&[1, 2, 2, 4]), Fill::Normal),
+                        (f32(&[1, 5, 1, 4]), Fill::Normal),
+                        (f32(&[1, 5, 1, 4]), Fill::Normal),
+                        (f32(&[1, 2, 2, 4]), Fill::Normal),
+                    ],
+                    &[0, 1, 2, 3],
+                ),
+                Sample::new(
+                    AttentionBackward { causal: true, window: None, scale: Some(0.3) },
+                    [
+                        (f32(&[2, 6, 2, 4]), Fill::Normal),
+                        (f32(&[2, 6, 2, 4]), Fill::Normal),
+                        (f32(&[2, 6, 2, 4]), Fill::Normal),
+                        (f32(&[2, 6, 2, 4]), Fill::Normal),
+                        (i32(&[2, 6]), Fill::Segments),
+                        (i32(&[2, 6]), Fill::Segments),
+                    ],
+                    &[0, 1, 2, 3],
+                ),
+                Sample::new(
+                    AttentionBackward { causal: false, window: None, scale: None },
+                    [
+                        (f32(&[1, 6, 2, 4]), Fill::Normal),
+                        (f32(&[1, 6, 1, 4]), Fill::Normal),
+                        (f32(&[1, 6, 1, 4]), Fill::Normal),
+                        (f32(&[1, 6, 2, 4]), Fill::Normal),
+                        (i32(&[1, 6]), Fill::Segments),
+                        (i32(&[1, 6]), Fill::Segments),
+                    ],
+                    &[0, 1, 2, 3],
+                ),
+                Sample::new(
+                    AttentionBackward { causal: false, window: Some(3), scale: None },
+                    [
+                        (f32(&[1, 5, 1, 4]), Fill::Normal),
+                        (f32(&[1, 5, 1, 4]), Fill::Normal),
+                        (f32(&[1, 5, 1, 4]), Fill::Normal),
+                        (f32(&[1, 5, 1, 4]), Fill::Normal),
+                    ],
+                    &[0, 1, 2, 3],
+                ),
+                Sample::new(
+                    AttentionBackward { causal: true, window: None, scale: None },
+                    [
+                        (f32(&[1, 19, 1, 2]), Fill::Normal),
+                        (f32(&[1, 19, 1, 2]), Fill::Normal),
+                        (f32(&[1, 19, 1, 2]), Fill::Normal),
+                        (f32(&[1, 19, 1, 2]), Fill::Normal),
+                    ],
+                    &[],
+                ),
+                Sample::new(
+                    AttentionBackward { causal: true, window: None, scale: None },
+                    [
+                        (typed(DType::Bf16, &[1, 5, 2, 4]), Fill::Normal),
+                        (typed(DType::Bf16, &[1, 5, 1, 4]), Fill::Normal),
+                        (typed(DType::Bf16, &[1, 5, 1, 4]), Fill::Normal),
+                        (typed(DType::Bf16, &[1, 5, 2, 4]), Fill::Normal),
+                    ],
+                    &[0, 1, 2, 3],
+                ),
+            ],
+            bad: vec![
+                BadSample::new(
+                    AttentionBackward { causal: true, window: None, scale: None },
+                    [
+                        f32(&[1, 2, 2, 4]),
+                        f32(&[1, 3, 2, 5]),
+                        f32(&[1, 3, 2, 5]),
+                        f32(&[1, 2, 2, 4]),
+                    ],
+                    "attention_backward::c1",
+                ),
+                BadSample::new(
+                    AttentionBackward { causal: true, window: None, scale: None },
+                    [
+                        f32(&[1, 2, 2, 4]),
+                        f32(&[1, 3, 2, 4]),
+                        f32(&[1, 4, 2, 4]),
+                        f32(&[1, 2, 2, 4]),
+                    ],
+                    "attention_backward::c1",
+                ),
+                BadSample::new(
+                    AttentionBackward { causal: true, window: None, scale: None },
+                    [
+                        f32(&[1, 2, 3, 4]),
+                        f32(&[1, 3, 2, 4]),
+                        f32(&[1, 3, 2, 4]),
+                        f32(&[1, 2, 3, 4]),
+                    ],
+                    "attention_backward::c2",
+                ),
+                BadSample::new(
+                    AttentionBackward { causal: true, window: None, scale: None },
+                    [
+                        f32(&[1, 2, 2, 4]),
+                        f32(&[1, 3, 2, 4]),
+                        f32(&[1, 3, 2, 4]),
+                        f32(&[1, 2, 2, 4]),
+                        i32(&[1, 2]),
+                        i32(&[1, 2]),
+                    ],
+                    "attention_backward::c3",
+                ),
+                BadSample::new(
+                    AttentionBackward { causal: true, window: Some(0), scale: None },
+                    [
+                        f32(&[1, 2, 2, 4]),
+                        f32(&[1, 3, 2, 4]),
+                        f32(&[1, 3, 2, 4]),
+                        f32(&[1, 2, 2, 4]),
+                    ],
+                    "attention_backward::c4",
+                ),
+                BadSample::new(
+                    AttentionBackward { causal: true, window: None, scale: None },
+                    [
+                        f32(&[1, 2, 2, 4]),
+                        f32(&[1, 3, 2, 4]),
+                        f32(&[1, 3, 2, 4]),
+                        f32(&[1, 2, 2, 4]),
+                        i32(&[1, 2]),
+                    ],
+                    "attention_backward::arity",
+                ),
+                BadSample::new(
+                    AttentionBackward { causal: true, window: None, scale: None },
+                    [
+                        f32(&[1, 2, 2, 4]),
+                        f32(&[1, 3, 2, 4]),
+                        f32(&[1, 3, 2, 4]),
+                        f32(&[1, 3, 2, 4]),
+                    ],
+                    "attention_backward::c5",
+                ),
+            ],
+        }
     }
 }

@@ -6,7 +6,7 @@
 
 use crate::attr::{Attr, AttrError, AttrReader, Attrs};
 use crate::cost::Cost;
-use crate::module::{Function, Module};
+use crate::module::{Function, Module, ValueId};
 use crate::op::{Class, OpDef};
 use crate::sample::Samples;
 use crate::types::{TensorType, TypeError, ensure};
@@ -63,16 +63,25 @@ pub fn unify(expected: &[TensorType], actual: &[TensorType]) -> Result<Bindings,
 ///
 /// Errors: `call::arity`, `call::c2` (rank or dtype), `call::c3` (dims).
 pub fn applied(callee: &Function, operands: &[TensorType]) -> Result<Vec<TensorType>, TypeError> {
-    let expected: Vec<TensorType> = callee.inputs().map(|v| callee.ty(v).clone()).collect();
+    let ty = |value: ValueId| {
+        callee.values.get(value.index()).map(|v| v.ty.clone()).ok_or_else(|| {
+            TypeError::new("call::c0", format!("`@{}` has no value {}", callee.name, value.0))
+        })
+    };
+    let expected = callee.inputs().map(ty).collect::<Result<Vec<_>, _>>()?;
     ensure(expected.len() == operands.len(), "call::arity", || {
         format!("`@{}` takes {} inputs, got {}", callee.name, expected.len(), operands.len())
     })?;
     let bound = unify(&expected, operands)?;
-    let instantiate = |ty: &TensorType| TensorType {
-        dtype: ty.dtype,
-        shape: ty.shape.iter().map(|d| d.substitute(&|s| bound.get(s).cloned())).collect(),
-    };
-    Ok(callee.outputs().map(|(_, v)| instantiate(callee.ty(v))).collect())
+    let mut outputs = Vec::new();
+    for (_, value) in callee.outputs() {
+        let mut output = ty(value)?;
+        for dim in &mut output.shape {
+            *dim = dim.substitute(&|s| bound.get(s).cloned());
+        }
+        outputs.push(output);
+    }
+    Ok(outputs)
 }
 
 impl OpDef for Call {

@@ -1,10 +1,12 @@
 //! `cast`: another element type.
 
 use crate::attr::{Attr, AttrError, AttrReader, Attrs};
+use crate::builder::FunctionBuilder;
 use crate::cost::Cost;
+use crate::eval::{self, EvalError, Mode, Tensor};
 use crate::module::Module;
-use crate::op::{Class, OpDef};
-use crate::sample::Samples;
+use crate::op::{Class, Cotangents, OpDef, VjpInput};
+use crate::sample::{BadSample, Fill, Sample, Samples, f32, typed};
 use crate::types::{DType, TensorType, TypeError, operands};
 
 /// Converts every element to another dtype.
@@ -35,11 +37,103 @@ impl OpDef for Cast {
         Ok(vec![x.with_dtype(self.dtype)])
     }
 
+    fn eval(&self, v: &[&Tensor], mode: Mode) -> Result<Vec<Tensor>, EvalError> {
+        Ok(vec![eval::cast(self.dtype, v[0], mode)])
+    }
+
+    fn vjp(
+        &self,
+        b: &mut FunctionBuilder,
+        input: &VjpInput,
+    ) -> Result<Option<Cotangents>, TypeError> {
+        let from = b.ty(input.operands[0]).dtype;
+        match input.cotangents[0] {
+            Some(dy) if input.needed[0] && from.is_float() && self.dtype.is_float() => {
+                let dx = b.cast(dy, from)?;
+                Ok(Some(vec![Some(input.fold(b, 0, dx)?)]))
+            }
+            _ => Ok(Some(vec![None])),
+        }
+    }
+
     fn cost(&self, _: &[TensorType], _: &[TensorType]) -> Cost {
         Cost::default()
     }
 
     fn samples() -> Samples {
-        Samples::default()
+        Samples {
+            good: vec![
+                Sample::new(
+                    Cast { dtype: DType::Bf16 },
+                    [(typed(DType::F32, &[3, 5]), Fill::Normal)],
+                    &[0],
+                ),
+                Sample::new(
+                    Cast { dtype: DType::F16 },
+                    [(typed(DType::F32, &[3, 5]), Fill::Normal)],
+                    &[0],
+                ),
+                Sample::new(
+                    Cast { dtype: DType::F64 },
+                    [(typed(DType::F32, &[3, 5]), Fill::Normal)],
+                    &[0],
+                ),
+                Sample::new(
+                    Cast { dtype: DType::F32 },
+                    [(typed(DType::F64, &[3, 5]), Fill::Normal)],
+                    &[0],
+                ),
+                Sample::new(
+                    Cast { dtype: DType::F32 },
+                    [(typed(DType::Bf16, &[3, 5]), Fill::Normal)],
+                    &[0],
+                ),
+                Sample::new(
+                    Cast { dtype: DType::F8E4M3 },
+                    [(typed(DType::F32, &[3, 5]), Fill::Normal)],
+                    &[0],
+                ),
+                Sample::new(
+                    Cast { dtype: DType::F8E5M2 },
+                    [(typed(DType::F32, &[3, 5]), Fill::Normal)],
+                    &[0],
+                ),
+                Sample::new(
+                    Cast { dtype: DType::I32 },
+                    [(typed(DType::F32, &[3, 5]), Fill::Normal)],
+                    &[],
+                ),
+                Sample::new(
+                    Cast { dtype: DType::Bool },
+                    [(typed(DType::F32, &[3, 5]), Fill::Normal)],
+                    &[],
+                ),
+                Sample::new(
+                    Cast { dtype: DType::F32 },
+                    [(typed(DType::I32, &[3, 5]), Fill::Normal)],
+                    &[],
+                ),
+                Sample::new(
+                    Cast { dtype: DType::U4 },
+                    [(typed(DType::I64, &[3, 5]), Fill::Normal)],
+                    &[],
+                ),
+                Sample::new(
+                    Cast { dtype: DType::F32 },
+                    [(typed(DType::Bool, &[3, 5]), Fill::Normal)],
+                    &[],
+                ),
+                Sample::new(
+                    Cast { dtype: DType::Bf16 },
+                    [(typed(DType::U8, &[3, 5]), Fill::Normal)],
+                    &[],
+                ),
+            ],
+            bad: vec![BadSample::new(
+                Cast { dtype: DType::F32 },
+                [f32(&[2]), f32(&[2])],
+                "cast::arity",
+            )],
+        }
     }
 }

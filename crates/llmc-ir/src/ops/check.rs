@@ -1,6 +1,9 @@
 //! Checks and small helpers that the type rules of many ops share.
 
 use crate::attr::{Attr, AttrError, AttrReader};
+use crate::eval::{EvalError, Tensor};
+use crate::module::Module;
+use crate::op::OpDef;
 use crate::types::{DType, TensorType, TypeError, ensure};
 use llmc_base::Expr;
 
@@ -8,6 +11,9 @@ use llmc_base::Expr;
 ///
 /// It keeps every product of a few dims within the integers of [`Expr`].
 const MAX_NUMEL_BITS: u32 = 56;
+
+/// Largest number of terms that the product of the dims of a type may have.
+const MAX_TERMS: usize = 1 << 12;
 
 /// Largest rank that is accepted.
 const MAX_RANK: usize = 12;
@@ -34,15 +40,18 @@ pub(crate) fn check_dims(op: &str, dims: &[Expr]) -> Result<(), TypeError> {
         format!("rank {} is more than {MAX_RANK}", dims.len())
     })?;
     let mut bits = 0u32;
+    let mut terms = 1usize;
     for dim in dims {
         if let Some(value) = dim.as_constant() {
             ensure(value >= 0, &code(), || format!("dim `{value}` is negative"))?;
         }
         let largest = dim.terms().map(|(c, _)| c.unsigned_abs()).max().unwrap_or(0);
-        // The number of terms matters as little as a factor; 2 bits cover four terms.
         bits = bits.saturating_add(128 - largest.leading_zeros().min(127));
-        ensure(dim.terms().count() <= 64, &code(), || format!("dim `{dim}` is too long"))?;
+        terms = terms.saturating_mul(dim.terms().count().max(1));
     }
+    ensure(terms <= MAX_TERMS, &code(), || {
+        format!("shape [{}] has too many terms", shape_text(dims))
+    })?;
     ensure(bits.saturating_sub(dims.len() as u32) <= MAX_NUMEL_BITS, &code(), || {
         format!("shape [{}] is too large", shape_text(dims))
     })
@@ -196,4 +205,12 @@ pub(crate) fn one_dim(attrs: &mut AttrReader, name: &str) -> Result<Expr, AttrEr
             Err(AttrError(format!("attribute `{name}` has {} dims, expected 1", dims.len())))
         }
     }
+}
+
+/// The shape of the one result of an op on these tensors.
+pub(crate) fn result_shape(op: &impl OpDef, tensors: &[&Tensor]) -> Result<Vec<usize>, EvalError> {
+    let types: Vec<TensorType> = tensors.iter().map(|t| t.ty()).collect();
+    let results = op.infer(&Module::default(), &types)?;
+    let shape = results.first().and_then(TensorType::concrete);
+    shape.ok_or_else(|| EvalError::new("the result has no known shape"))
 }

@@ -2,10 +2,12 @@
 
 use super::check;
 use crate::attr::{AttrError, AttrReader, Attrs};
+use crate::builder::FunctionBuilder;
 use crate::cost::Cost;
+use crate::eval::{self, EvalError, Mode, Tensor};
 use crate::module::Module;
-use crate::op::{Class, OpDef};
-use crate::sample::Samples;
+use crate::op::{Class, Cotangents, OpDef, VjpInput};
+use crate::sample::{BadSample, Fill, Sample, Samples, f32, i32, typed};
 use crate::types::{DType, TensorType, TypeError, ensure, operands};
 
 /// Which comparison; on floats as IEEE 754 has it, so that NaN differs from everything.
@@ -69,12 +71,79 @@ impl OpDef for Compare {
         Ok(vec![a.with_dtype(DType::Bool)])
     }
 
+    fn eval(&self, v: &[&Tensor], _: Mode) -> Result<Vec<Tensor>, EvalError> {
+        Ok(vec![eval::compare(self.kind, v[0], v[1])?])
+    }
+
+    fn vjp(&self, _: &mut FunctionBuilder, _: &VjpInput) -> Result<Option<Cotangents>, TypeError> {
+        Ok(Some(vec![None, None]))
+    }
+
     fn cost(&self, _: &[TensorType], _: &[TensorType]) -> Cost {
         Cost::default()
     }
 
     fn samples() -> Samples {
-        Samples::default()
+        Samples {
+            good: vec![
+                Sample::new(
+                    Compare { kind: CompareKind::Eq },
+                    [(f32(&[2, 9]), Fill::Normal), (f32(&[2, 9]), Fill::Normal)],
+                    &[],
+                ),
+                Sample::new(
+                    Compare { kind: CompareKind::Ne },
+                    [(f32(&[2, 9]), Fill::Normal), (f32(&[2, 9]), Fill::Normal)],
+                    &[],
+                ),
+                Sample::new(
+                    Compare { kind: CompareKind::Lt },
+                    [(f32(&[2, 9]), Fill::Normal), (f32(&[2, 9]), Fill::Normal)],
+                    &[],
+                ),
+                Sample::new(
+                    Compare { kind: CompareKind::Le },
+                    [(f32(&[2, 9]), Fill::Normal), (f32(&[2, 9]), Fill::Normal)],
+                    &[],
+                ),
+                Sample::new(
+                    Compare { kind: CompareKind::Gt },
+                    [(f32(&[2, 9]), Fill::Normal), (f32(&[2, 9]), Fill::Normal)],
+                    &[],
+                ),
+                Sample::new(
+                    Compare { kind: CompareKind::Ge },
+                    [(f32(&[2, 9]), Fill::Normal), (f32(&[2, 9]), Fill::Normal)],
+                    &[],
+                ),
+                Sample::new(
+                    Compare { kind: CompareKind::Le },
+                    [(i32(&[33]), Fill::Normal), (i32(&[33]), Fill::Normal)],
+                    &[],
+                ),
+                Sample::new(
+                    Compare { kind: CompareKind::Gt },
+                    [
+                        (typed(DType::U64, &[7]), Fill::Normal),
+                        (typed(DType::U64, &[7]), Fill::Normal),
+                    ],
+                    &[],
+                ),
+                Sample::new(
+                    Compare { kind: CompareKind::Eq },
+                    [
+                        (typed(DType::Bool, &[7]), Fill::Normal),
+                        (typed(DType::Bool, &[7]), Fill::Normal),
+                    ],
+                    &[],
+                ),
+            ],
+            bad: vec![BadSample::new(
+                Compare { kind: CompareKind::Eq },
+                [f32(&[2]), i32(&[2])],
+                "compare::c1",
+            )],
+        }
     }
 }
 
@@ -95,11 +164,69 @@ impl OpDef for Select {
         Ok(vec![a.clone()])
     }
 
+    fn eval(&self, v: &[&Tensor], _: Mode) -> Result<Vec<Tensor>, EvalError> {
+        Ok(vec![eval::select(v[0], v[1], v[2])?])
+    }
+
+    fn vjp(
+        &self,
+        b: &mut FunctionBuilder,
+        input: &VjpInput,
+    ) -> Result<Option<Cotangents>, TypeError> {
+        let mut out = vec![None, None, None];
+        let Some(dy) = input.cotangents[0] else { return Ok(Some(out)) };
+        let condition = input.operands[0];
+        let zero = b.constant_like(dy, 0.0)?;
+        if input.needed[1] {
+            let da = b.select(condition, dy, zero)?;
+            out[1] = Some(input.fold(b, 1, da)?);
+        }
+        if input.needed[2] {
+            let db = b.select(condition, zero, dy)?;
+            out[2] = Some(input.fold(b, 2, db)?);
+        }
+        Ok(Some(out))
+    }
+
     fn cost(&self, _: &[TensorType], _: &[TensorType]) -> Cost {
         Cost::default()
     }
 
     fn samples() -> Samples {
-        Samples::default()
+        Samples {
+            good: vec![
+                Sample::new(
+                    Select,
+                    [
+                        (typed(DType::Bool, &[2, 9]), Fill::Normal),
+                        (f32(&[2, 9]), Fill::Normal),
+                        (f32(&[2, 9]), Fill::Normal),
+                    ],
+                    &[1, 2],
+                ),
+                Sample::new(
+                    Select,
+                    [
+                        (typed(DType::Bool, &[]), Fill::Normal),
+                        (i32(&[]), Fill::Normal),
+                        (i32(&[]), Fill::Normal),
+                    ],
+                    &[],
+                ),
+            ],
+            bad: vec![
+                BadSample::new(
+                    Select,
+                    [typed(DType::Bool, &[2]), f32(&[2]), f32(&[3])],
+                    "select::c1",
+                ),
+                BadSample::new(
+                    Select,
+                    [typed(DType::Bool, &[]), f32(&[2]), f32(&[2])],
+                    "select::c2",
+                ),
+                BadSample::new(Select, [i32(&[2]), f32(&[2]), f32(&[2])], "select::c2"),
+            ],
+        }
     }
 }

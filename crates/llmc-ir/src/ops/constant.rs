@@ -2,10 +2,12 @@
 
 use super::check;
 use crate::attr::{Attr, AttrError, AttrReader, Attrs};
+use crate::builder::FunctionBuilder;
 use crate::cost::Cost;
+use crate::eval::{self, EvalError, Mode, Tensor};
 use crate::module::Module;
-use crate::op::{Class, OpDef};
-use crate::sample::Samples;
+use crate::op::{Class, Cotangents, OpDef, VjpInput};
+use crate::sample::{BadSample, Sample, Samples, f32};
 use crate::types::{DType, TensorType, TypeError, ensure, operands};
 use llmc_base::Expr;
 
@@ -99,12 +101,39 @@ impl OpDef for Constant {
         Constant { dims: self.dims.iter().map(f).collect(), ..self.clone() }
     }
 
+    fn eval(&self, _: &[&Tensor], mode: Mode) -> Result<Vec<Tensor>, EvalError> {
+        Ok(vec![eval::constant(self, mode)?])
+    }
+
+    fn vjp(&self, _: &mut FunctionBuilder, _: &VjpInput) -> Result<Option<Cotangents>, TypeError> {
+        Ok(Some(vec![]))
+    }
+
     fn cost(&self, _: &[TensorType], _: &[TensorType]) -> Cost {
         Cost::default()
     }
 
     fn samples() -> Samples {
-        Samples::default()
+        let constant = |dtype, dims: &[i64], value| {
+            let dims = dims.iter().map(|d| (*d).into()).collect();
+            Constant { dtype, dims, value }
+        };
+        Samples {
+            good: vec![
+                Sample::new(constant(DType::F32, &[2, 3], 0.1), [], &[]),
+                Sample::new(constant(DType::Bf16, &[], 0.1), [], &[]),
+                Sample::new(constant(DType::F64, &[5], -1e300), [], &[]),
+                Sample::new(constant(DType::F8E4M3, &[3], 0.3), [], &[]),
+                Sample::new(constant(DType::Bool, &[2], 1.0), [], &[]),
+                Sample::new(constant(DType::U4, &[0, 2], 15.0), [], &[]),
+            ],
+            bad: vec![
+                BadSample::new(constant(DType::I32, &[2], 0.5), [], "constant::c1"),
+                BadSample::new(constant(DType::U8, &[2], 256.0), [], "constant::c1"),
+                BadSample::new(constant(DType::Bool, &[], 2.0), [], "constant::c1"),
+                BadSample::new(constant(DType::F32, &[2], 0.0), [f32(&[2])], "constant::arity"),
+            ],
+        }
     }
 }
 
@@ -138,12 +167,37 @@ impl OpDef for Literal {
         Ok(vec![TensorType::new(self.dtype, self.shape.iter().copied())])
     }
 
+    fn eval(&self, _: &[&Tensor], mode: Mode) -> Result<Vec<Tensor>, EvalError> {
+        Ok(vec![eval::literal(self, mode)])
+    }
+
+    fn vjp(&self, _: &mut FunctionBuilder, _: &VjpInput) -> Result<Option<Cotangents>, TypeError> {
+        Ok(Some(vec![]))
+    }
+
     fn cost(&self, _: &[TensorType], _: &[TensorType]) -> Cost {
         Cost::default()
     }
 
     fn samples() -> Samples {
-        Samples::default()
+        let literal = |dtype, shape: &[usize], values: &[f64]| Literal {
+            dtype,
+            shape: shape.to_vec(),
+            values: values.to_vec(),
+        };
+        Samples {
+            good: vec![
+                Sample::new(literal(DType::F32, &[2, 2], &[0.1, -2.0, 3.5, 1e-40]), [], &[]),
+                Sample::new(literal(DType::F16, &[3], &[0.1, 1e5, -7.0]), [], &[]),
+                Sample::new(literal(DType::I64, &[2], &[-5.0, 9.0]), [], &[]),
+                Sample::new(literal(DType::F32, &[], &[4.0]), [], &[]),
+            ],
+            bad: vec![
+                BadSample::new(literal(DType::F32, &[3], &[1.0]), [], "literal::c1"),
+                BadSample::new(literal(DType::I8, &[1], &[200.0]), [], "literal::c2"),
+                BadSample::new(literal(DType::F32, &[1], &[1.0]), [f32(&[])], "literal::arity"),
+            ],
+        }
     }
 }
 
@@ -176,12 +230,46 @@ impl OpDef for Iota {
         Iota { dims: self.dims.iter().map(f).collect(), ..self.clone() }
     }
 
+    fn eval(&self, _: &[&Tensor], mode: Mode) -> Result<Vec<Tensor>, EvalError> {
+        Ok(vec![eval::iota(self, mode)?])
+    }
+
+    fn vjp(&self, _: &mut FunctionBuilder, _: &VjpInput) -> Result<Option<Cotangents>, TypeError> {
+        Ok(Some(vec![]))
+    }
+
     fn cost(&self, _: &[TensorType], _: &[TensorType]) -> Cost {
         Cost::default()
     }
 
     fn samples() -> Samples {
-        Samples::default()
+        let iota = |dtype, dims: &[i64], axis| {
+            let dims = dims.iter().map(|d| (*d).into()).collect();
+            Iota { dtype, dims, axis }
+        };
+        Samples {
+            good: vec![
+                Sample::new(iota(DType::I32, &[3, 4], 1), [], &[]),
+                Sample::new(iota(DType::F32, &[3, 4], 0), [], &[]),
+                Sample::new(iota(DType::Bf16, &[300], 0), [], &[]),
+            ],
+            bad: vec![
+                BadSample::new(iota(DType::I32, &[3], 1), [], "iota::c1"),
+                BadSample::new(iota(DType::Bool, &[3], 0), [], "iota::c2"),
+            ],
+        }
+    }
+}
+
+impl DimSize {
+    fn value(&self) -> Result<f64, EvalError> {
+        let value = self.dim.as_usize().filter(|v| {
+            // An integer dtype that cannot hold the size would give a wrong one.
+            check::ensure_fits("dim_size::c1", self.dtype, &[*v as f64]).is_ok()
+        });
+        value.map(|v| v as f64).ok_or_else(|| {
+            EvalError::new(format!("dim `{}` is no value of dtype {}", self.dim, self.dtype))
+        })
     }
 }
 
@@ -210,11 +298,31 @@ impl OpDef for DimSize {
         DimSize { dim: f(&self.dim), dtype: self.dtype }
     }
 
+    fn eval(&self, _: &[&Tensor], mode: Mode) -> Result<Vec<Tensor>, EvalError> {
+        let value = Constant { dtype: self.dtype, dims: Vec::new(), value: self.value()? };
+        Ok(vec![eval::constant(&value, mode)?])
+    }
+
+    fn vjp(&self, _: &mut FunctionBuilder, _: &VjpInput) -> Result<Option<Cotangents>, TypeError> {
+        Ok(Some(vec![]))
+    }
+
     fn cost(&self, _: &[TensorType], _: &[TensorType]) -> Cost {
         Cost::default()
     }
 
     fn samples() -> Samples {
-        Samples::default()
+        let size = |dtype, dim: i64| DimSize { dim: dim.into(), dtype };
+        Samples {
+            good: vec![
+                Sample::new(size(DType::F32, 33), [], &[]),
+                Sample::new(size(DType::F16, 4097), [], &[]),
+                Sample::new(size(DType::I32, 0), [], &[]),
+            ],
+            bad: vec![
+                BadSample::new(size(DType::Bool, 1), [], "dim_size::c1"),
+                BadSample::new(size(DType::F32, -1), [], "dim_size::size"),
+            ],
+        }
     }
 }

@@ -5,7 +5,7 @@
 use super::call::applied;
 use crate::attr::{Attr, AttrError, AttrReader, Attrs};
 use crate::cost::Cost;
-use crate::module::{Function, Module};
+use crate::module::{Function, Module, ValueId};
 use crate::op::{Class, OpDef};
 use crate::sample::Samples;
 use crate::types::{DType, TensorType, TypeError, ensure};
@@ -72,7 +72,8 @@ impl Scan {
         operands: &[TensorType],
     ) -> Result<(usize, Expr), TypeError> {
         let body = find(module, Self::NAME, &self.body)?;
-        let ranks: Vec<usize> = body.inputs().map(|v| body.ty(v).rank()).collect();
+        let rank = |v: ValueId| body.values.get(v.index()).map_or(0, |v| v.ty.rank());
+        let ranks: Vec<usize> = body.inputs().map(rank).collect();
         let error = || {
             let message = format!("operands of `scan` do not fit the inputs of `@{}`", self.body);
             TypeError::new("scan::c1", message)

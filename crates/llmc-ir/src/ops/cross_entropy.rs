@@ -9,7 +9,7 @@ use crate::builder::FunctionBuilder;
 use crate::cost::Cost;
 use crate::module::{Module, ValueId};
 use crate::op::{Class, Cotangents, OpDef, VjpInput};
-use crate::sample::Samples;
+use crate::sample::{BadSample, Fill, Sample, Samples, f32, i32, typed};
 use crate::types::{DType, TensorType, TypeError, ensure, operands};
 
 /// Weighted cross entropy of each token, in nats.
@@ -92,7 +92,50 @@ impl OpDef for CrossEntropy {
     }
 
     fn samples() -> Samples {
-        Samples::default()
+        Samples {
+            good: vec![
+                Sample::new(
+                    CrossEntropy,
+                    [
+                        (f32(&[2, 3, 7]), Fill::Normal),
+                        (i32(&[2, 3]), Fill::Below(7)),
+                        (f32(&[2, 3]), Fill::Positive),
+                    ],
+                    &[0],
+                ),
+                Sample::new(
+                    CrossEntropy,
+                    [
+                        (f32(&[33]), Fill::Normal),
+                        (i32(&[]), Fill::Below(33)),
+                        (f32(&[]), Fill::Positive),
+                    ],
+                    &[0],
+                ),
+                Sample::new(
+                    CrossEntropy,
+                    [
+                        (typed(DType::Bf16, &[4, 9]), Fill::Normal),
+                        (i32(&[4]), Fill::Below(9)),
+                        (f32(&[4]), Fill::Positive),
+                    ],
+                    &[0],
+                ),
+            ],
+            bad: vec![
+                BadSample::new(CrossEntropy, [f32(&[]), i32(&[]), f32(&[])], "cross_entropy::c1"),
+                BadSample::new(
+                    CrossEntropy,
+                    [f32(&[2, 7]), i32(&[3]), f32(&[2])],
+                    "cross_entropy::c2",
+                ),
+                BadSample::new(
+                    CrossEntropy,
+                    [typed(DType::Bf16, &[2, 7]), i32(&[2]), typed(DType::Bf16, &[2])],
+                    "cross_entropy::c3",
+                ),
+            ],
+        }
     }
 }
 
@@ -130,6 +173,44 @@ impl OpDef for CrossEntropyBackward {
     }
 
     fn samples() -> Samples {
-        Samples::default()
+        Samples {
+            good: vec![
+                Sample::new(
+                    CrossEntropyBackward,
+                    [
+                        (f32(&[2, 3, 7]), Fill::Normal),
+                        (i32(&[2, 3]), Fill::Below(7)),
+                        (f32(&[2, 3]), Fill::Normal),
+                    ],
+                    &[0, 2],
+                ),
+                Sample::new(
+                    CrossEntropyBackward,
+                    [
+                        (typed(DType::Bf16, &[4, 9]), Fill::Normal),
+                        (i32(&[4]), Fill::Below(9)),
+                        (f32(&[4]), Fill::Normal),
+                    ],
+                    &[0, 2],
+                ),
+            ],
+            bad: vec![
+                BadSample::new(
+                    CrossEntropyBackward,
+                    [i32(&[2, 7]), i32(&[2]), f32(&[2])],
+                    "cross_entropy_backward::c1",
+                ),
+                BadSample::new(
+                    CrossEntropyBackward,
+                    [f32(&[2, 7]), i32(&[3]), f32(&[2])],
+                    "cross_entropy_backward::c2",
+                ),
+                BadSample::new(
+                    CrossEntropyBackward,
+                    [f32(&[2, 7]), i32(&[2]), f32(&[3])],
+                    "cross_entropy_backward::c3",
+                ),
+            ],
+        }
     }
 }

@@ -7,7 +7,7 @@ use crate::builder::FunctionBuilder;
 use crate::cost::Cost;
 use crate::module::{Module, ValueId};
 use crate::op::{Class, Cotangents, OpDef, VjpInput};
-use crate::sample::Samples;
+use crate::sample::{BadSample, Fill, Sample, Samples, f32, i32, typed};
 use crate::types::{DType, TensorType, TypeError, ensure, operands};
 
 /// Zeros each element with probability `rate` and multiplies the others by 1/(1 − rate).
@@ -89,6 +89,76 @@ impl OpDef for Dropout {
     }
 
     fn samples() -> Samples {
-        Samples::default()
+        Samples {
+            good: vec![
+                Sample::new(
+                    Dropout { rate: 0.25, stream: 7 },
+                    [
+                        (f32(&[2, 3, 7]), Fill::Normal),
+                        (typed(DType::U32, &[2]), Fill::Normal),
+                        (typed(DType::U32, &[]), Fill::Normal),
+                        (typed(DType::U32, &[2]), Fill::Positions),
+                    ],
+                    &[0],
+                ),
+                Sample::new(
+                    Dropout { rate: 0.0, stream: u64::MAX },
+                    [
+                        (f32(&[3]), Fill::Normal),
+                        (typed(DType::U32, &[2]), Fill::Normal),
+                        (typed(DType::U32, &[]), Fill::Normal),
+                        (typed(DType::U32, &[3]), Fill::Positions),
+                    ],
+                    &[0],
+                ),
+                Sample::new(
+                    Dropout { rate: 0.9, stream: 7 },
+                    [
+                        (typed(DType::Bf16, &[2, 9]), Fill::Normal),
+                        (typed(DType::U32, &[2]), Fill::Normal),
+                        (typed(DType::U32, &[]), Fill::Normal),
+                        (typed(DType::U32, &[2]), Fill::Positions),
+                    ],
+                    &[0],
+                ),
+            ],
+            bad: vec![
+                BadSample::new(
+                    Dropout { rate: 0.25, stream: 7 },
+                    [
+                        f32(&[3, 2]),
+                        typed(DType::U32, &[2]),
+                        typed(DType::U32, &[]),
+                        typed(DType::U32, &[2]),
+                    ],
+                    "dropout::c1",
+                ),
+                BadSample::new(
+                    Dropout { rate: 0.25, stream: 7 },
+                    [
+                        f32(&[]),
+                        typed(DType::U32, &[2]),
+                        typed(DType::U32, &[]),
+                        typed(DType::U32, &[2]),
+                    ],
+                    "dropout::c1",
+                ),
+                BadSample::new(
+                    Dropout { rate: 1.0, stream: 7 },
+                    [
+                        f32(&[2]),
+                        typed(DType::U32, &[2]),
+                        typed(DType::U32, &[]),
+                        typed(DType::U32, &[2]),
+                    ],
+                    "dropout::c2",
+                ),
+                BadSample::new(
+                    Dropout { rate: 0.25, stream: 7 },
+                    [f32(&[2]), typed(DType::U32, &[2]), i32(&[]), typed(DType::U32, &[2])],
+                    "dropout::c3",
+                ),
+            ],
+        }
     }
 }

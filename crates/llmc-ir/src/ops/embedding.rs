@@ -7,8 +7,8 @@ use crate::builder::FunctionBuilder;
 use crate::cost::Cost;
 use crate::module::{Module, ValueId};
 use crate::op::{Class, Cotangents, OpDef, VjpInput};
-use crate::sample::Samples;
-use crate::types::{TensorType, TypeError, ensure, operands};
+use crate::sample::{BadSample, Fill, Sample, Samples, f32, i32, typed};
+use crate::types::{DType, TensorType, TypeError, ensure, operands};
 use llmc_base::Expr;
 
 /// The rows of a table that the ids name.
@@ -74,7 +74,33 @@ impl OpDef for Embedding {
     }
 
     fn samples() -> Samples {
-        Samples::default()
+        Samples {
+            good: vec![
+                Sample::new(
+                    Embedding,
+                    [(f32(&[7, 5]), Fill::Normal), (i32(&[2, 9]), Fill::Below(7))],
+                    &[0],
+                ),
+                Sample::new(
+                    Embedding,
+                    [
+                        (typed(DType::Bf16, &[7, 3]), Fill::Normal),
+                        (typed(DType::I64, &[4]), Fill::Below(7)),
+                    ],
+                    &[0],
+                ),
+                Sample::new(
+                    Embedding,
+                    [(f32(&[7, 5]), Fill::Normal), (i32(&[]), Fill::Below(7))],
+                    &[0],
+                ),
+            ],
+            bad: vec![
+                BadSample::new(Embedding, [f32(&[7]), i32(&[2])], "embedding::c1"),
+                BadSample::new(Embedding, [i32(&[7, 2]), i32(&[2])], "embedding::c1"),
+                BadSample::new(Embedding, [f32(&[7, 2]), f32(&[2])], "embedding::c2"),
+            ],
+        }
     }
 }
 
@@ -129,6 +155,54 @@ impl OpDef for EmbeddingGrad {
     }
 
     fn samples() -> Samples {
-        Samples::default()
+        Samples {
+            good: vec![
+                Sample::new(
+                    EmbeddingGrad { rows: 7.into() },
+                    [(i32(&[2, 9]), Fill::Below(7)), (f32(&[2, 9, 5]), Fill::Normal)],
+                    &[1],
+                ),
+                Sample::new(
+                    EmbeddingGrad { rows: 7.into() },
+                    [
+                        (i32(&[9]), Fill::Below(7)),
+                        (f32(&[9, 5]), Fill::Normal),
+                        (f32(&[7, 5]), Fill::Normal),
+                    ],
+                    &[1, 2],
+                ),
+                Sample::new(
+                    EmbeddingGrad { rows: 7.into() },
+                    [
+                        (i32(&[9]), Fill::Below(7)),
+                        (typed(DType::Bf16, &[9, 5]), Fill::Normal),
+                        (f32(&[7, 5]), Fill::Normal),
+                    ],
+                    &[1, 2],
+                ),
+                Sample::new(
+                    EmbeddingGrad { rows: 7.into() },
+                    [(i32(&[9]), Fill::Below(7)), (typed(DType::Bf16, &[9, 5]), Fill::Normal)],
+                    &[1],
+                ),
+            ],
+            bad: vec![
+                BadSample::new(
+                    EmbeddingGrad { rows: 7.into() },
+                    [i32(&[2]), f32(&[3, 5])],
+                    "embedding_grad::c1",
+                ),
+                BadSample::new(
+                    EmbeddingGrad { rows: 7.into() },
+                    [f32(&[2]), f32(&[2, 5])],
+                    "embedding_grad::c2",
+                ),
+                BadSample::new(
+                    EmbeddingGrad { rows: 7.into() },
+                    [i32(&[2]), f32(&[2, 5]), f32(&[6, 5])],
+                    "embedding_grad::c3",
+                ),
+            ],
+        }
     }
 }

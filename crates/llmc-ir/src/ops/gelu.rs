@@ -8,8 +8,8 @@ use crate::builder::FunctionBuilder;
 use crate::cost::Cost;
 use crate::module::{Module, ValueId};
 use crate::op::{Class, Cotangents, OpDef, VjpInput};
-use crate::sample::Samples;
-use crate::types::{TensorType, TypeError, operands};
+use crate::sample::{BadSample, Fill, Sample, Samples, f32, i32, typed};
+use crate::types::{DType, TensorType, TypeError, operands};
 
 /// The Gaussian error linear unit: x·Φ(x), exact by erf.
 ///
@@ -79,7 +79,18 @@ impl OpDef for Gelu {
     }
 
     fn samples() -> Samples {
-        Samples::default()
+        Samples {
+            good: vec![
+                Sample::new(Gelu, [(f32(&[3, 7]), Fill::Normal)], &[0]),
+                Sample::new(Gelu, [(f32(&[33]), Fill::Normal)], &[0]),
+                Sample::new(Gelu, [(typed(DType::Bf16, &[9]), Fill::Normal)], &[0]),
+                Sample::new(Gelu, [(typed(DType::F64, &[2, 2]), Fill::Normal)], &[0]),
+            ],
+            bad: vec![
+                BadSample::new(Gelu, [i32(&[3])], "gelu::c1"),
+                BadSample::new(Gelu, [f32(&[3]), f32(&[3])], "gelu::arity"),
+            ],
+        }
     }
 }
 
@@ -118,6 +129,31 @@ impl OpDef for GeluBackward {
     }
 
     fn samples() -> Samples {
-        Samples::default()
+        Samples {
+            good: vec![
+                Sample::new(
+                    GeluBackward,
+                    [(f32(&[3, 7]), Fill::Normal), (f32(&[3, 7]), Fill::Normal)],
+                    &[0, 1],
+                ),
+                Sample::new(
+                    GeluBackward,
+                    [(f32(&[33]), Fill::Normal), (f32(&[33]), Fill::Normal)],
+                    &[0, 1],
+                ),
+                Sample::new(
+                    GeluBackward,
+                    [
+                        (typed(DType::Bf16, &[9]), Fill::Normal),
+                        (typed(DType::Bf16, &[9]), Fill::Normal),
+                    ],
+                    &[0, 1],
+                ),
+            ],
+            bad: vec![
+                BadSample::new(GeluBackward, [i32(&[3]), i32(&[3])], "gelu_backward::c1"),
+                BadSample::new(GeluBackward, [f32(&[3]), f32(&[4])], "gelu_backward::c2"),
+            ],
+        }
     }
 }

@@ -8,8 +8,8 @@ use crate::builder::FunctionBuilder;
 use crate::cost::Cost;
 use crate::module::{Module, ValueId};
 use crate::op::{Class, Cotangents, OpDef, VjpInput};
-use crate::sample::Samples;
-use crate::types::{TensorType, TypeError, operands};
+use crate::sample::{BadSample, Fill, Sample, Samples, f32, i32, typed};
+use crate::types::{DType, TensorType, TypeError, operands};
 
 /// The Gaussian error linear unit by its tanh approximation.
 ///
@@ -85,7 +85,18 @@ impl OpDef for GeluTanh {
     }
 
     fn samples() -> Samples {
-        Samples::default()
+        Samples {
+            good: vec![
+                Sample::new(GeluTanh, [(f32(&[3, 7]), Fill::Normal)], &[0]),
+                Sample::new(GeluTanh, [(f32(&[33]), Fill::Normal)], &[0]),
+                Sample::new(GeluTanh, [(typed(DType::Bf16, &[9]), Fill::Normal)], &[0]),
+                Sample::new(GeluTanh, [(typed(DType::F64, &[2, 2]), Fill::Normal)], &[0]),
+            ],
+            bad: vec![
+                BadSample::new(GeluTanh, [i32(&[3])], "gelu_tanh::c1"),
+                BadSample::new(GeluTanh, [f32(&[3]), f32(&[3])], "gelu_tanh::arity"),
+            ],
+        }
     }
 }
 
@@ -129,6 +140,31 @@ impl OpDef for GeluTanhBackward {
     }
 
     fn samples() -> Samples {
-        Samples::default()
+        Samples {
+            good: vec![
+                Sample::new(
+                    GeluTanhBackward,
+                    [(f32(&[3, 7]), Fill::Normal), (f32(&[3, 7]), Fill::Normal)],
+                    &[0, 1],
+                ),
+                Sample::new(
+                    GeluTanhBackward,
+                    [(f32(&[33]), Fill::Normal), (f32(&[33]), Fill::Normal)],
+                    &[0, 1],
+                ),
+                Sample::new(
+                    GeluTanhBackward,
+                    [
+                        (typed(DType::Bf16, &[9]), Fill::Normal),
+                        (typed(DType::Bf16, &[9]), Fill::Normal),
+                    ],
+                    &[0, 1],
+                ),
+            ],
+            bad: vec![
+                BadSample::new(GeluTanhBackward, [i32(&[3]), i32(&[3])], "gelu_tanh_backward::c1"),
+                BadSample::new(GeluTanhBackward, [f32(&[3]), f32(&[4])], "gelu_tanh_backward::c2"),
+            ],
+        }
     }
 }

@@ -12,8 +12,8 @@ use crate::cost::Cost;
 use crate::module::{Module, ValueId};
 use crate::op::{Class, Cotangents, OpDef, VjpInput};
 use crate::ops::BiasGrad;
-use crate::sample::Samples;
-use crate::types::{TensorType, TypeError, ensure, operands};
+use crate::sample::{BadSample, Fill, Sample, Samples, f32, i32, typed};
+use crate::types::{DType, TensorType, TypeError, ensure, operands};
 
 /// Normalisation to mean 0 and variance 1 over the last axis, scaled and shifted.
 ///
@@ -117,7 +117,77 @@ impl OpDef for LayerNorm {
     }
 
     fn samples() -> Samples {
-        Samples::default()
+        Samples {
+            good: vec![
+                Sample::new(
+                    LayerNorm { eps: 1e-5 },
+                    [(f32(&[2, 3, 8]), Fill::Normal), (f32(&[8]), Fill::Positive)],
+                    &[0, 1],
+                ),
+                Sample::new(
+                    LayerNorm { eps: 1e-5 },
+                    [(f32(&[4, 33]), Fill::Normal), (f32(&[33]), Fill::Positive)],
+                    &[0, 1],
+                ),
+                Sample::new(
+                    LayerNorm { eps: 1e-5 },
+                    [(f32(&[5]), Fill::Normal), (f32(&[5]), Fill::Positive)],
+                    &[0, 1],
+                ),
+                Sample::new(
+                    LayerNorm { eps: 1e-5 },
+                    [
+                        (typed(DType::Bf16, &[3, 20]), Fill::Normal),
+                        (typed(DType::Bf16, &[20]), Fill::Positive),
+                    ],
+                    &[0, 1],
+                ),
+                Sample::new(
+                    LayerNorm { eps: 1e-5 },
+                    [
+                        (typed(DType::F64, &[2, 5]), Fill::Normal),
+                        (typed(DType::F64, &[5]), Fill::Positive),
+                    ],
+                    &[0, 1],
+                ),
+                Sample::new(
+                    LayerNorm { eps: 1e-5 },
+                    [
+                        (f32(&[4, 33]), Fill::Normal),
+                        (f32(&[33]), Fill::Positive),
+                        (f32(&[33]), Fill::Normal),
+                    ],
+                    &[0, 1, 2],
+                ),
+                Sample::new(
+                    LayerNorm { eps: 1e-5 },
+                    [
+                        (typed(DType::F16, &[4, 9]), Fill::Normal),
+                        (typed(DType::F16, &[9]), Fill::Positive),
+                        (typed(DType::F16, &[9]), Fill::Normal),
+                    ],
+                    &[0, 1, 2],
+                ),
+            ],
+            bad: vec![
+                BadSample::new(
+                    LayerNorm { eps: 1e-5 },
+                    [f32(&[2, 8]), f32(&[7])],
+                    "layer_norm::c1",
+                ),
+                BadSample::new(
+                    LayerNorm { eps: 1e-5 },
+                    [f32(&[2, 8]), typed(DType::F64, &[8])],
+                    "layer_norm::c2",
+                ),
+                BadSample::new(
+                    LayerNorm { eps: 1e-5 },
+                    [f32(&[2, 8]), f32(&[8]), f32(&[7])],
+                    "layer_norm::c3",
+                ),
+                BadSample::new(LayerNorm { eps: 1e-5 }, [f32(&[2, 8])], "layer_norm::arity"),
+            ],
+        }
     }
 }
 
@@ -165,6 +235,53 @@ impl OpDef for LayerNormBackward {
     }
 
     fn samples() -> Samples {
-        Samples::default()
+        Samples {
+            good: vec![
+                Sample::new(
+                    LayerNormBackward { eps: 1e-5 },
+                    [
+                        (f32(&[2, 3, 33]), Fill::Normal),
+                        (f32(&[33]), Fill::Positive),
+                        (f32(&[2, 3, 33]), Fill::Normal),
+                    ],
+                    &[0, 1, 2],
+                ),
+                Sample::new(
+                    LayerNormBackward { eps: 1e-5 },
+                    [
+                        (f32(&[5]), Fill::Normal),
+                        (f32(&[5]), Fill::Positive),
+                        (f32(&[5]), Fill::Normal),
+                    ],
+                    &[0, 1, 2],
+                ),
+                Sample::new(
+                    LayerNormBackward { eps: 1e-5 },
+                    [
+                        (typed(DType::Bf16, &[2, 9]), Fill::Normal),
+                        (typed(DType::Bf16, &[9]), Fill::Positive),
+                        (typed(DType::Bf16, &[2, 9]), Fill::Normal),
+                    ],
+                    &[0, 1, 2],
+                ),
+            ],
+            bad: vec![
+                BadSample::new(
+                    LayerNormBackward { eps: 1e-5 },
+                    [f32(&[2, 8]), f32(&[2]), f32(&[2, 8])],
+                    "layer_norm_backward::c1",
+                ),
+                BadSample::new(
+                    LayerNormBackward { eps: 1e-5 },
+                    [i32(&[2, 8]), i32(&[8]), i32(&[2, 8])],
+                    "layer_norm_backward::c2",
+                ),
+                BadSample::new(
+                    LayerNormBackward { eps: 1e-5 },
+                    [f32(&[2, 8]), f32(&[8]), f32(&[3, 8])],
+                    "layer_norm_backward::c3",
+                ),
+            ],
+        }
     }
 }

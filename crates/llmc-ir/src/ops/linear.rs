@@ -9,8 +9,8 @@ use crate::cost::Cost;
 use crate::module::{Module, ValueId};
 use crate::op::{Class, Cotangents, OpDef, VjpInput};
 use crate::ops::{Order, Reduce, ReduceKind};
-use crate::sample::Samples;
-use crate::types::{TensorType, TypeError, ensure};
+use crate::sample::{BadSample, Fill, Sample, Samples, f32, i32, typed};
+use crate::types::{DType, TensorType, TypeError, ensure};
 
 /// The affine map of the last axis: `dot` over it, then the bias.
 ///
@@ -135,7 +135,58 @@ impl OpDef for Linear {
     }
 
     fn samples() -> Samples {
-        Samples::default()
+        Samples {
+            good: vec![
+                Sample::new(
+                    Linear,
+                    [(f32(&[2, 3, 5]), Fill::Normal), (f32(&[7, 5]), Fill::Normal)],
+                    &[0, 1],
+                ),
+                Sample::new(
+                    Linear,
+                    [
+                        (f32(&[3, 33]), Fill::Normal),
+                        (f32(&[17, 33]), Fill::Normal),
+                        (f32(&[17]), Fill::Normal),
+                    ],
+                    &[0, 1, 2],
+                ),
+                Sample::new(
+                    Linear,
+                    [
+                        (f32(&[5]), Fill::Normal),
+                        (f32(&[2, 5]), Fill::Normal),
+                        (f32(&[2]), Fill::Normal),
+                    ],
+                    &[0, 1, 2],
+                ),
+                Sample::new(
+                    Linear,
+                    [
+                        (typed(DType::Bf16, &[3, 9]), Fill::Normal),
+                        (typed(DType::Bf16, &[4, 9]), Fill::Normal),
+                        (typed(DType::Bf16, &[4]), Fill::Normal),
+                    ],
+                    &[0, 1, 2],
+                ),
+                Sample::new(
+                    Linear,
+                    [
+                        (typed(DType::F64, &[3, 9]), Fill::Normal),
+                        (typed(DType::F64, &[4, 9]), Fill::Normal),
+                    ],
+                    &[0, 1],
+                ),
+            ],
+            bad: vec![
+                BadSample::new(Linear, [f32(&[2, 5]), f32(&[7, 4])], "linear::c1"),
+                BadSample::new(Linear, [f32(&[2, 5]), f32(&[5])], "linear::c1"),
+                BadSample::new(Linear, [f32(&[2, 5]), f32(&[7, 5]), f32(&[5])], "linear::c2"),
+                BadSample::new(Linear, [f32(&[2, 5]), typed(DType::F16, &[7, 5])], "linear::c3"),
+                BadSample::new(Linear, [i32(&[2, 5]), i32(&[7, 5])], "linear::c3"),
+                BadSample::new(Linear, [f32(&[5])], "linear::arity"),
+            ],
+        }
     }
 }
 
@@ -178,7 +229,65 @@ impl OpDef for LinearWeightGrad {
     }
 
     fn samples() -> Samples {
-        Samples::default()
+        Samples {
+            good: vec![
+                Sample::new(
+                    LinearWeightGrad,
+                    [(f32(&[2, 3, 7]), Fill::Normal), (f32(&[2, 3, 5]), Fill::Normal)],
+                    &[0, 1],
+                ),
+                Sample::new(
+                    LinearWeightGrad,
+                    [
+                        (f32(&[9, 17]), Fill::Normal),
+                        (f32(&[9, 33]), Fill::Normal),
+                        (f32(&[17, 33]), Fill::Normal),
+                    ],
+                    &[0, 1, 2],
+                ),
+                Sample::new(
+                    LinearWeightGrad,
+                    [(f32(&[3]), Fill::Normal), (f32(&[5]), Fill::Normal)],
+                    &[0, 1],
+                ),
+                Sample::new(
+                    LinearWeightGrad,
+                    [
+                        (typed(DType::Bf16, &[9, 3]), Fill::Normal),
+                        (typed(DType::Bf16, &[9, 4]), Fill::Normal),
+                        (f32(&[3, 4]), Fill::Normal),
+                    ],
+                    &[0, 1, 2],
+                ),
+                Sample::new(
+                    LinearWeightGrad,
+                    [
+                        (typed(DType::Bf16, &[9, 3]), Fill::Normal),
+                        (typed(DType::Bf16, &[9, 4]), Fill::Normal),
+                        (typed(DType::Bf16, &[3, 4]), Fill::Normal),
+                    ],
+                    &[0, 1, 2],
+                ),
+            ],
+            bad: vec![
+                BadSample::new(
+                    LinearWeightGrad,
+                    [f32(&[2, 3]), f32(&[3, 3])],
+                    "linear_weight_grad::c1",
+                ),
+                BadSample::new(LinearWeightGrad, [f32(&[]), f32(&[])], "linear_weight_grad::c1"),
+                BadSample::new(
+                    LinearWeightGrad,
+                    [f32(&[2, 3]), f32(&[2, 5]), f32(&[5, 3])],
+                    "linear_weight_grad::c2",
+                ),
+                BadSample::new(
+                    LinearWeightGrad,
+                    [f32(&[2, 3]), f32(&[2, 5]), typed(DType::F64, &[3, 5])],
+                    "linear_weight_grad::c2",
+                ),
+            ],
+        }
     }
 }
 
@@ -219,6 +328,26 @@ impl OpDef for BiasGrad {
     }
 
     fn samples() -> Samples {
-        Samples::default()
+        Samples {
+            good: vec![
+                Sample::new(BiasGrad, [(f32(&[2, 3, 7]), Fill::Normal)], &[0]),
+                Sample::new(
+                    BiasGrad,
+                    [(f32(&[19, 5]), Fill::Normal), (f32(&[5]), Fill::Normal)],
+                    &[0, 1],
+                ),
+                Sample::new(BiasGrad, [(f32(&[5]), Fill::Normal)], &[0]),
+                Sample::new(
+                    BiasGrad,
+                    [(typed(DType::F16, &[19, 5]), Fill::Normal), (f32(&[5]), Fill::Normal)],
+                    &[0, 1],
+                ),
+            ],
+            bad: vec![
+                BadSample::new(BiasGrad, [f32(&[])], "bias_grad::c1"),
+                BadSample::new(BiasGrad, [i32(&[3])], "bias_grad::c1"),
+                BadSample::new(BiasGrad, [f32(&[2, 3]), f32(&[2])], "bias_grad::c2"),
+            ],
+        }
     }
 }

@@ -8,7 +8,7 @@ use crate::builder::FunctionBuilder;
 use crate::cost::Cost;
 use crate::module::{Module, ValueId};
 use crate::op::{Class, OpDef};
-use crate::sample::Samples;
+use crate::sample::{BadSample, Fill, Sample, Samples, f32, i32};
 use crate::types::{TensorType, TypeError, operands};
 
 /// One step of Adam with decoupled weight decay.
@@ -118,7 +118,87 @@ impl OpDef for AdamwStep {
     }
 
     fn samples() -> Samples {
-        Samples::default()
+        Samples {
+            good: vec![
+                Sample::new(
+                    AdamwStep { beta1: 0.9, beta2: 0.999, eps: 1e-8 },
+                    [
+                        (f32(&[3, 7]), Fill::Normal),
+                        (f32(&[3, 7]), Fill::Normal),
+                        (f32(&[3, 7]), Fill::Normal),
+                        (f32(&[3, 7]), Fill::Positive),
+                        (f32(&[]), Fill::Constant(0.001)),
+                        (f32(&[]), Fill::Constant(0.1)),
+                        (f32(&[]), Fill::Constant(0.2)),
+                        (f32(&[]), Fill::Constant(0.01)),
+                    ],
+                    &[0, 1, 2, 3],
+                ),
+                Sample::new(
+                    AdamwStep { beta1: 0.9, beta2: 0.999, eps: 1e-8 },
+                    [
+                        (f32(&[33]), Fill::Normal),
+                        (f32(&[33]), Fill::Normal),
+                        (f32(&[33]), Fill::Constant(0.0)),
+                        (f32(&[33]), Fill::Constant(0.0)),
+                        (f32(&[]), Fill::Positive),
+                        (f32(&[]), Fill::Positive),
+                        (f32(&[]), Fill::Positive),
+                        (f32(&[]), Fill::Positive),
+                    ],
+                    &[],
+                ),
+            ],
+            bad: vec![
+                BadSample::new(
+                    AdamwStep { beta1: 0.9, beta2: 0.999, eps: 1e-8 },
+                    [
+                        i32(&[3]),
+                        i32(&[3]),
+                        i32(&[3]),
+                        i32(&[3]),
+                        i32(&[]),
+                        i32(&[]),
+                        i32(&[]),
+                        i32(&[]),
+                    ],
+                    "adamw_step::c1",
+                ),
+                BadSample::new(
+                    AdamwStep { beta1: 0.9, beta2: 0.999, eps: 1e-8 },
+                    [
+                        f32(&[3]),
+                        f32(&[3]),
+                        f32(&[3]),
+                        f32(&[4]),
+                        f32(&[]),
+                        f32(&[]),
+                        f32(&[]),
+                        f32(&[]),
+                    ],
+                    "adamw_step::c2",
+                ),
+                BadSample::new(
+                    AdamwStep { beta1: 0.9, beta2: 0.999, eps: 1e-8 },
+                    [
+                        f32(&[3]),
+                        f32(&[3]),
+                        f32(&[3]),
+                        f32(&[3]),
+                        f32(&[]),
+                        f32(&[]),
+                        f32(&[]),
+                        f32(&[1]),
+                    ],
+                    "adamw_step::c3",
+                ),
+                BadSample::new(
+                    AdamwStep { beta1: 0.9, beta2: 0.999, eps: 1e-8 },
+                    [f32(&[3])],
+                    "adamw_step::arity",
+                ),
+            ],
+        }
     }
 }
 
@@ -162,6 +242,35 @@ impl OpDef for SgdStep {
     }
 
     fn samples() -> Samples {
-        Samples::default()
+        Samples {
+            good: vec![Sample::new(
+                SgdStep { momentum: 0.9 },
+                [
+                    (f32(&[3, 7]), Fill::Normal),
+                    (f32(&[3, 7]), Fill::Normal),
+                    (f32(&[3, 7]), Fill::Normal),
+                    (f32(&[]), Fill::Positive),
+                    (f32(&[]), Fill::Positive),
+                ],
+                &[0, 1, 2, 3, 4],
+            )],
+            bad: vec![
+                BadSample::new(
+                    SgdStep { momentum: 0.9 },
+                    [i32(&[3]), i32(&[3]), i32(&[3]), i32(&[]), i32(&[])],
+                    "sgd_step::c1",
+                ),
+                BadSample::new(
+                    SgdStep { momentum: 0.9 },
+                    [f32(&[3]), f32(&[4]), f32(&[3]), f32(&[]), f32(&[])],
+                    "sgd_step::c2",
+                ),
+                BadSample::new(
+                    SgdStep { momentum: 0.9 },
+                    [f32(&[3]), f32(&[3]), f32(&[3]), f32(&[]), i32(&[])],
+                    "sgd_step::c3",
+                ),
+            ],
+        }
     }
 }

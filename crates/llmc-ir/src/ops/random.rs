@@ -2,10 +2,12 @@
 
 use super::check;
 use crate::attr::{Attr, AttrError, AttrReader, Attrs};
+use crate::builder::FunctionBuilder;
 use crate::cost::Cost;
+use crate::eval::{self, EvalError, Mode, Tensor};
 use crate::module::Module;
-use crate::op::{Class, OpDef};
-use crate::sample::Samples;
+use crate::op::{Class, Cotangents, OpDef, VjpInput};
+use crate::sample::{BadSample, Fill, Sample, Samples, i32, typed};
 use crate::types::{DType, TensorType, TypeError, ensure, operands};
 use llmc_base::Expr;
 
@@ -59,11 +61,57 @@ impl OpDef for RandomBits {
         RandomBits { dims: self.dims.iter().map(f).collect() }
     }
 
+    fn eval(&self, v: &[&Tensor], _: Mode) -> Result<Vec<Tensor>, EvalError> {
+        Ok(vec![eval::random_bits(self, v[0], v[1], v[2])?])
+    }
+
+    fn vjp(&self, _: &mut FunctionBuilder, _: &VjpInput) -> Result<Option<Cotangents>, TypeError> {
+        Ok(Some(vec![None, None, None]))
+    }
+
     fn cost(&self, _: &[TensorType], _: &[TensorType]) -> Cost {
         Cost::default()
     }
 
     fn samples() -> Samples {
-        Samples::default()
+        Samples {
+            good: vec![
+                Sample::new(
+                    RandomBits { dims: vec![3.into(), 5.into()] },
+                    [
+                        (typed(DType::U32, &[2]), Fill::Normal),
+                        (typed(DType::U32, &[]), Fill::Normal),
+                        (typed(DType::U32, &[2]), Fill::Positions),
+                    ],
+                    &[],
+                ),
+                Sample::new(
+                    RandomBits { dims: vec![] },
+                    [
+                        (typed(DType::U32, &[2]), Fill::Normal),
+                        (typed(DType::U32, &[]), Fill::Normal),
+                        (typed(DType::U32, &[7]), Fill::Positions),
+                    ],
+                    &[],
+                ),
+            ],
+            bad: vec![
+                BadSample::new(
+                    RandomBits { dims: vec![3.into()] },
+                    [typed(DType::U32, &[3]), typed(DType::U32, &[]), typed(DType::U32, &[2])],
+                    "random_bits::c1",
+                ),
+                BadSample::new(
+                    RandomBits { dims: vec![3.into()] },
+                    [typed(DType::U32, &[2]), i32(&[]), typed(DType::U32, &[2])],
+                    "random_bits::c1",
+                ),
+                BadSample::new(
+                    RandomBits { dims: vec![3.into()] },
+                    [typed(DType::U32, &[2]), typed(DType::U32, &[]), typed(DType::U32, &[])],
+                    "random_bits::c1",
+                ),
+            ],
+        }
     }
 }

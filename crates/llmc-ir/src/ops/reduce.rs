@@ -2,10 +2,13 @@
 
 use super::check;
 use crate::attr::{Attr, AttrError, AttrReader, Attrs};
+use crate::builder::FunctionBuilder;
 use crate::cost::Cost;
-use crate::module::Module;
-use crate::op::{Class, OpDef};
-use crate::sample::Samples;
+use crate::eval::{self, EvalError, Mode, Tensor};
+use crate::module::{Module, ValueId};
+use crate::op::{Class, Cotangents, OpDef, VjpInput};
+use crate::ops::CompareKind;
+use crate::sample::{BadSample, Fill, Sample, Samples, f32, i32, typed};
 use crate::types::{DType, TensorType, TypeError, ensure};
 
 /// What is computed over the reduced elements.
@@ -63,6 +66,98 @@ pub struct Reduce {
     pub acc: DType,
 }
 
+impl Reduce {
+    /// A result repeated along the reduced axes, to the shape of `like`.
+    fn spread(
+        &self,
+        b: &mut FunctionBuilder,
+        result: ValueId,
+        like: ValueId,
+    ) -> Result<ValueId, TypeError> {
+        let dims = b.ty(like).shape.clone();
+        let kept: Vec<usize> = (0..dims.len()).filter(|a| !self.axes.contains(a)).collect();
+        b.broadcast(result, &dims, &kept)
+    }
+
+    /// The sum of a condition over the reduced elements and init, as floats of the result type.
+    fn count(
+        &self,
+        b: &mut FunctionBuilder,
+        hits: ValueId,
+        init_hits: Option<ValueId>,
+    ) -> Result<ValueId, TypeError> {
+        let count = b.sum_chain(hits, &self.axes)?;
+        match init_hits {
+            Some(more) => b.add(count, more),
+            None => Ok(count),
+        }
+    }
+
+    /// Elements equal to the extreme share the cotangent.
+    fn extreme_gradient(
+        &self,
+        b: &mut FunctionBuilder,
+        input: &VjpInput,
+        dy: ValueId,
+    ) -> Result<Vec<ValueId>, TypeError> {
+        let (x, y) = (input.operands[0], input.results[0]);
+        let wide = self.spread(b, y, x)?;
+        let hits = b.compare(CompareKind::Eq, x, wide)?;
+        let hits = b.cast(hits, self.acc)?;
+        let init_hits = match input.operands.get(1) {
+            Some(init) => {
+                let hits = b.compare(CompareKind::Eq, *init, y)?;
+                Some(b.cast(hits, self.acc)?)
+            }
+            None => None,
+        };
+        let count = self.count(b, hits, init_hits)?;
+        let share = b.div(dy, count)?;
+        let wide = self.spread(b, share, x)?;
+        let mut grads = vec![b.mul(hits, wide)?];
+        if let Some(hits) = init_hits {
+            grads.push(b.mul(hits, share)?);
+        }
+        Ok(grads)
+    }
+
+    /// The product of all other elements, right even where some are zero.
+    fn product_gradient(
+        &self,
+        b: &mut FunctionBuilder,
+        input: &VjpInput,
+        dy: ValueId,
+    ) -> Result<Vec<ValueId>, TypeError> {
+        let mut parts = Vec::new();
+        for operand in input.operands {
+            // Zeros are set aside: (element or 1, 1 where it was 0).
+            let x = b.cast(*operand, self.acc)?;
+            let zero = b.constant_like(x, 0.0)?;
+            let one = b.constant_like(x, 1.0)?;
+            let is_zero = b.compare(CompareKind::Eq, x, zero)?;
+            parts.push((b.select(is_zero, one, x)?, b.cast(is_zero, self.acc)?));
+        }
+        let (x, zeros) = parts[0];
+        let init = parts.get(1).copied();
+        let zeros = self.count(b, zeros, init.map(|(_, zeros)| zeros))?;
+        let product = b.token_sum(self.clone(), &[x], init.map(|(x, _)| x))?;
+        let mut grads = Vec::new();
+        for (i, (x, own_zeros)) in parts.into_iter().enumerate() {
+            let fit = |b: &mut FunctionBuilder, result| match i {
+                0 => self.spread(b, result, x),
+                _ => Ok(result),
+            };
+            let (zeros, product, dy) = (fit(b, zeros)?, fit(b, product)?, fit(b, dy)?);
+            let others = b.div(product, x)?;
+            let none = b.constant_like(others, 0.0)?;
+            let no_other_zero = b.compare(CompareKind::Eq, zeros, own_zeros)?;
+            let slope = b.select(no_other_zero, others, none)?;
+            grads.push(b.mul(dy, slope)?);
+        }
+        Ok(grads)
+    }
+}
+
 impl OpDef for Reduce {
     const NAME: &'static str = "reduce";
     const CLASS: Class = Class::Primitive;
@@ -111,6 +206,38 @@ impl OpDef for Reduce {
         Ok(vec![result])
     }
 
+    fn eval(&self, v: &[&Tensor], mode: Mode) -> Result<Vec<Tensor>, EvalError> {
+        Ok(vec![eval::reduce(self, v[0], v.get(1).copied(), mode)?])
+    }
+
+    fn vjp(
+        &self,
+        b: &mut FunctionBuilder,
+        input: &VjpInput,
+    ) -> Result<Option<Cotangents>, TypeError> {
+        let mut out = vec![None; input.operands.len()];
+        let Some(dy) = input.cotangents[0] else { return Ok(Some(out)) };
+        if !self.acc.is_float() {
+            return Ok(Some(out));
+        }
+        let grads = match self.kind {
+            ReduceKind::Sum => {
+                let like = input.operands[0];
+                let dx = self.spread(b, dy, like)?;
+                vec![dx, dy]
+            }
+            ReduceKind::Max | ReduceKind::Min => self.extreme_gradient(b, input, dy)?,
+            ReduceKind::Prod => self.product_gradient(b, input, dy)?,
+        };
+        for (i, grad) in grads.into_iter().enumerate().take(input.operands.len()) {
+            if input.needed[i] {
+                let grad = b.cast(grad, b.ty(input.operands[i]).dtype)?;
+                out[i] = Some(input.fold(b, i, grad)?);
+            }
+        }
+        Ok(Some(out))
+    }
+
     fn cost(&self, types: &[TensorType], _: &[TensorType]) -> Cost {
         match self.kind {
             ReduceKind::Sum | ReduceKind::Prod => Cost::flops(types[0].numel()),
@@ -119,6 +246,221 @@ impl OpDef for Reduce {
     }
 
     fn samples() -> Samples {
-        Samples::default()
+        Samples {
+            good: vec![
+                Sample::new(
+                    Reduce {
+                        kind: ReduceKind::Sum,
+                        axes: vec![1],
+                        order: Order::Lanes,
+                        acc: DType::F32,
+                    },
+                    [(f32(&[3, 33]), Fill::Normal)],
+                    &[0],
+                ),
+                Sample::new(
+                    Reduce {
+                        kind: ReduceKind::Sum,
+                        axes: vec![0, 1],
+                        order: Order::Chain,
+                        acc: DType::F32,
+                    },
+                    [(f32(&[2, 3, 5]), Fill::Normal), (f32(&[5]), Fill::Normal)],
+                    &[0, 1],
+                ),
+                Sample::new(
+                    Reduce {
+                        kind: ReduceKind::Sum,
+                        axes: vec![1],
+                        order: Order::Lanes,
+                        acc: DType::F32,
+                    },
+                    [(typed(DType::Bf16, &[3, 33]), Fill::Normal)],
+                    &[0],
+                ),
+                Sample::new(
+                    Reduce {
+                        kind: ReduceKind::Sum,
+                        axes: vec![0, 2],
+                        order: Order::Lanes,
+                        acc: DType::F64,
+                    },
+                    [(typed(DType::F64, &[2, 3, 5]), Fill::Normal)],
+                    &[0],
+                ),
+                Sample::new(
+                    Reduce {
+                        kind: ReduceKind::Sum,
+                        axes: vec![],
+                        order: Order::Chain,
+                        acc: DType::F32,
+                    },
+                    [(f32(&[4]), Fill::Normal)],
+                    &[0],
+                ),
+                Sample::new(
+                    Reduce {
+                        kind: ReduceKind::Max,
+                        axes: vec![1],
+                        order: Order::Lanes,
+                        acc: DType::F32,
+                    },
+                    [(f32(&[3, 17]), Fill::Normal)],
+                    &[0],
+                ),
+                Sample::new(
+                    Reduce {
+                        kind: ReduceKind::Max,
+                        axes: vec![0],
+                        order: Order::Chain,
+                        acc: DType::F32,
+                    },
+                    [(f32(&[3, 4]), Fill::Normal), (f32(&[4]), Fill::Normal)],
+                    &[0, 1],
+                ),
+                Sample::new(
+                    Reduce {
+                        kind: ReduceKind::Min,
+                        axes: vec![0, 1],
+                        order: Order::Chain,
+                        acc: DType::F32,
+                    },
+                    [(f32(&[3, 4]), Fill::Normal)],
+                    &[0],
+                ),
+                Sample::new(
+                    Reduce {
+                        kind: ReduceKind::Prod,
+                        axes: vec![1],
+                        order: Order::Lanes,
+                        acc: DType::F32,
+                    },
+                    [(f32(&[2, 5]), Fill::Normal)],
+                    &[0],
+                ),
+                Sample::new(
+                    Reduce {
+                        kind: ReduceKind::Prod,
+                        axes: vec![0],
+                        order: Order::Chain,
+                        acc: DType::F32,
+                    },
+                    [(f32(&[3, 2]), Fill::Normal), (f32(&[2]), Fill::Positive)],
+                    &[0, 1],
+                ),
+                Sample::new(
+                    Reduce {
+                        kind: ReduceKind::Prod,
+                        axes: vec![0],
+                        order: Order::Chain,
+                        acc: DType::F32,
+                    },
+                    [(f32(&[3, 2]), Fill::Positions), (f32(&[2]), Fill::Positive)],
+                    &[0, 1],
+                ),
+                Sample::new(
+                    Reduce {
+                        kind: ReduceKind::Sum,
+                        axes: vec![0],
+                        order: Order::Lanes,
+                        acc: DType::I64,
+                    },
+                    [(i32(&[19]), Fill::Normal)],
+                    &[],
+                ),
+                Sample::new(
+                    Reduce {
+                        kind: ReduceKind::Max,
+                        axes: vec![0],
+                        order: Order::Lanes,
+                        acc: DType::Bool,
+                    },
+                    [(typed(DType::Bool, &[5]), Fill::Normal)],
+                    &[],
+                ),
+                Sample::new(
+                    Reduce {
+                        kind: ReduceKind::Min,
+                        axes: vec![1],
+                        order: Order::Lanes,
+                        acc: DType::U8,
+                    },
+                    [(typed(DType::U8, &[2, 5]), Fill::Normal)],
+                    &[],
+                ),
+            ],
+            bad: vec![
+                BadSample::new(
+                    Reduce {
+                        kind: ReduceKind::Sum,
+                        axes: vec![2],
+                        order: Order::Lanes,
+                        acc: DType::F32,
+                    },
+                    [f32(&[2, 3])],
+                    "reduce::c1",
+                ),
+                BadSample::new(
+                    Reduce {
+                        kind: ReduceKind::Sum,
+                        axes: vec![1, 0],
+                        order: Order::Lanes,
+                        acc: DType::F32,
+                    },
+                    [f32(&[2, 3])],
+                    "reduce::c1",
+                ),
+                BadSample::new(
+                    Reduce {
+                        kind: ReduceKind::Sum,
+                        axes: vec![0],
+                        order: Order::Lanes,
+                        acc: DType::Bf16,
+                    },
+                    [typed(DType::Bf16, &[2])],
+                    "reduce::c2",
+                ),
+                BadSample::new(
+                    Reduce {
+                        kind: ReduceKind::Max,
+                        axes: vec![0],
+                        order: Order::Lanes,
+                        acc: DType::F64,
+                    },
+                    [f32(&[2])],
+                    "reduce::c2",
+                ),
+                BadSample::new(
+                    Reduce {
+                        kind: ReduceKind::Sum,
+                        axes: vec![0],
+                        order: Order::Lanes,
+                        acc: DType::F32,
+                    },
+                    [i32(&[2])],
+                    "reduce::c2",
+                ),
+                BadSample::new(
+                    Reduce {
+                        kind: ReduceKind::Sum,
+                        axes: vec![0],
+                        order: Order::Lanes,
+                        acc: DType::F32,
+                    },
+                    [f32(&[2, 3]), f32(&[3])],
+                    "reduce::c3",
+                ),
+                BadSample::new(
+                    Reduce {
+                        kind: ReduceKind::Sum,
+                        axes: vec![0],
+                        order: Order::Chain,
+                        acc: DType::F32,
+                    },
+                    [f32(&[2, 3]), f32(&[2])],
+                    "reduce::c3",
+                ),
+            ],
+        }
     }
 }

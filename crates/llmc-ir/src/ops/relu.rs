@@ -7,8 +7,8 @@ use crate::cost::Cost;
 use crate::module::{Module, ValueId};
 use crate::op::{Class, Cotangents, OpDef, VjpInput};
 use crate::ops::CompareKind;
-use crate::sample::Samples;
-use crate::types::{TensorType, TypeError, operands};
+use crate::sample::{BadSample, Fill, Sample, Samples, f32, i32, typed};
+use crate::types::{DType, TensorType, TypeError, operands};
 
 /// The rectifier: max(x, 0).
 ///
@@ -66,7 +66,18 @@ impl OpDef for Relu {
     }
 
     fn samples() -> Samples {
-        Samples::default()
+        Samples {
+            good: vec![
+                Sample::new(Relu, [(f32(&[3, 7]), Fill::Normal)], &[0]),
+                Sample::new(Relu, [(f32(&[33]), Fill::Normal)], &[0]),
+                Sample::new(Relu, [(typed(DType::Bf16, &[9]), Fill::Normal)], &[0]),
+                Sample::new(Relu, [(typed(DType::F64, &[2, 2]), Fill::Normal)], &[0]),
+            ],
+            bad: vec![
+                BadSample::new(Relu, [i32(&[3])], "relu::c1"),
+                BadSample::new(Relu, [f32(&[3]), f32(&[3])], "relu::arity"),
+            ],
+        }
     }
 }
 
@@ -99,6 +110,31 @@ impl OpDef for ReluBackward {
     }
 
     fn samples() -> Samples {
-        Samples::default()
+        Samples {
+            good: vec![
+                Sample::new(
+                    ReluBackward,
+                    [(f32(&[3, 7]), Fill::Normal), (f32(&[3, 7]), Fill::Normal)],
+                    &[0, 1],
+                ),
+                Sample::new(
+                    ReluBackward,
+                    [(f32(&[33]), Fill::Normal), (f32(&[33]), Fill::Normal)],
+                    &[0, 1],
+                ),
+                Sample::new(
+                    ReluBackward,
+                    [
+                        (typed(DType::Bf16, &[9]), Fill::Normal),
+                        (typed(DType::Bf16, &[9]), Fill::Normal),
+                    ],
+                    &[0, 1],
+                ),
+            ],
+            bad: vec![
+                BadSample::new(ReluBackward, [i32(&[3]), i32(&[3])], "relu_backward::c1"),
+                BadSample::new(ReluBackward, [f32(&[3]), f32(&[4])], "relu_backward::c2"),
+            ],
+        }
     }
 }

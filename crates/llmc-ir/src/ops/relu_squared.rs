@@ -6,7 +6,7 @@ use crate::builder::FunctionBuilder;
 use crate::cost::Cost;
 use crate::module::{Module, ValueId};
 use crate::op::{Class, OpDef};
-use crate::sample::{BadSample, Fill, Sample, Samples};
+use crate::sample::{BadSample, Fill, Sample, Samples, f32, i32, typed};
 use crate::types::{DType, TensorType, TypeError, operands};
 
 /// The squared rectifier: max(x, 0)².
@@ -43,19 +43,12 @@ impl OpDef for ReluSquared {
     }
 
     fn samples() -> Samples {
-        let x = TensorType::new(DType::F32, [3, 7]);
-        let ids = TensorType::new(DType::I32, [3]);
         Samples {
-            good: vec![Sample {
-                op: ReluSquared.into(),
-                operands: vec![(x, Fill::Normal)],
-                differentiable: vec![0],
-            }],
-            bad: vec![BadSample {
-                op: ReluSquared.into(),
-                operands: vec![ids],
-                code: "relu_squared::c1",
-            }],
+            good: vec![
+                Sample::new(ReluSquared, [(f32(&[3, 7]), Fill::Normal)], &[0]),
+                Sample::new(ReluSquared, [(typed(DType::Bf16, &[9]), Fill::Normal)], &[0]),
+            ],
+            bad: vec![BadSample::new(ReluSquared, [i32(&[3])], "relu_squared::c1")],
         }
     }
 }

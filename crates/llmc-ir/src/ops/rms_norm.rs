@@ -10,7 +10,7 @@ use crate::cost::Cost;
 use crate::module::{Module, ValueId};
 use crate::op::{Class, Cotangents, OpDef, VjpInput};
 use crate::ops::BiasGrad;
-use crate::sample::{BadSample, Fill, Sample, Samples};
+use crate::sample::{BadSample, Fill, Sample, Samples, f32, i32, typed};
 use crate::types::{DType, TensorType, TypeError, ensure, operands};
 
 /// Root-mean-square normalisation over the last axis.
@@ -110,27 +110,49 @@ impl OpDef for RmsNorm {
     }
 
     fn samples() -> Samples {
-        let f32 = |shape: &[usize]| TensorType::new(DType::F32, shape.iter().copied());
-        let op = RmsNorm { eps: 1e-5 };
         Samples {
-            good: [vec![2, 3, 8], vec![4, 33], vec![5]]
-                .iter()
-                .map(|shape| Sample {
-                    op: op.clone().into(),
-                    operands: vec![
-                        (f32(shape), Fill::Normal),
-                        (f32(&shape[shape.len() - 1..]), Fill::Positive),
+            good: vec![
+                Sample::new(
+                    RmsNorm { eps: 1e-5 },
+                    [(f32(&[2, 3, 8]), Fill::Normal), (f32(&[8]), Fill::Positive)],
+                    &[0, 1],
+                ),
+                Sample::new(
+                    RmsNorm { eps: 1e-5 },
+                    [(f32(&[4, 33]), Fill::Normal), (f32(&[33]), Fill::Positive)],
+                    &[0, 1],
+                ),
+                Sample::new(
+                    RmsNorm { eps: 1e-5 },
+                    [(f32(&[5]), Fill::Normal), (f32(&[5]), Fill::Positive)],
+                    &[0, 1],
+                ),
+                Sample::new(
+                    RmsNorm { eps: 1e-5 },
+                    [
+                        (typed(DType::Bf16, &[3, 20]), Fill::Normal),
+                        (typed(DType::Bf16, &[20]), Fill::Positive),
                     ],
-                    differentiable: vec![0, 1],
-                })
-                .collect(),
+                    &[0, 1],
+                ),
+                Sample::new(
+                    RmsNorm { eps: 1e-5 },
+                    [
+                        (typed(DType::F64, &[2, 5]), Fill::Normal),
+                        (typed(DType::F64, &[5]), Fill::Positive),
+                    ],
+                    &[0, 1],
+                ),
+            ],
             bad: vec![
-                BadSample {
-                    op: op.clone().into(),
-                    operands: vec![f32(&[2, 8]), f32(&[7])],
-                    code: "rms_norm::c1",
-                },
-                BadSample { op: op.into(), operands: vec![f32(&[2, 8])], code: "rms_norm::arity" },
+                BadSample::new(RmsNorm { eps: 1e-5 }, [f32(&[2, 8]), f32(&[7])], "rms_norm::c1"),
+                BadSample::new(RmsNorm { eps: 1e-5 }, [f32(&[]), f32(&[])], "rms_norm::c1"),
+                BadSample::new(
+                    RmsNorm { eps: 1e-5 },
+                    [f32(&[2, 8]), typed(DType::F64, &[8])],
+                    "rms_norm::c2",
+                ),
+                BadSample::new(RmsNorm { eps: 1e-5 }, [f32(&[2, 8])], "rms_norm::arity"),
             ],
         }
     }
@@ -177,23 +199,53 @@ impl OpDef for RmsNormBackward {
     }
 
     fn samples() -> Samples {
-        let f32 = |shape: &[usize]| TensorType::new(DType::F32, shape.iter().copied());
-        let op = RmsNormBackward { eps: 1e-5 };
         Samples {
-            good: vec![Sample {
-                op: op.clone().into(),
-                operands: vec![
-                    (f32(&[2, 3, 33]), Fill::Normal),
-                    (f32(&[33]), Fill::Positive),
-                    (f32(&[2, 3, 33]), Fill::Normal),
-                ],
-                differentiable: vec![],
-            }],
-            bad: vec![BadSample {
-                op: op.into(),
-                operands: vec![f32(&[2, 8]), f32(&[8]), f32(&[3, 8])],
-                code: "rms_norm_backward::c3",
-            }],
+            good: vec![
+                Sample::new(
+                    RmsNormBackward { eps: 1e-5 },
+                    [
+                        (f32(&[2, 3, 33]), Fill::Normal),
+                        (f32(&[33]), Fill::Positive),
+                        (f32(&[2, 3, 33]), Fill::Normal),
+                    ],
+                    &[0, 1, 2],
+                ),
+                Sample::new(
+                    RmsNormBackward { eps: 1e-5 },
+                    [
+                        (f32(&[5]), Fill::Normal),
+                        (f32(&[5]), Fill::Positive),
+                        (f32(&[5]), Fill::Normal),
+                    ],
+                    &[0, 1, 2],
+                ),
+                Sample::new(
+                    RmsNormBackward { eps: 1e-5 },
+                    [
+                        (typed(DType::Bf16, &[2, 9]), Fill::Normal),
+                        (typed(DType::Bf16, &[9]), Fill::Positive),
+                        (typed(DType::Bf16, &[2, 9]), Fill::Normal),
+                    ],
+                    &[0, 1, 2],
+                ),
+            ],
+            bad: vec![
+                BadSample::new(
+                    RmsNormBackward { eps: 1e-5 },
+                    [f32(&[2, 8]), f32(&[2]), f32(&[2, 8])],
+                    "rms_norm_backward::c1",
+                ),
+                BadSample::new(
+                    RmsNormBackward { eps: 1e-5 },
+                    [i32(&[2, 8]), i32(&[8]), i32(&[2, 8])],
+                    "rms_norm_backward::c2",
+                ),
+                BadSample::new(
+                    RmsNormBackward { eps: 1e-5 },
+                    [f32(&[2, 8]), f32(&[8]), f32(&[3, 8])],
+                    "rms_norm_backward::c3",
+                ),
+            ],
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::builder::FunctionBuilder;
 use crate::cost::Cost;
 use crate::module::{Module, ValueId};
 use crate::op::{Class, Cotangents, OpDef, VjpInput};
-use crate::sample::Samples;
+use crate::sample::{BadSample, Fill, Sample, Samples, f32, i32, typed};
 use crate::types::{DType, TensorType, TypeError, ensure, operands};
 
 /// How the frequencies are stretched for contexts longer than the trained one.
@@ -224,6 +224,86 @@ impl OpDef for Rope {
     }
 
     fn samples() -> Samples {
-        Samples::default()
+        let llama3 = RopeScaling::Llama3 {
+            factor: 8.0,
+            low_freq_factor: 1.0,
+            high_freq_factor: 4.0,
+            original_context_length: 64.0,
+        };
+        Samples {
+            good: vec![
+                Sample::new(
+                    Rope { theta: 10000.0, scaling: RopeScaling::None, inverse: false },
+                    [(f32(&[2, 5, 3, 8]), Fill::Normal), (i32(&[2, 5]), Fill::Positions)],
+                    &[0],
+                ),
+                Sample::new(
+                    Rope { theta: 10000.0, scaling: RopeScaling::None, inverse: true },
+                    [(f32(&[1, 9, 1, 6]), Fill::Normal), (i32(&[1, 9]), Fill::Positions)],
+                    &[0],
+                ),
+                Sample::new(
+                    Rope {
+                        theta: 10000.0,
+                        scaling: RopeScaling::Linear { factor: 4.0 },
+                        inverse: false,
+                    },
+                    [(f32(&[1, 5, 2, 2]), Fill::Normal), (i32(&[1, 5]), Fill::Below(3000))],
+                    &[0],
+                ),
+                Sample::new(
+                    Rope { theta: 500000.0, scaling: llama3, inverse: false },
+                    [(f32(&[1, 5, 2, 16]), Fill::Normal), (i32(&[1, 5]), Fill::Below(300))],
+                    &[0],
+                ),
+                Sample::new(
+                    Rope { theta: 10000.0, scaling: RopeScaling::None, inverse: false },
+                    [
+                        (typed(DType::Bf16, &[1, 5, 2, 4]), Fill::Normal),
+                        (i32(&[1, 5]), Fill::Positions),
+                    ],
+                    &[0],
+                ),
+                Sample::new(
+                    Rope { theta: 10000.0, scaling: RopeScaling::None, inverse: false },
+                    [
+                        (typed(DType::F64, &[1, 5, 2, 4]), Fill::Normal),
+                        (i32(&[1, 5]), Fill::Positions),
+                    ],
+                    &[0],
+                ),
+            ],
+            bad: vec![
+                BadSample::new(
+                    Rope { theta: 10000.0, scaling: RopeScaling::None, inverse: false },
+                    [f32(&[2, 5, 8]), i32(&[2, 5])],
+                    "rope::c1",
+                ),
+                BadSample::new(
+                    Rope { theta: 10000.0, scaling: RopeScaling::None, inverse: false },
+                    [f32(&[2, 5, 3, 7]), i32(&[2, 5])],
+                    "rope::c2",
+                ),
+                BadSample::new(
+                    Rope { theta: 10000.0, scaling: RopeScaling::None, inverse: false },
+                    [f32(&[2, 5, 3, 8]), i32(&[5])],
+                    "rope::c3",
+                ),
+                BadSample::new(
+                    Rope { theta: 0.0, scaling: RopeScaling::None, inverse: false },
+                    [f32(&[2, 5, 3, 8]), i32(&[2, 5])],
+                    "rope::c4",
+                ),
+                BadSample::new(
+                    Rope {
+                        theta: 10000.0,
+                        scaling: RopeScaling::Linear { factor: -1.0 },
+                        inverse: false,
+                    },
+                    [f32(&[2, 5, 3, 8]), i32(&[2, 5])],
+                    "rope::c4",
+                ),
+            ],
+        }
     }
 }

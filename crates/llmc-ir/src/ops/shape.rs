@@ -2,11 +2,14 @@
 
 use super::check;
 use crate::attr::{Attr, AttrError, AttrReader, Attrs};
+use crate::builder::FunctionBuilder;
 use crate::cost::Cost;
+use crate::eval::{self, EvalError, Mode, Tensor};
 use crate::module::Module;
-use crate::op::{Class, OpDef};
-use crate::sample::Samples;
-use crate::types::{TensorType, TypeError, ensure, operands};
+use crate::op::{Class, Cotangents, OpDef, VjpInput};
+use crate::ops::{Order, Reduce, ReduceKind, compute_dtype};
+use crate::sample::{BadSample, Fill, Sample, Samples, f32, i32, typed};
+use crate::types::{DType, TensorType, TypeError, ensure, operands};
 use llmc_base::Expr;
 
 /// The same elements in row-major order under other dims.
@@ -77,12 +80,53 @@ impl OpDef for Reshape {
         Reshape { dims: self.dims.iter().map(f).collect() }
     }
 
+    fn eval(&self, v: &[&Tensor], _: Mode) -> Result<Vec<Tensor>, EvalError> {
+        Ok(vec![eval::reshape(&self.dims, v[0])?])
+    }
+
+    fn vjp(
+        &self,
+        b: &mut FunctionBuilder,
+        input: &VjpInput,
+    ) -> Result<Option<Cotangents>, TypeError> {
+        let (Some(dy), true) = (input.cotangents[0], input.needed[0]) else {
+            return Ok(Some(vec![None]));
+        };
+        let dims = b.ty(input.operands[0]).shape.clone();
+        let dx = b.reshape(dy, dims)?;
+        Ok(Some(vec![Some(input.fold(b, 0, dx)?)]))
+    }
+
     fn cost(&self, _: &[TensorType], _: &[TensorType]) -> Cost {
         Cost::default()
     }
 
     fn samples() -> Samples {
-        Samples::default()
+        Samples {
+            good: vec![
+                Sample::new(
+                    Reshape { dims: vec![3.into(), 4.into()] },
+                    [(f32(&[2, 6]), Fill::Normal)],
+                    &[0],
+                ),
+                Sample::new(
+                    Reshape { dims: vec![1.into(), 5.into(), 1.into()] },
+                    [(f32(&[5]), Fill::Normal)],
+                    &[0],
+                ),
+                Sample::new(Reshape { dims: vec![] }, [(f32(&[1, 1]), Fill::Normal)], &[0]),
+                Sample::new(
+                    Reshape { dims: vec![0.into(), 7.into()] },
+                    [(i32(&[3, 0]), Fill::Normal)],
+                    &[],
+                ),
+            ],
+            bad: vec![BadSample::new(
+                Reshape { dims: vec![5.into()] },
+                [f32(&[2, 3])],
+                "reshape::c1",
+            )],
+        }
     }
 }
 
@@ -108,12 +152,51 @@ impl OpDef for Transpose {
         Ok(vec![TensorType { dtype: x.dtype, shape }])
     }
 
+    fn eval(&self, v: &[&Tensor], _: Mode) -> Result<Vec<Tensor>, EvalError> {
+        Ok(vec![eval::transpose(&self.perm, v[0])])
+    }
+
+    fn vjp(
+        &self,
+        b: &mut FunctionBuilder,
+        input: &VjpInput,
+    ) -> Result<Option<Cotangents>, TypeError> {
+        let (Some(dy), true) = (input.cotangents[0], input.needed[0]) else {
+            return Ok(Some(vec![None]));
+        };
+        let mut inverse = vec![0; self.perm.len()];
+        for (i, axis) in self.perm.iter().enumerate() {
+            inverse[*axis] = i;
+        }
+        let dx = b.transpose(dy, &inverse)?;
+        Ok(Some(vec![Some(input.fold(b, 0, dx)?)]))
+    }
+
     fn cost(&self, _: &[TensorType], _: &[TensorType]) -> Cost {
         Cost::default()
     }
 
     fn samples() -> Samples {
-        Samples::default()
+        Samples {
+            good: vec![
+                Sample::new(Transpose { perm: vec![1, 0] }, [(f32(&[3, 5]), Fill::Normal)], &[0]),
+                Sample::new(
+                    Transpose { perm: vec![2, 0, 1] },
+                    [(f32(&[2, 3, 5]), Fill::Normal)],
+                    &[0],
+                ),
+                Sample::new(
+                    Transpose { perm: vec![0, 2, 1, 3] },
+                    [(i32(&[2, 3, 5, 4]), Fill::Normal)],
+                    &[],
+                ),
+                Sample::new(Transpose { perm: vec![] }, [(f32(&[]), Fill::Normal)], &[0]),
+            ],
+            bad: vec![
+                BadSample::new(Transpose { perm: vec![0] }, [f32(&[2, 3])], "transpose::c1"),
+                BadSample::new(Transpose { perm: vec![0, 0] }, [f32(&[2, 3])], "transpose::c1"),
+            ],
+        }
     }
 }
 
@@ -158,11 +241,90 @@ impl OpDef for Broadcast {
         Broadcast { dims: self.dims.iter().map(f).collect(), axes: self.axes.clone() }
     }
 
+    fn eval(&self, v: &[&Tensor], _: Mode) -> Result<Vec<Tensor>, EvalError> {
+        Ok(vec![eval::broadcast(self, v[0])?])
+    }
+
+    fn vjp(
+        &self,
+        b: &mut FunctionBuilder,
+        input: &VjpInput,
+    ) -> Result<Option<Cotangents>, TypeError> {
+        let (Some(dy), true) = (input.cotangents[0], input.needed[0]) else {
+            return Ok(Some(vec![None]));
+        };
+        // One chain in row-major order of the new axes: token order, if they are tokens.
+        let dtype = b.ty(dy).dtype;
+        let acc = compute_dtype(dtype);
+        let into = input.accumulators[0].filter(|a| b.ty(*a).dtype == acc);
+        let axes = self.new_axes();
+        let op = Reduce { kind: ReduceKind::Sum, axes, order: Order::Chain, acc };
+        let sum = b.token_sum(op, &[dy], into)?;
+        let dx = match into {
+            Some(_) => sum,
+            None => {
+                let sum = b.cast(sum, dtype)?;
+                input.fold(b, 0, sum)?
+            }
+        };
+        Ok(Some(vec![Some(dx)]))
+    }
+
     fn cost(&self, _: &[TensorType], _: &[TensorType]) -> Cost {
         Cost::default()
     }
 
     fn samples() -> Samples {
-        Samples::default()
+        Samples {
+            good: vec![
+                Sample::new(
+                    Broadcast { dims: vec![2.into(), 3.into(), 5.into()], axes: vec![2] },
+                    [(f32(&[5]), Fill::Normal)],
+                    &[0],
+                ),
+                Sample::new(
+                    Broadcast { dims: vec![2.into(), 3.into(), 5.into()], axes: vec![0, 1] },
+                    [(f32(&[2, 3]), Fill::Normal)],
+                    &[0],
+                ),
+                Sample::new(
+                    Broadcast { dims: vec![4.into()], axes: vec![] },
+                    [(f32(&[]), Fill::Normal)],
+                    &[0],
+                ),
+                Sample::new(
+                    Broadcast { dims: vec![2.into(), 3.into()], axes: vec![0, 1] },
+                    [(f32(&[2, 3]), Fill::Normal)],
+                    &[0],
+                ),
+                Sample::new(
+                    Broadcast { dims: vec![2.into(), 3.into(), 5.into()], axes: vec![1] },
+                    [(typed(DType::Bf16, &[3]), Fill::Normal)],
+                    &[0],
+                ),
+                Sample::new(
+                    Broadcast { dims: vec![2.into(), 3.into()], axes: vec![1] },
+                    [(typed(DType::Bool, &[3]), Fill::Normal)],
+                    &[],
+                ),
+            ],
+            bad: vec![
+                BadSample::new(
+                    Broadcast { dims: vec![2.into(), 3.into()], axes: vec![] },
+                    [f32(&[3])],
+                    "broadcast::c1",
+                ),
+                BadSample::new(
+                    Broadcast { dims: vec![2.into(), 3.into()], axes: vec![1, 0] },
+                    [f32(&[3, 2])],
+                    "broadcast::c1",
+                ),
+                BadSample::new(
+                    Broadcast { dims: vec![2.into(), 3.into()], axes: vec![1] },
+                    [f32(&[1])],
+                    "broadcast::c2",
+                ),
+            ],
+        }
     }
 }

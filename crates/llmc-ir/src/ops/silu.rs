@@ -8,8 +8,8 @@ use crate::builder::FunctionBuilder;
 use crate::cost::Cost;
 use crate::module::{Module, ValueId};
 use crate::op::{Class, Cotangents, OpDef, VjpInput};
-use crate::sample::Samples;
-use crate::types::{TensorType, TypeError, operands};
+use crate::sample::{BadSample, Fill, Sample, Samples, f32, i32, typed};
+use crate::types::{DType, TensorType, TypeError, operands};
 
 /// The sigmoid-weighted linear unit: x·σ(x).
 ///
@@ -85,7 +85,18 @@ impl OpDef for Silu {
     }
 
     fn samples() -> Samples {
-        Samples::default()
+        Samples {
+            good: vec![
+                Sample::new(Silu, [(f32(&[3, 7]), Fill::Normal)], &[0]),
+                Sample::new(Silu, [(f32(&[33]), Fill::Normal)], &[0]),
+                Sample::new(Silu, [(typed(DType::Bf16, &[9]), Fill::Normal)], &[0]),
+                Sample::new(Silu, [(typed(DType::F64, &[2, 2]), Fill::Normal)], &[0]),
+            ],
+            bad: vec![
+                BadSample::new(Silu, [i32(&[3])], "silu::c1"),
+                BadSample::new(Silu, [f32(&[3]), f32(&[3])], "silu::arity"),
+            ],
+        }
     }
 }
 
@@ -117,6 +128,31 @@ impl OpDef for SiluBackward {
     }
 
     fn samples() -> Samples {
-        Samples::default()
+        Samples {
+            good: vec![
+                Sample::new(
+                    SiluBackward,
+                    [(f32(&[3, 7]), Fill::Normal), (f32(&[3, 7]), Fill::Normal)],
+                    &[0, 1],
+                ),
+                Sample::new(
+                    SiluBackward,
+                    [(f32(&[33]), Fill::Normal), (f32(&[33]), Fill::Normal)],
+                    &[0, 1],
+                ),
+                Sample::new(
+                    SiluBackward,
+                    [
+                        (typed(DType::Bf16, &[9]), Fill::Normal),
+                        (typed(DType::Bf16, &[9]), Fill::Normal),
+                    ],
+                    &[0, 1],
+                ),
+            ],
+            bad: vec![
+                BadSample::new(SiluBackward, [i32(&[3]), i32(&[3])], "silu_backward::c1"),
+                BadSample::new(SiluBackward, [f32(&[3]), f32(&[4])], "silu_backward::c2"),
+            ],
+        }
     }
 }

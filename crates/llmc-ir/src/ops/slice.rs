@@ -1,11 +1,14 @@
 //! `slice`, `pad`, `concat`, `update_slice`: parts of tensors.
 
 use super::check;
+use super::check::result_shape;
 use crate::attr::{Attr, AttrError, AttrReader, Attrs};
+use crate::builder::FunctionBuilder;
 use crate::cost::Cost;
-use crate::module::Module;
-use crate::op::{Class, OpDef};
-use crate::sample::Samples;
+use crate::eval::{self, EvalError, Mode, Tensor};
+use crate::module::{Module, ValueId};
+use crate::op::{Class, Cotangents, OpDef, VjpInput};
+use crate::sample::{BadSample, Fill, Sample, Samples, f32, i32};
 use crate::types::{DType, TensorType, TypeError, ensure, operands};
 use llmc_base::Expr;
 
@@ -73,6 +76,28 @@ fn steps(start: &Expr, limit: &Expr, stride: i64) -> Option<Expr> {
     }
 }
 
+/// Puts `stride` − 1 zeros between the elements of an axis: length n becomes (n − 1)·stride + 1.
+fn spread(
+    b: &mut FunctionBuilder,
+    x: ValueId,
+    axis: usize,
+    stride: i64,
+) -> Result<ValueId, TypeError> {
+    let shape = b.ty(x).shape.clone();
+    let mut split = shape.clone();
+    split.insert(axis + 1, Expr::from(1));
+    let mut high = vec![Expr::default(); split.len()];
+    high[axis + 1] = Expr::from(stride - 1);
+    let low = vec![Expr::default(); split.len()];
+    let mut joined = shape.clone();
+    joined[axis] = shape[axis].clone() * stride;
+    let x = b.reshape(x, split)?;
+    let x = b.pad(x, &low, &high, 0.0)?;
+    let limit = joined[axis].clone() - (stride - 1);
+    let x = b.reshape(x, joined)?;
+    b.slice(x, axis, 0, limit)
+}
+
 impl OpDef for Slice {
     const NAME: &'static str = "slice";
     const CLASS: Class = Class::Primitive;
@@ -134,12 +159,106 @@ impl OpDef for Slice {
         }
     }
 
+    fn eval(&self, v: &[&Tensor], _: Mode) -> Result<Vec<Tensor>, EvalError> {
+        let shape = result_shape(self, v)?;
+        Ok(vec![eval::slice(self, v[0], shape)?])
+    }
+
+    fn vjp(
+        &self,
+        b: &mut FunctionBuilder,
+        input: &VjpInput,
+    ) -> Result<Option<Cotangents>, TypeError> {
+        let (Some(dy), true) = (input.cotangents[0], input.needed[0]) else {
+            return Ok(Some(vec![None]));
+        };
+        let shape = b.ty(input.operands[0]).shape.clone();
+        let mut dx = dy;
+        let mut high = Vec::new();
+        for (axis, stride) in self.strides.iter().enumerate() {
+            let length = b.ty(dx).shape[axis].clone();
+            let mut covered = length.clone();
+            if *stride > 1 && length != Expr::from(0) {
+                dx = spread(b, dx, axis, *stride)?;
+                covered = b.ty(dx).shape[axis].clone();
+            }
+            high.push(shape[axis].clone() - self.starts[axis].clone() - covered);
+        }
+        let dx = b.pad(dx, &self.starts, &high, 0.0)?;
+        Ok(Some(vec![Some(input.fold(b, 0, dx)?)]))
+    }
+
     fn cost(&self, _: &[TensorType], _: &[TensorType]) -> Cost {
         Cost::default()
     }
 
     fn samples() -> Samples {
-        Samples::default()
+        let symbolic =
+            Slice { starts: vec![0.into()], limits: vec![Expr::symbol("T")], strides: vec![2] };
+        Samples {
+            good: vec![
+                Sample::new(
+                    Slice {
+                        starts: vec![0.into(), 1.into()],
+                        limits: vec![2.into(), 4.into()],
+                        strides: vec![1, 1],
+                    },
+                    [(f32(&[3, 5]), Fill::Normal)],
+                    &[0],
+                ),
+                Sample::new(
+                    Slice { starts: vec![1.into()], limits: vec![10.into()], strides: vec![3] },
+                    [(f32(&[11]), Fill::Normal)],
+                    &[0],
+                ),
+                Sample::new(
+                    Slice {
+                        starts: vec![0.into(), 2.into()],
+                        limits: vec![2.into(), 7.into()],
+                        strides: vec![1, 2],
+                    },
+                    [(f32(&[2, 7]), Fill::Normal)],
+                    &[0],
+                ),
+                Sample::new(
+                    Slice { starts: vec![2.into()], limits: vec![2.into()], strides: vec![1] },
+                    [(f32(&[4]), Fill::Normal)],
+                    &[0],
+                ),
+                Sample::new(
+                    Slice { starts: vec![0.into()], limits: vec![5.into()], strides: vec![5] },
+                    [(i32(&[5]), Fill::Normal)],
+                    &[],
+                ),
+            ],
+            bad: vec![
+                BadSample::new(
+                    Slice { starts: vec![0.into()], limits: vec![1.into()], strides: vec![1] },
+                    [f32(&[3, 5])],
+                    "slice::c1",
+                ),
+                BadSample::new(
+                    Slice { starts: vec![2.into()], limits: vec![1.into()], strides: vec![1] },
+                    [f32(&[3])],
+                    "slice::c2",
+                ),
+                BadSample::new(
+                    Slice { starts: vec![0.into()], limits: vec![4.into()], strides: vec![1] },
+                    [f32(&[3])],
+                    "slice::c2",
+                ),
+                BadSample::new(
+                    Slice { starts: vec![0.into()], limits: vec![3.into()], strides: vec![0] },
+                    [f32(&[3])],
+                    "slice::c2",
+                ),
+                BadSample::new(
+                    symbolic,
+                    [TensorType::new(DType::F32, [Expr::symbol("T")])],
+                    "slice::c3",
+                ),
+            ],
+        }
     }
 }
 
@@ -177,12 +296,89 @@ impl OpDef for Pad {
         Pad { low: self.low.iter().map(f).collect(), high: self.high.iter().map(f).collect() }
     }
 
+    fn eval(&self, v: &[&Tensor], _: Mode) -> Result<Vec<Tensor>, EvalError> {
+        let shape = result_shape(self, v)?;
+        Ok(vec![eval::pad(self, v[0], v[1], shape)?])
+    }
+
+    fn vjp(
+        &self,
+        b: &mut FunctionBuilder,
+        input: &VjpInput,
+    ) -> Result<Option<Cotangents>, TypeError> {
+        let mut out = vec![None, None];
+        let Some(dy) = input.cotangents[0] else { return Ok(Some(out)) };
+        let ty = b.ty(input.operands[0]).clone();
+        if input.needed[0] {
+            let limits = self.low.iter().zip(&ty.shape).map(|(l, d)| l.clone() + d.clone());
+            let strides = vec![1; ty.rank()];
+            let op = Slice { starts: self.low.clone(), limits: limits.collect(), strides };
+            let dx = b.op1(op, &[dy])?;
+            out[0] = Some(input.fold(b, 0, dx)?);
+        }
+        if input.needed[1] {
+            // 1 on the border, 0 inside.
+            let inside = b.constant(&ty, 0.0)?;
+            let border = b.pad(inside, &self.low, &self.high, 1.0)?;
+            let part = b.mul(dy, border)?;
+            let axes: Vec<usize> = (0..ty.rank()).collect();
+            let sum = b.sum_chain(part, &axes)?;
+            out[1] = Some(input.fold(b, 1, sum)?);
+        }
+        Ok(Some(out))
+    }
+
     fn cost(&self, _: &[TensorType], _: &[TensorType]) -> Cost {
         Cost::default()
     }
 
     fn samples() -> Samples {
-        Samples::default()
+        Samples {
+            good: vec![
+                Sample::new(
+                    Pad { low: vec![1.into(), 0.into()], high: vec![0.into(), 2.into()] },
+                    [(f32(&[2, 3]), Fill::Normal), (f32(&[]), Fill::Normal)],
+                    &[0, 1],
+                ),
+                Sample::new(
+                    Pad { low: vec![0.into()], high: vec![0.into()] },
+                    [(f32(&[3]), Fill::Normal), (f32(&[]), Fill::Normal)],
+                    &[0, 1],
+                ),
+                Sample::new(
+                    Pad { low: vec![2.into()], high: vec![1.into()] },
+                    [(i32(&[3]), Fill::Normal), (i32(&[]), Fill::Normal)],
+                    &[],
+                ),
+                Sample::new(
+                    Pad { low: vec![], high: vec![] },
+                    [(f32(&[]), Fill::Normal), (f32(&[]), Fill::Normal)],
+                    &[0],
+                ),
+            ],
+            bad: vec![
+                BadSample::new(
+                    Pad { low: vec![1.into()], high: vec![1.into()] },
+                    [f32(&[2, 3]), f32(&[])],
+                    "pad::c1",
+                ),
+                BadSample::new(
+                    Pad { low: vec![1.into()], high: vec![1.into()] },
+                    [f32(&[2]), i32(&[])],
+                    "pad::c2",
+                ),
+                BadSample::new(
+                    Pad { low: vec![1.into()], high: vec![1.into()] },
+                    [f32(&[2]), f32(&[1])],
+                    "pad::c2",
+                ),
+                BadSample::new(
+                    Pad { low: vec![(-1).into()], high: vec![1.into()] },
+                    [f32(&[2]), f32(&[])],
+                    "pad::c3",
+                ),
+            ],
+        }
     }
 }
 
@@ -219,12 +415,61 @@ impl OpDef for Concat {
         Ok(vec![result])
     }
 
+    fn eval(&self, v: &[&Tensor], _: Mode) -> Result<Vec<Tensor>, EvalError> {
+        let shape = result_shape(self, v)?;
+        Ok(vec![eval::concat(self, v, shape)?])
+    }
+
+    fn vjp(
+        &self,
+        b: &mut FunctionBuilder,
+        input: &VjpInput,
+    ) -> Result<Option<Cotangents>, TypeError> {
+        let mut out = vec![None; input.operands.len()];
+        let Some(dy) = input.cotangents[0] else { return Ok(Some(out)) };
+        let mut start = Expr::default();
+        for (i, operand) in input.operands.iter().enumerate() {
+            let limit = start.clone() + b.ty(*operand).shape[self.axis].clone();
+            if input.needed[i] {
+                let part = b.slice(dy, self.axis, start, limit.clone())?;
+                out[i] = Some(input.fold(b, i, part)?);
+            }
+            start = limit;
+        }
+        Ok(Some(out))
+    }
+
     fn cost(&self, _: &[TensorType], _: &[TensorType]) -> Cost {
         Cost::default()
     }
 
     fn samples() -> Samples {
-        Samples::default()
+        Samples {
+            good: vec![
+                Sample::new(
+                    Concat { axis: 1 },
+                    [
+                        (f32(&[2, 3]), Fill::Normal),
+                        (f32(&[2, 1]), Fill::Normal),
+                        (f32(&[2, 4]), Fill::Normal),
+                    ],
+                    &[0, 1, 2],
+                ),
+                Sample::new(Concat { axis: 0 }, [(f32(&[2, 3]), Fill::Normal)], &[0]),
+                Sample::new(
+                    Concat { axis: 0 },
+                    [(i32(&[2]), Fill::Normal), (i32(&[0]), Fill::Normal)],
+                    &[],
+                ),
+            ],
+            bad: vec![
+                BadSample::new(Concat { axis: 0 }, [], "concat::arity"),
+                BadSample::new(Concat { axis: 1 }, [f32(&[2])], "concat::c1"),
+                BadSample::new(Concat { axis: 0 }, [f32(&[2, 3]), f32(&[2, 4])], "concat::c2"),
+                BadSample::new(Concat { axis: 0 }, [f32(&[2, 3]), f32(&[2])], "concat::c2"),
+                BadSample::new(Concat { axis: 0 }, [f32(&[2]), i32(&[2])], "concat::c2"),
+            ],
+        }
     }
 }
 
@@ -258,11 +503,91 @@ impl OpDef for UpdateSlice {
         Ok(vec![x.clone()])
     }
 
+    fn eval(&self, v: &[&Tensor], _: Mode) -> Result<Vec<Tensor>, EvalError> {
+        Ok(vec![eval::update_slice(self, v[0], v[1], v[2])?])
+    }
+
+    fn vjp(
+        &self,
+        b: &mut FunctionBuilder,
+        input: &VjpInput,
+    ) -> Result<Option<Cotangents>, TypeError> {
+        let mut out = vec![None, None, None];
+        let Some(dy) = input.cotangents[0] else { return Ok(Some(out)) };
+        let (update, start) = (input.operands[1], input.operands[2]);
+        if input.needed[0] {
+            let zero = b.constant_like(update, 0.0)?;
+            let dx = b.op1(self.clone(), &[dy, zero, start])?;
+            out[0] = Some(input.fold(b, 0, dx)?);
+        }
+        if input.needed[1] {
+            let length = b.ty(update).shape[self.axis].clone();
+            let index = b.iota(DType::I32, &[length], 0)?;
+            let start = b.splat_like(start, index)?;
+            let index = b.add(index, start)?;
+            let part = b.gather(dy, index, self.axis, 0)?;
+            out[1] = Some(input.fold(b, 1, part)?);
+        }
+        Ok(Some(out))
+    }
+
     fn cost(&self, _: &[TensorType], _: &[TensorType]) -> Cost {
         Cost::default()
     }
 
     fn samples() -> Samples {
-        Samples::default()
+        Samples {
+            good: vec![
+                Sample::new(
+                    UpdateSlice { axis: 1 },
+                    [
+                        (f32(&[2, 7, 3]), Fill::Normal),
+                        (f32(&[2, 4, 3]), Fill::Normal),
+                        (i32(&[]), Fill::Constant(2.0)),
+                    ],
+                    &[0, 1],
+                ),
+                Sample::new(
+                    UpdateSlice { axis: 0 },
+                    [
+                        (f32(&[5]), Fill::Normal),
+                        (f32(&[5]), Fill::Normal),
+                        (i32(&[]), Fill::Constant(0.0)),
+                    ],
+                    &[0, 1],
+                ),
+                Sample::new(
+                    UpdateSlice { axis: 0 },
+                    [
+                        (i32(&[5]), Fill::Normal),
+                        (i32(&[0]), Fill::Normal),
+                        (i32(&[]), Fill::Constant(5.0)),
+                    ],
+                    &[],
+                ),
+            ],
+            bad: vec![
+                BadSample::new(
+                    UpdateSlice { axis: 1 },
+                    [f32(&[5]), f32(&[2]), i32(&[])],
+                    "update_slice::c1",
+                ),
+                BadSample::new(
+                    UpdateSlice { axis: 0 },
+                    [f32(&[5]), f32(&[6]), i32(&[])],
+                    "update_slice::c2",
+                ),
+                BadSample::new(
+                    UpdateSlice { axis: 0 },
+                    [f32(&[5, 2]), f32(&[2, 3]), i32(&[])],
+                    "update_slice::c2",
+                ),
+                BadSample::new(
+                    UpdateSlice { axis: 0 },
+                    [f32(&[5]), f32(&[2]), i32(&[1])],
+                    "update_slice::c3",
+                ),
+            ],
+        }
     }
 }

@@ -8,8 +8,8 @@ use crate::builder::FunctionBuilder;
 use crate::cost::Cost;
 use crate::module::{Module, ValueId};
 use crate::op::{Class, Cotangents, OpDef, VjpInput};
-use crate::sample::Samples;
-use crate::types::{TensorType, TypeError, ensure, operands};
+use crate::sample::{BadSample, Fill, Sample, Samples, f32, i32, typed};
+use crate::types::{DType, TensorType, TypeError, ensure, operands};
 
 /// Softmax over the last axis.
 ///
@@ -89,6 +89,16 @@ impl OpDef for Softmax {
     }
 
     fn samples() -> Samples {
-        Samples::default()
+        Samples {
+            good: vec![
+                Sample::new(Softmax, [(f32(&[3, 7]), Fill::Normal)], &[0]),
+                Sample::new(Softmax, [(f32(&[33]), Fill::Normal)], &[0]),
+                Sample::new(Softmax, [(typed(DType::Bf16, &[2, 9]), Fill::Normal)], &[0]),
+            ],
+            bad: vec![
+                BadSample::new(Softmax, [f32(&[])], "softmax::c1"),
+                BadSample::new(Softmax, [i32(&[3])], "softmax::c1"),
+            ],
+        }
     }
 }

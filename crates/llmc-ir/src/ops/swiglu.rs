@@ -7,8 +7,8 @@ use crate::builder::FunctionBuilder;
 use crate::cost::Cost;
 use crate::module::{Module, ValueId};
 use crate::op::{Class, Cotangents, OpDef, VjpInput};
-use crate::sample::Samples;
-use crate::types::{TensorType, TypeError, operands};
+use crate::sample::{BadSample, Fill, Sample, Samples, f32, i32, typed};
+use crate::types::{DType, TensorType, TypeError, operands};
 
 /// The gated unit: silu(gate)·up.
 ///
@@ -73,7 +73,32 @@ impl OpDef for Swiglu {
     }
 
     fn samples() -> Samples {
-        Samples::default()
+        Samples {
+            good: vec![
+                Sample::new(
+                    Swiglu,
+                    [(f32(&[3, 7]), Fill::Normal), (f32(&[3, 7]), Fill::Normal)],
+                    &[0, 1],
+                ),
+                Sample::new(
+                    Swiglu,
+                    [(f32(&[33]), Fill::Normal), (f32(&[33]), Fill::Normal)],
+                    &[0, 1],
+                ),
+                Sample::new(
+                    Swiglu,
+                    [
+                        (typed(DType::Bf16, &[9]), Fill::Normal),
+                        (typed(DType::Bf16, &[9]), Fill::Normal),
+                    ],
+                    &[0, 1],
+                ),
+            ],
+            bad: vec![
+                BadSample::new(Swiglu, [i32(&[3]), i32(&[3])], "swiglu::c1"),
+                BadSample::new(Swiglu, [f32(&[3]), f32(&[4])], "swiglu::c2"),
+            ],
+        }
     }
 }
 
@@ -109,6 +134,44 @@ impl OpDef for SwigluBackward {
     }
 
     fn samples() -> Samples {
-        Samples::default()
+        Samples {
+            good: vec![
+                Sample::new(
+                    SwigluBackward,
+                    [
+                        (f32(&[3, 7]), Fill::Normal),
+                        (f32(&[3, 7]), Fill::Normal),
+                        (f32(&[3, 7]), Fill::Normal),
+                    ],
+                    &[0, 1, 2],
+                ),
+                Sample::new(
+                    SwigluBackward,
+                    [
+                        (typed(DType::Bf16, &[9]), Fill::Normal),
+                        (typed(DType::Bf16, &[9]), Fill::Normal),
+                        (typed(DType::Bf16, &[9]), Fill::Normal),
+                    ],
+                    &[0, 1, 2],
+                ),
+            ],
+            bad: vec![
+                BadSample::new(
+                    SwigluBackward,
+                    [i32(&[3]), i32(&[3]), i32(&[3])],
+                    "swiglu_backward::c1",
+                ),
+                BadSample::new(
+                    SwigluBackward,
+                    [f32(&[3]), f32(&[4]), f32(&[3])],
+                    "swiglu_backward::c2",
+                ),
+                BadSample::new(
+                    SwigluBackward,
+                    [f32(&[3]), f32(&[3]), f32(&[4])],
+                    "swiglu_backward::c2",
+                ),
+            ],
+        }
     }
 }

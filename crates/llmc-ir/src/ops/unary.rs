@@ -2,10 +2,12 @@
 
 use super::check;
 use crate::attr::{AttrError, AttrReader, Attrs};
+use crate::builder::FunctionBuilder;
 use crate::cost::Cost;
+use crate::eval::{self, EvalError, Mode, Tensor};
 use crate::module::Module;
-use crate::op::{Class, OpDef};
-use crate::sample::Samples;
+use crate::op::{Class, Cotangents, OpDef, VjpInput};
+use crate::sample::{BadSample, Fill, Sample, Samples, typed};
 use crate::types::{DType, TensorType, TypeError, ensure, operands};
 
 /// Which function of one element.
@@ -100,11 +102,109 @@ impl OpDef for Unary {
         Ok(vec![x.clone()])
     }
 
+    fn eval(&self, v: &[&Tensor], mode: Mode) -> Result<Vec<Tensor>, EvalError> {
+        Ok(vec![eval::unary(self.kind, v[0], mode)?])
+    }
+
+    fn vjp(
+        &self,
+        b: &mut FunctionBuilder,
+        input: &VjpInput,
+    ) -> Result<Option<Cotangents>, TypeError> {
+        let (Some(dy), true) = (input.cotangents[0], input.needed[0]) else {
+            return Ok(Some(vec![None]));
+        };
+        let (x, y) = (input.operands[0], input.results[0]);
+        let dx = match self.kind {
+            UnaryKind::Neg => b.neg(dy)?,
+            UnaryKind::Abs => {
+                let sign = b.sign(x)?;
+                b.mul(dy, sign)?
+            }
+            UnaryKind::Exp => b.mul(dy, y)?,
+            UnaryKind::Log => b.div(dy, x)?,
+            UnaryKind::Sin => {
+                let slope = b.cos(x)?;
+                b.mul(dy, slope)?
+            }
+            UnaryKind::Cos => {
+                let sin = b.sin(x)?;
+                let slope = b.neg(sin)?;
+                b.mul(dy, slope)?
+            }
+            UnaryKind::Tanh => {
+                let square = b.mul(y, y)?;
+                let slope = b.scalar_sub(1.0, square)?;
+                b.mul(dy, slope)?
+            }
+            UnaryKind::Erf => {
+                // 2/√π·exp(−x²)
+                let square = b.mul(x, x)?;
+                let exponent = b.neg(square)?;
+                let e = b.exp(exponent)?;
+                let slope = b.mul_scalar(e, std::f64::consts::FRAC_2_SQRT_PI)?;
+                b.mul(dy, slope)?
+            }
+            UnaryKind::Sqrt => {
+                let half = b.mul_scalar(dy, 0.5)?;
+                b.div(half, y)?
+            }
+            UnaryKind::Rsqrt => {
+                let square = b.mul(y, y)?;
+                let cube = b.mul(square, y)?;
+                let slope = b.mul_scalar(cube, -0.5)?;
+                b.mul(dy, slope)?
+            }
+            UnaryKind::Recip => {
+                let square = b.mul(y, y)?;
+                let slope = b.neg(square)?;
+                b.mul(dy, slope)?
+            }
+            // Constant wherever they have a slope.
+            UnaryKind::Sign
+            | UnaryKind::Floor
+            | UnaryKind::Ceil
+            | UnaryKind::Round
+            | UnaryKind::Not => return Ok(Some(vec![None])),
+        };
+        Ok(Some(vec![Some(input.fold(b, 0, dx)?)]))
+    }
+
     fn cost(&self, _: &[TensorType], results: &[TensorType]) -> Cost {
         Cost::flops(results[0].numel())
     }
 
     fn samples() -> Samples {
-        Samples::default()
+        let mut good = Vec::new();
+        for (kind, _) in UnaryKind::WORDS {
+            let op = Unary { kind };
+            // Away from poles, and from where a root has no real value.
+            let fill = match kind {
+                UnaryKind::Log | UnaryKind::Sqrt | UnaryKind::Rsqrt | UnaryKind::Recip => {
+                    Fill::Positive
+                }
+                _ => Fill::Normal,
+            };
+            for dtype in [DType::F32, DType::Bf16, DType::F64, DType::I32, DType::Bool] {
+                if kind.accepts(dtype) {
+                    let differentiable: &[usize] = if dtype.is_float() { &[0] } else { &[] };
+                    good.push(Sample::new(
+                        op.clone(),
+                        [(typed(dtype, &[3, 7]), fill)],
+                        differentiable,
+                    ));
+                }
+            }
+        }
+        let bad = |kind, dtype| BadSample::new(Unary { kind }, [typed(dtype, &[2])], "unary::c1");
+        Samples {
+            good,
+            bad: vec![
+                bad(UnaryKind::Exp, DType::I32),
+                bad(UnaryKind::Not, DType::F32),
+                bad(UnaryKind::Neg, DType::U8),
+                bad(UnaryKind::Abs, DType::Bool),
+            ],
+        }
     }
 }
