@@ -74,11 +74,11 @@ pub struct Ctx<'a> {
 /// The three inputs from which dropout draws its bits.
 #[derive(Clone, Copy, Debug)]
 pub struct DropoutInputs {
-    /// u32[2]: the seed, mixed with the path of each call on the way.
+    /// `u32[2]`: the seed, mixed with the path of each call on the way.
     pub key: ValueId,
-    /// u32[]: the optimiser step.
+    /// `u32[]`: the optimiser step.
     pub step: ValueId,
-    /// u32[B]: the global index of each sequence.
+    /// `u32[B]`: the global index of each sequence.
     pub sample: ValueId,
 }
 
@@ -144,6 +144,7 @@ impl Ctx<'_> {
             b.set_origin(self.origins.attention);
             let width = n_heads * &dims.head_dim;
             let flat = self.linear(b, &format!("attention.{name}"), x, &width, has_bias)?;
+            b.name(flat, &format!("{name}_flat"));
             let lead = b.ty(x).shape[..2].to_vec();
             let shape = [&lead[..], &[n_heads.clone(), dims.head_dim.clone()]].concat();
             let split = b.reshape(flat, shape)?;
@@ -174,6 +175,7 @@ impl Ctx<'_> {
         let mut shape = b.ty(o).shape[..2].to_vec();
         shape.push(&self.dims.num_heads * &self.dims.head_dim);
         let flat = b.reshape(o, shape)?;
+        b.name(flat, "attended_flat");
         let has_bias = self.arch.biases.o;
         let y = self.linear(b, "attention.o", flat, &self.dims.hidden_size, has_bias)?;
         b.name(y, "attention");

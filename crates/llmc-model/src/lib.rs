@@ -1,6 +1,6 @@
 //! Templates: a resolved [`Architecture`] and its dims become a module.
 //!
-//! [`build`] makes the concrete module of a model. [`skeleton`] makes the same functions with
+//! [`build`] makes the concrete module of a model. [`skeleton()`] makes the same functions with
 //! one call per distinct callee and says how often each call stands, so that
 //! [`parameter_polynomial`] is a count over the IR and no second formula. This crate knows
 //! no passes and no kernels.

@@ -3,8 +3,7 @@
 
 use crate::templates::{self, ANY_LAYER, Layers};
 use llmc_base::Expr;
-use llmc_ir::module::join_path;
-use llmc_ir::{Module, Op, TypeError};
+use llmc_ir::{Module, TypeError, account};
 use llmc_spec::{Architecture, DimExprs, Dropout};
 use std::collections::BTreeMap;
 
@@ -30,33 +29,19 @@ pub fn skeleton(arch: &Architecture, dims: &DimExprs) -> Result<Skeleton, TypeEr
 }
 
 impl Skeleton {
-    /// The number of elements of the weights that a function reaches: each path once, times the
-    /// number of calls on the way. An unknown function reaches none.
+    /// The number of elements of the weights that a function reaches, each weight once: those of
+    /// the module, times the repeats of the calls on the way. An unknown function reaches none.
     pub fn parameters(&self, function: &str) -> Expr {
-        let mut found = BTreeMap::new();
-        self.collect(function, "", &Expr::constant(1), &mut found);
-        found.into_values().sum()
+        let Some(id) = self.module.find(function) else { return Expr::default() };
+        let weights = account::weights(&self.module, id).into_iter();
+        weights.map(|weight| &weight.ty.numel() * &self.times(&weight.path)).sum()
     }
 
-    fn collect(
-        &self,
-        function: &str,
-        scope: &str,
-        times: &Expr,
-        found: &mut BTreeMap<String, Expr>,
-    ) {
-        let Some(id) = self.module.find(function) else { return };
-        let function = self.module.function(id);
-        for (path, value) in function.weights() {
-            found.insert(join_path(scope, path), &function.ty(value).numel() * times);
-        }
-        for node in &function.nodes {
-            if let Op::Call(call) = &node.op {
-                let repeat = self.repeats.get(&call.scope).map(|n| n * times);
-                let scope = join_path(scope, &call.scope);
-                self.collect(&call.callee, &scope, &repeat.unwrap_or(times.clone()), found);
-            }
-        }
+    /// How often a weight of this path stands in the real module.
+    fn times(&self, path: &str) -> Expr {
+        let holds =
+            |scope: &str| path.strip_prefix(scope).is_some_and(|rest| rest.starts_with('.'));
+        Expr::product(self.repeats.iter().filter(|(scope, _)| holds(scope)).map(|(_, n)| n))
     }
 }
 

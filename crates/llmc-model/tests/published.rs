@@ -5,6 +5,9 @@
 //! trained parameters: some LLaMA-1 and Llama-2 files also hold `head_dim / 2` rotary
 //! frequencies per layer, which are no parameters and are left out here.
 
+// The whole program is a test; helpers panic on purpose.
+#![allow(clippy::unwrap_used)]
+
 use llmc_model::{build, parameter_polynomial, skeleton};
 use llmc_spec::{
     Activation, Architecture, AttentionKind, Biases, DimExprs, Dims, Dropout, Init, Norm, Position,

@@ -11,8 +11,9 @@
 //! - `@layer`: one block, called with scope `layers.{i}`;
 //! - `@forward`: tokens, positions, segments i32[B, T] → logits f32[B, T, V]; no dropout;
 //! - `@loss`: the same and targets i32[B, T], weights f32[B, T], norm f32[] → state `loss`;
-//!   with dropout also key u32[2], step u32[], sample u32[B], and then `@layer_dropout` is the
-//!   block and `@eval_loss` the loss without dropout.
+//!   with dropout also key `u32[2]`, step `u32[]`, sample `u32[B]`, and then `@layer_dropout` is the
+//!   block and `@eval_loss` the loss without dropout;
+//! - `@prefill` and `@decode`: generation with a KV cache, see [`super::decoder_cached`].
 //!
 //! A token sees tokens of its own segment. The loss of a batch is
 //! Σ over tokens of cross_entropy · weight · norm, folded into the state in token order, so that
@@ -23,7 +24,7 @@
 //! arXiv:2302.13971 (LLaMA: rms_norm, swiglu, rope).
 
 use crate::blocks::{Ctx, DropoutInputs, FLOAT, Origins, float};
-use crate::templates::{ANY_LAYER, Layers};
+use crate::templates::{ANY_LAYER, Layers, decoder_cached};
 use llmc_base::Expr;
 use llmc_ir::ops::{CrossEntropy, Embedding, Linear, Order, Reduce, ReduceKind};
 use llmc_ir::types::ensure;
@@ -54,6 +55,7 @@ pub fn build(arch: &Architecture, dims: &DimExprs, layers: Layers) -> Result<Mod
     };
     let forward = forward(&ctx, &module, layer, layers)?;
     module.add(forward);
+    decoder_cached::add(&ctx, &mut module, layers)?;
     if !has_dropout(arch) {
         let loss = loss(&ctx, &module, "loss", layer, layers, false)?;
         module.add(loss);
@@ -77,7 +79,7 @@ pub fn has_dropout(arch: &Architecture) -> bool {
 }
 
 /// A type [B, T].
-fn per_token(dtype: DType) -> TensorType {
+pub(super) fn per_token(dtype: DType) -> TensorType {
     TensorType::new(dtype, [Expr::symbol("B"), Expr::symbol("T")])
 }
 
@@ -122,6 +124,7 @@ fn layer(ctx: &Ctx, module: &Module, has_dropout: bool) -> Result<Function, Type
     let [q, k, v] = ctx.queries_keys_values(&mut b, normed, positions)?;
     b.set_origin(ctx.origins.attention);
     let o = ctx.attention(&mut b, [q, k, v], segments, dropout)?;
+    b.name(o, "attended");
     let branch = ctx.attention_output(&mut b, o)?;
     let branch = ctx.dropout(&mut b, "attention.dropout", rates.residual, dropout, branch)?;
     let x = ctx.residual(&mut b, x, branch)?;
@@ -134,48 +137,38 @@ fn layer(ctx: &Ctx, module: &Module, has_dropout: bool) -> Result<Function, Type
     Ok(b.finish())
 }
 
-/// Embedding, layers, final norm and head → logits f32[B, T, V].
-fn trunk(
+/// Token embedding with positions added → [B, T, E], and the embedding matrix.
+pub(super) fn embed(
     ctx: &Ctx,
     b: &mut FunctionBuilder,
-    inputs: Inputs,
-    layer: Option<FuncId>,
-    layers: Layers,
-    dropout: Option<DropoutInputs>,
-) -> Result<ValueId, TypeError> {
-    let (arch, dims, origins) = (ctx.arch, ctx.dims, ctx.origins);
+    tokens: ValueId,
+    positions: ValueId,
+) -> Result<(ValueId, ValueId), TypeError> {
+    let (dims, origins) = (ctx.dims, ctx.origins);
     b.set_origin(origins.vocab);
     let embedding = b.weight("embedding.weight", float(&[&dims.vocab_size, &dims.hidden_size]));
-    let mut x = b.op1(Embedding, &[embedding, inputs.tokens])?;
+    let mut x = b.op1(Embedding, &[embedding, tokens])?;
     b.name(x, "embedded");
-    if arch.position == Position::Learned {
+    if ctx.arch.position == Position::Learned {
         b.set_origin(origins.position);
         let ty = float(&[&dims.context_length, &dims.hidden_size]);
         let table = b.weight("position_embedding.weight", ty);
-        let rows = b.op1(Embedding, &[table, inputs.positions])?;
+        let rows = b.op1(Embedding, &[table, positions])?;
         x = b.add(x, rows)?;
         b.name(x, "positioned");
     }
-    x = ctx.dropout(b, "embedding.dropout", arch.dropout.embedding, dropout, x)?;
+    Ok((x, embedding))
+}
 
-    let scopes: Vec<String> = match layers {
-        Layers::Count(n) => (0..n).map(|i| format!("layers.{i}")).collect(),
-        Layers::Folded => vec![ANY_LAYER.to_string()],
-    };
-    for scope in &scopes {
-        let Some(layer) = layer else { break };
-        let mut operands = vec![x, inputs.positions, inputs.segments];
-        if let Some(dropout) = dropout {
-            let key = ctx.scoped_key(b, scope, dropout.key)?;
-            operands.extend([key, dropout.step, dropout.sample]);
-        }
-        b.set_origin(origins.layers);
-        x = match b.call(layer, scope, &operands)?.as_slice() {
-            [y] => *y,
-            _ => return Err(TypeError::new("model::layer", "a layer has one output")),
-        };
-    }
-    x = ctx.norm(b, "norm", x)?;
+/// Final norm and head: [.., E] → logits [.., V].
+pub(super) fn head(
+    ctx: &Ctx,
+    b: &mut FunctionBuilder,
+    x: ValueId,
+    embedding: ValueId,
+) -> Result<ValueId, TypeError> {
+    let (arch, dims, origins) = (ctx.arch, ctx.dims, ctx.origins);
+    let x = ctx.norm(b, "norm", x)?;
     b.set_origin(if arch.tie_embeddings { origins.tie } else { origins.vocab });
     let head = match arch.tie_embeddings {
         true => embedding,
@@ -188,6 +181,51 @@ fn trunk(
     let logits = b.op1(Linear, &operands)?;
     b.name(logits, "logits");
     Ok(logits)
+}
+
+/// The scopes of the calls of a layer.
+pub(super) fn scopes(layers: Layers) -> Vec<String> {
+    match layers {
+        Layers::Count(n) => (0..n).map(|i| format!("layers.{i}")).collect(),
+        Layers::Folded => vec![ANY_LAYER.to_string()],
+    }
+}
+
+/// Calls a layer, which has one output.
+pub(super) fn call_layer(
+    ctx: &Ctx,
+    b: &mut FunctionBuilder,
+    layer: FuncId,
+    scope: &str,
+    operands: &[ValueId],
+) -> Result<ValueId, TypeError> {
+    b.set_origin(ctx.origins.layers);
+    match b.call(layer, scope, operands)?.as_slice() {
+        &[y] => Ok(y),
+        _ => Err(TypeError::new("model::layer", "a layer has one output")),
+    }
+}
+
+/// Embedding, layers, final norm and head → logits f32[B, T, V].
+fn trunk(
+    ctx: &Ctx,
+    b: &mut FunctionBuilder,
+    inputs: Inputs,
+    layer: Option<FuncId>,
+    layers: Layers,
+    dropout: Option<DropoutInputs>,
+) -> Result<ValueId, TypeError> {
+    let (mut x, embedding) = embed(ctx, b, inputs.tokens, inputs.positions)?;
+    x = ctx.dropout(b, "embedding.dropout", ctx.arch.dropout.embedding, dropout, x)?;
+    for (scope, layer) in scopes(layers).iter().zip(layer.iter().cycle()) {
+        let mut operands = vec![x, inputs.positions, inputs.segments];
+        if let Some(dropout) = dropout {
+            let key = ctx.scoped_key(b, scope, dropout.key)?;
+            operands.extend([key, dropout.step, dropout.sample]);
+        }
+        x = call_layer(ctx, b, *layer, scope, &operands)?;
+    }
+    head(ctx, b, x, embedding)
 }
 
 fn forward(

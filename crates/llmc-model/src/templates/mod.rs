@@ -1,5 +1,6 @@
 //! All templates: one file each, one list.
 
+pub mod decoder_cached;
 pub mod decoder_only;
 
 use llmc_ir::{Module, TypeError};
