@@ -6,9 +6,9 @@
 
 use crate::dce::callees;
 use crate::rebuild::Rebuild;
-use llmc_base::{Diagnostic, Expr, Symbol};
+use llmc_base::{Diagnostic, Expr};
 use llmc_ir::module::join_path;
-use llmc_ir::ops::unify;
+use llmc_ir::ops::{Bindings, unify};
 use llmc_ir::{Function, Module, Node, Op, ParamRole, ResultInfo, ResultRole, TensorType, ValueId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -42,16 +42,61 @@ struct Paths {
     states: BTreeMap<String, ValueId>,
 }
 
+/// A call with its callee and what the callee's symbols stand for.
+struct Site<'a> {
+    scope: &'a str,
+    callee: &'a Function,
+    bound: Bindings,
+}
+
+impl<'a> Site<'a> {
+    /// The call that a node is, if it is one.
+    fn of(
+        function: &Function,
+        node: &'a Node,
+        flat: &'a BTreeMap<&str, Function>,
+    ) -> Result<Option<Site<'a>>, Diagnostic> {
+        let Op::Call(call) = &node.op else { return Ok(None) };
+        let Some(callee) = flat.get(call.callee.as_str()) else { return Ok(None) };
+        let types: Vec<TensorType> =
+            node.operands.iter().map(|v| function.ty(*v).clone()).collect();
+        let expected: Vec<TensorType> = callee.inputs().map(|v| callee.ty(v).clone()).collect();
+        let mut site = Site { scope: &call.scope, callee, bound: Bindings::new() };
+        site.bound = unify(&expected, &types).map_err(|e| site.fail(&e.to_string()))?;
+        Ok(Some(site))
+    }
+
+    fn fail(&self, message: &str) -> Diagnostic {
+        let message = format!("call of `@{}`: {message}", self.callee.name);
+        Diagnostic::error("inline::call", message)
+    }
+
+    fn path(&self, path: &str) -> String {
+        join_path(self.scope, path)
+    }
+
+    fn dim(&self, dim: &Expr) -> Expr {
+        dim.substitute(&|symbol| self.bound.get(symbol).cloned())
+    }
+
+    /// The type of a value of the callee in the symbols of the caller.
+    fn ty(&self, value: ValueId) -> TensorType {
+        let ty = self.callee.ty(value);
+        TensorType { dtype: ty.dtype, shape: ty.shape.iter().map(|d| self.dim(d)).collect() }
+    }
+}
+
 fn inline_calls(
     module: &Module,
     function: &Function,
     flat: &BTreeMap<&str, Function>,
 ) -> Result<Function, Diagnostic> {
     let mut rebuild = Rebuild::new(module, function);
-    let callee_of = |node: &Node| match &node.op {
-        Op::Call(call) => flat.get(call.callee.as_str()).map(|callee| (call.clone(), callee)),
-        _ => None,
-    };
+    let sites: Vec<Option<Site>> = function
+        .nodes
+        .iter()
+        .map(|node| Site::of(function, node, flat))
+        .collect::<Result<_, _>>()?;
     let mut paths = Paths::default();
     let mut own_states = BTreeSet::new();
     for (path, value) in function.weights() {
@@ -61,24 +106,24 @@ fn inline_calls(
         paths.states.insert(path.to_string(), rebuild.get(value));
         own_states.insert(path.to_string());
     }
-    for (call, callee) in function.nodes.iter().filter_map(callee_of) {
-        for (path, value) in callee.weights() {
-            let path = join_path(&call.scope, path);
-            let weight = || rebuild.b.weight(&path.clone(), callee.ty(value).clone());
-            paths.weights.entry(path.clone()).or_insert_with(weight);
+    for site in sites.iter().flatten() {
+        for (path, value) in site.callee.weights() {
+            let path = site.path(path);
+            let declare = || rebuild.b.weight(&path.clone(), site.ty(value));
+            paths.weights.entry(path.clone()).or_insert_with(declare);
         }
     }
-    for (call, callee) in function.nodes.iter().filter_map(callee_of) {
-        for (path, value) in callee.states() {
-            let path = join_path(&call.scope, path);
-            let state = || rebuild.b.state(&path.clone(), callee.ty(value).clone());
-            paths.states.entry(path.clone()).or_insert_with(state);
+    for site in sites.iter().flatten() {
+        for (path, value) in site.callee.states() {
+            let path = site.path(path);
+            let declare = || rebuild.b.state(&path.clone(), site.ty(value));
+            paths.states.entry(path.clone()).or_insert_with(declare);
         }
     }
-    for node in &function.nodes {
-        match callee_of(node) {
+    for (node, site) in function.nodes.iter().zip(&sites) {
+        match site {
             None => rebuild.copy(node),
-            Some((call, callee)) => splice(&mut rebuild, &mut paths, node, &call.scope, callee)?,
+            Some(site) => splice(&mut rebuild, &mut paths, node, site)?,
         }
     }
     let mut new = rebuild.finish();
@@ -90,33 +135,23 @@ fn inline_calls(
     Ok(new)
 }
 
-/// Puts the nodes of `callee` in the place of a call.
+/// Puts the nodes of the callee in the place of a call.
 fn splice(
     rebuild: &mut Rebuild,
     paths: &mut Paths,
     node: &Node,
-    scope: &str,
-    callee: &Function,
+    site: &Site,
 ) -> Result<(), Diagnostic> {
-    let fail = |message: String| {
-        Diagnostic::error("inline::call", format!("call of `@{}`: {message}", callee.name))
-    };
-    let operands = rebuild.operands(node);
-    let types: Vec<TensorType> = operands.iter().map(|v| rebuild.b.ty(*v).clone()).collect();
-    let expected: Vec<TensorType> = callee.inputs().map(|v| callee.ty(v).clone()).collect();
-    let bound = unify(&expected, &types).map_err(|e| fail(e.to_string()))?;
-    let lookup = |symbol: &Symbol| bound.get(symbol).cloned();
-    let is_renamed = bound.iter().any(|(symbol, dim)| dim.as_symbol() != Some(symbol));
-
+    let callee = site.callee;
     let mut map: Vec<Option<ValueId>> = vec![None; callee.values.len()];
-    for (input, operand) in callee.inputs().zip(&operands) {
-        map[input.index()] = Some(*operand);
+    for (input, operand) in callee.inputs().zip(rebuild.operands(node)) {
+        map[input.index()] = Some(operand);
     }
     for param in &callee.params {
         let value = match &param.role {
             ParamRole::Input => continue,
-            ParamRole::Weight(path) => paths.weights.get(&join_path(scope, path)),
-            ParamRole::State(path) => paths.states.get(&join_path(scope, path)),
+            ParamRole::Weight(path) => paths.weights.get(&site.path(path)),
+            ParamRole::State(path) => paths.states.get(&site.path(path)),
         };
         map[param.value.index()] = value.copied();
     }
@@ -124,23 +159,19 @@ fn splice(
         map[value.index()].expect("definitions precede uses")
     };
     for inner in &callee.nodes {
-        if !scope.is_empty() && reaches_paths(rebuild.b.module(), &inner.op) {
+        if !site.scope.is_empty() && reaches_paths(rebuild.b.module(), &inner.op) {
             let what = format!("`{}` reaches weights or state under a scope", inner.op.name());
-            return Err(fail(what));
+            return Err(site.fail(&what));
         }
-        let op = match is_renamed {
-            true => inner.op.map_dims(&|dim| dim.substitute(&lookup)),
-            false => inner.op.clone(),
-        };
+        let op = inner.op.map_dims(&|dim| site.dim(dim));
         let operands: Vec<ValueId> = inner.operands.iter().map(|v| at(&map, *v)).collect();
-        let types = inner.results.iter().map(|v| instantiate(callee.ty(*v), &lookup)).collect();
+        let types = inner.results.iter().map(|v| site.ty(*v)).collect();
         rebuild.b.set_origin(inner.origin);
         let results = rebuild.b.push(op, &operands, types);
         for (old, new) in inner.results.iter().zip(results) {
             map[old.index()] = Some(new);
             if let Some(name) = &callee.value(*old).name {
-                let name = join_path(scope, name).replace('.', "_");
-                rebuild.b.name(new, &name);
+                rebuild.b.name(new, &site.path(name).replace('.', "_"));
             }
         }
     }
@@ -148,7 +179,7 @@ fn splice(
         rebuild.set(*outer, at(&map, inner));
     }
     for (path, value) in callee.state_results() {
-        paths.states.insert(join_path(scope, path), at(&map, value));
+        paths.states.insert(site.path(path), at(&map, value));
     }
     Ok(())
 }
@@ -161,11 +192,4 @@ fn reaches_paths(module: &Module, op: &Op) -> bool {
             || callee.states().next().is_some()
             || callee.nodes.iter().any(|node| reaches_paths(module, &node.op))
     })
-}
-
-fn instantiate(ty: &TensorType, lookup: &dyn Fn(&Symbol) -> Option<Expr>) -> TensorType {
-    TensorType {
-        dtype: ty.dtype,
-        shape: ty.shape.iter().map(|dim| dim.substitute(lookup)).collect(),
-    }
 }

@@ -1,7 +1,7 @@
 //! Graph to graph: each pass is a pure function from a module to a module.
 //!
 //! Every pass keeps the bits of an evaluation in `Rounded` mode and the value
-//! in `Real` mode; [`autodiff`] adds functions and leaves the others alone.
+//! in `Real` mode; [`autodiff()`] adds functions and leaves the others alone.
 //! This crate knows no specs and no source languages.
 
 pub mod autodiff;

@@ -3,6 +3,7 @@
 //! - small constants are folded where one attribute stands for the `Real` value and, rounded,
 //!   for the `Rounded` one, so that neither evaluator can tell;
 //! - `x·1`, `x/1`, `x − 0`, `x + (−0)`, double negation, and integer neutral elements;
+//! - `dim_size` of a number, and `x − x` of integers;
 //! - `select` on a known condition or of equal branches; casts to the same dtype;
 //! - views that change nothing, and chains of reshapes, transposes, broadcasts.
 //!
@@ -70,6 +71,9 @@ fn rewrite(
     }
     let ty = |v: ValueId| b.ty(v).clone();
     match &node.op {
+        Op::Binary(op) if op.kind == BinaryKind::Sub && is_int_difference(b, operands) => {
+            b.constant_like(operands[0], 0.0).map(Some)
+        }
         Op::Binary(op) => Ok(neutral(b, op.kind, operands[0], operands[1])),
         Op::Unary(op) if matches!(op.kind, UnaryKind::Neg | UnaryKind::Not) => {
             Ok(match definition(b, operands[0]) {
@@ -98,6 +102,11 @@ fn rewrite(
         Op::Reshape(_) | Op::Transpose(_) | Op::Broadcast(_) => view(b, &node.op, operands[0]),
         _ => Ok(None),
     }
+}
+
+/// Whether the operands are one integer value.
+fn is_int_difference(b: &FunctionBuilder, operands: &[ValueId]) -> bool {
+    operands[0] == operands[1] && b.ty(operands[0]).dtype.is_int()
 }
 
 /// A view that changes nothing, or one that follows another of its kind or a constant.
@@ -182,6 +191,10 @@ fn splat(b: &FunctionBuilder, value: ValueId) -> Option<f64> {
 
 /// The constant that a primitive on constants gives, if both evaluators take it for the same.
 fn folded(b: &FunctionBuilder, node: &Node, operands: &[ValueId]) -> Option<Op> {
+    if let Op::DimSize(op) = &node.op {
+        let value = *evaluate(&node.op, &[], op.dtype)?.first()?;
+        return Some(Constant { dtype: op.dtype, dims: Vec::new(), value }.into());
+    }
     if node.op.class() != Class::Primitive || operands.is_empty() {
         return None;
     }

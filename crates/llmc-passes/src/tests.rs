@@ -1,1 +1,245 @@
-//! Tests over all passes.
+//! Small cases of every pass: text in, text out.
+
+use crate::{Pass, cse, dce, find, inline, legalise, simplify};
+use llmc_ir::text::{parse_and_verify, print};
+use llmc_ir::{Module, Op};
+
+/// A module from the text of its functions.
+pub(crate) fn module(functions: &str) -> Module {
+    let text = format!("module @test {{\n  symbol B >= 1\n{functions}\n}}\n");
+    parse_and_verify("", &text).unwrap_or_else(|e| panic!("{e:#?}\n{text}"))
+}
+
+/// The nodes of the last function after a pass, a line each.
+fn check(
+    pass: impl Fn(&Module) -> Result<Module, llmc_base::Diagnostic>,
+    text: &str,
+    expect: &str,
+) {
+    let new = pass(&module(text)).unwrap();
+    assert_eq!(llmc_ir::verify::verify(&new), vec![]);
+    let printed = print(&new);
+    let last = &printed[printed.rfind("fn @").unwrap()..];
+    let lines = last.lines().map(str::trim).filter(|l| l.starts_with('%') && l.contains(" = "));
+    let ends = last.lines().map(str::trim).filter(|l| l.starts_with("return"));
+    // Types follow from the ops; the interesting part is what stays.
+    let lines = lines.map(|l| l.rsplit_once(" : ").map_or(l, |(node, _)| node));
+    let got: Vec<&str> = lines.chain(ends).collect();
+    let want: Vec<&str> = expect.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+    assert_eq!(got, want, "\n{printed}");
+}
+
+#[test]
+fn dce_drops_what_nothing_uses() {
+    check(
+        dce,
+        "fn @f(%x: f32[B]) -> (y: f32[B]) {
+            %a = exp(%x) : f32[B]
+            %b = sin(%a) : f32[B]
+            return %a
+        }",
+        "%a = exp(%x)
+         return %a",
+    );
+}
+
+#[test]
+fn dce_keeps_calls_that_change_state() {
+    let text = "fn @count(%x: f32[B], state %n \"n\": f32[B]) -> (y: f32[B], state \"n\": f32[B]) {
+            %s = add(%n, %x) : f32[B]
+            return %x, %s
+        }
+        fn @f(%x: f32[B]) -> (y: f32[B]) {
+            %a = exp(%x) : f32[B]
+            %b = call @count(%a) : f32[B]
+            return %x
+        }";
+    check(
+        dce,
+        text,
+        "%a = exp(%x)
+         %b = call @count(%a)
+         return %x",
+    );
+}
+
+#[test]
+fn cse_computes_equal_nodes_once() {
+    check(
+        cse,
+        "fn @f(%x: f32[B]) -> (y: f32[B]) {
+            %a = exp(%x) : f32[B]
+            %b = exp(%x) : f32[B]
+            %c = add(%a, %b) : f32[B]
+            %d = constant() {dtype = f32, dims = <B>, value = 0.0} : f32[B]
+            %e = constant() {dtype = f32, dims = <B>, value = -0.0} : f32[B]
+            %g = mul(%c, %d) : f32[B]
+            %h = mul(%g, %e) : f32[B]
+            return %h
+        }",
+        "%a = exp(%x)
+         %c = add(%a, %a)
+         %d = constant() {dtype = f32, dims = <B>, value = 0.0}
+         %e = constant() {dtype = f32, dims = <B>, value = -0.0}
+         %g = mul(%c, %d)
+         %h = mul(%g, %e)
+         return %h",
+    );
+}
+
+/// One operand `%x` f32[B], one constant `%c`, one result `%y`.
+fn with_constant(node: &str, value: &str) -> String {
+    format!(
+        "fn @f(%x: f32[B]) -> (y: f32[B]) {{
+            %c = constant() {{dtype = f32, dims = <B>, value = {value}}} : f32[B]
+            %y = {node} : f32[B]
+            return %y
+        }}"
+    )
+}
+
+#[test]
+fn simplify_drops_only_what_is_neutral_in_every_bit() {
+    for (node, value) in [
+        ("mul(%x, %c)", "1.0"),
+        ("mul(%c, %x)", "1.0"),
+        ("div(%x, %c)", "1.0"),
+        ("sub(%x, %c)", "0.0"),
+        ("add(%x, %c)", "-0.0"),
+        ("add(%c, %x)", "-0.0"),
+    ] {
+        check(simplify, &with_constant(node, value), "return %x");
+    }
+    for (node, value) in [
+        ("add(%x, %c)", "0.0"),
+        ("sub(%x, %c)", "-0.0"),
+        ("sub(%c, %x)", "0.0"),
+        ("mul(%x, %c)", "0.0"),
+        ("mul(%x, %c)", "-1.0"),
+        ("div(%c, %x)", "1.0"),
+    ] {
+        let constant = format!("%c = constant() {{dtype = f32, dims = <B>, value = {value}}}");
+        check(
+            simplify,
+            &with_constant(node, value),
+            &format!("{constant}\n%y = {node}\nreturn %y"),
+        );
+    }
+}
+
+#[test]
+fn simplify_folds_constants_that_both_evaluators_agree_on() {
+    let text = |value: &str| {
+        format!(
+            "fn @f(%x: f32[B]) -> (y: f32[B]) {{
+                %a = constant() {{dtype = f32, value = {value}}} : f32[]
+                %b = neg(%a) : f32[]
+                %c = mul(%b, %b) : f32[]
+                %d = broadcast(%c) {{dims = <B>}} : f32[B]
+                %y = mul(%x, %d) : f32[B]
+                return %y
+            }}"
+        )
+    };
+    check(
+        simplify,
+        &text("3.0"),
+        "%d = constant() {dtype = f32, dims = <B>, value = 9.0}
+         %y = mul(%x, %d)
+         return %y",
+    );
+    // 0.1² rounded once differs from f32(0.1)² rounded: the product stays, the negation folds.
+    check(
+        simplify,
+        &text("0.1"),
+        "%b = constant() {dtype = f32, value = -0.1}
+         %c = mul(%b, %b)
+         %d = broadcast(%c) {dims = <B>}
+         %y = mul(%x, %d)
+         return %y",
+    );
+}
+
+#[test]
+fn simplify_merges_views() {
+    check(
+        simplify,
+        "fn @f(%x: f32[B, 2, 3]) -> (y: f32[3, 2, B]) {
+            %a = reshape(%x) {dims = <B, 6>} : f32[B, 6]
+            %b = reshape(%a) {dims = <B, 3, 2>} : f32[B, 3, 2]
+            %c = transpose(%b) {perm = [2, 0, 1]} : f32[2, B, 3]
+            %d = transpose(%c) {perm = [2, 0, 1]} : f32[3, 2, B]
+            %e = transpose(%d) {perm = [0, 1, 2]} : f32[3, 2, B]
+            return %e
+        }",
+        "%b = reshape(%x) {dims = <B, 3, 2>}
+         %d = transpose(%b) {perm = [1, 2, 0]}
+         return %d",
+    );
+    check(
+        simplify,
+        "fn @f(%x: f32[3]) -> (y: f32[B, 3]) {
+            %a = reshape(%x) {dims = <1, 3>} : f32[1, 3]
+            %b = reshape(%a) {dims = <3>} : f32[3]
+            %c = broadcast(%b) {dims = <2, 3>, axes = [1]} : f32[2, 3]
+            %d = broadcast(%c) {dims = <B, 2, 3>, axes = [1, 2]} : f32[B, 2, 3]
+            %e = slice(%d) {starts = <0, 0, 0>, limits = <B, 1, 3>} : f32[B, 1, 3]
+            %g = reshape(%e) {dims = <B, 3>} : f32[B, 3]
+            return %g
+        }",
+        "%d = broadcast(%x) {dims = <B, 2, 3>, axes = [2]}
+         %e = slice(%d) {starts = <0, 0, 0>, limits = <B, 1, 3>}
+         %g = reshape(%e) {dims = <B, 3>}
+         return %g",
+    );
+}
+
+#[test]
+fn inline_gives_weights_their_absolute_paths() {
+    let text = "fn @scale(%x: f32[B], weight %w \"w\": f32[B]) -> (y: f32[B]) {
+            %y = mul(%x, %w) : f32[B]
+            return %y
+        }
+        fn @pair(%x: f32[B]) -> (y: f32[B]) {
+            %a = call @scale(%x) {scope = \"a\"} : f32[B]
+            %b = call @scale(%a) {scope = \"b\"} : f32[B]
+            return %b
+        }
+        fn @f(%x: f32[4]) -> (y: f32[4]) {
+            %a = call @pair(%x) {scope = \"left\"} : f32[4]
+            %b = call @pair(%a) {scope = \"right\"} : f32[4]
+            %c = call @pair(%b) {scope = \"left\"} : f32[4]
+            return %c
+        }";
+    let flat = inline(&module(text)).unwrap();
+    assert_eq!(flat.functions.len(), 1);
+    let paths: Vec<&str> = flat.functions[0].weights().map(|(path, _)| path).collect();
+    assert_eq!(paths, ["left.a.w", "left.b.w", "right.a.w", "right.b.w"]);
+    assert!(flat.functions[0].nodes.iter().all(|n| n.op.name() == "binary"));
+    assert_eq!(llmc_ir::verify::verify(&flat), vec![]);
+}
+
+#[test]
+fn legalise_keeps_what_the_target_keeps() {
+    let text = "fn @f(%x: f32[B, 4], %w: f32[4]) -> (y: f32[B, 4]) {
+            %a = rms_norm(%x, %w) {eps = 1e-5} : f32[B, 4]
+            %b = relu(%a) : f32[B, 4]
+            return %b
+        }";
+    check(
+        |m| legalise(m, &|op| matches!(op, Op::RmsNorm(_))),
+        text,
+        "%a = rms_norm(%x, %w) {eps = 1e-5}
+         %3 = constant() {dtype = f32, dims = <B, 4>, value = 0.0}
+         %b = max(%a, %3)
+         return %b",
+    );
+}
+
+#[test]
+fn passes_have_names() {
+    let names: Vec<&str> = crate::PASSES.iter().map(|p: &Pass| p.name).collect();
+    assert_eq!(names, ["autodiff", "inline", "simplify", "cse", "dce", "legalise"]);
+    assert!(names.iter().all(|name| find(name).is_some()));
+    assert!(find("no such pass").is_none());
+}

@@ -6,6 +6,9 @@ use llmc_ir::{Class, Function, Op, ParamRole, ValueId};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+/// Makes the halves of a callee for its active inputs.
+pub(super) type Derive<'a> = dyn FnMut(&str, &[bool]) -> Result<Rc<Derived>, Diagnostic> + 'a;
+
 /// What [`Activity::of`] finds out about a function.
 pub(super) struct Activity {
     values: Vec<bool>,
@@ -22,7 +25,7 @@ impl Activity {
         function: &Function,
         inputs: &[bool],
         has_weights: &[bool],
-        derive: &mut dyn FnMut(&str, &[bool]) -> Result<Rc<Derived>, Diagnostic>,
+        derive: &mut Derive,
     ) -> Result<Activity, Diagnostic> {
         let mut activity =
             Activity { values: vec![false; function.values.len()], calls: BTreeMap::new() };

@@ -87,6 +87,7 @@ struct Reverse<'m> {
     cotangents: BTreeMap<ValueId, ValueId>,
     /// In reverse order of use.
     uses: Vec<Use>,
+    n_accumulators: usize,
 }
 
 impl Joint {
@@ -123,6 +124,7 @@ impl Joint {
             views: Views::default(),
             cotangents: BTreeMap::new(),
             uses: Vec::new(),
+            n_accumulators: 0,
         };
         reverse.find_views(n_forward);
         match seed {
@@ -248,7 +250,10 @@ impl Reverse<'_> {
         for (index, operand) in node.operands.iter().enumerate() {
             if let Some(view) = self.views.get(*operand).cloned() {
                 let ty = accumulator_type(self.b.ty(view.weight));
-                let state = self.b.state(&format!("{}.grad", self.path(view.weight)), ty);
+                // A provisional path, replaced by `name_accumulators`.
+                let path = format!("{}.grad.use{}", self.path(view.weight), self.n_accumulators);
+                self.n_accumulators += 1;
+                let state = self.b.state(&path, ty);
                 accumulators[index] = Some(view.forward(&mut self.b, state)?);
                 states[index] = Some(state);
             }

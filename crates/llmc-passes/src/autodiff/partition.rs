@@ -133,24 +133,23 @@ fn original_results(original: &Function, joint: &Joint) -> Vec<ResultInfo> {
         .collect()
 }
 
-/// The parameters to declare, inputs and weights before state: of those that `wanted`
-/// accepts, state only where the results have its successor.
+/// The parameters to declare: inputs and weights that `wanted` accepts, then the state whose
+/// successors are among the results, in the order of the results.
 fn signature(
     function: &Function,
     results: &[ResultInfo],
     wanted: impl Fn(&Param) -> bool,
 ) -> Vec<Param> {
     let is_state = |p: &&Param| matches!(p.role, ParamRole::State(_));
-    let successors: BTreeSet<&str> = results
-        .iter()
-        .filter_map(|r| match &r.role {
-            ResultRole::State(path) => Some(path.as_str()),
-            ResultRole::Output(_) => None,
-        })
-        .collect();
-    let has_successor = |p: &&Param| matches!(&p.role, ParamRole::State(path) if successors.contains(path.as_str()));
     let plain = function.params.iter().filter(|p| !is_state(p) && wanted(p));
-    plain.chain(function.params.iter().filter(has_successor)).cloned().collect()
+    let states = results.iter().filter_map(|r| match &r.role {
+        ResultRole::State(path) => {
+            let role = ParamRole::State(path.clone());
+            function.params.iter().find(|p| p.role == role)
+        }
+        ResultRole::Output(_) => None,
+    });
+    plain.chain(states).cloned().collect()
 }
 
 /// The forward nodes that the results need; the signature keeps all `n_params` parameters.
