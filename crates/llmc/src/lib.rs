@@ -11,4 +11,5 @@ pub mod logs;
 pub mod machine;
 pub mod manifest;
 pub mod metrics;
+pub mod report;
 pub mod store;

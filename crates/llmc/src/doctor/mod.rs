@@ -9,6 +9,7 @@ mod sections;
 mod tests;
 mod tools;
 
+pub(crate) use sections::show_bytes;
 pub use sections::{Mark, Row, Section};
 
 use crate::machine::{self, Disk, Machine};

@@ -1,6 +1,5 @@
 //! The doctor on a made-up bench of tools, and its words.
 
-use super::sections::show_bytes;
 use super::*;
 use crate::store::FsStore;
 use std::path::Path;
