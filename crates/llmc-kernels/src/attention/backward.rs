@@ -1,0 +1,335 @@
+//! Attention, backward: the probabilities are computed again.
+
+use core::ops::Range;
+
+use super::score::{
+    ROWS, RowTile, ZEROS, dot_keys, pack_keys, pack_queries, pack_rows, packed_keys_len,
+    packed_queries_len, packed_rows_len, padded_dim, run_columns, scores_len, softmax_columns,
+    tile_count, tree,
+};
+use super::{Attention, Segments};
+use crate::disjoint::DisjointMut;
+use crate::error::{Error, check_len};
+use crate::gemm::pack::{Block, PANEL_SLACK, pack_panel};
+use crate::gemm::tile::Tile;
+use crate::isa::{Kernel, dispatch};
+use crate::parallel::{Ctx, part};
+use crate::simd::{LANES, Simd};
+
+/// Elements of scratch that [`attention_backward`] needs with this many threads.
+pub fn attention_backward_scratch_len(shape: &Attention, threads: usize) -> usize {
+    threads.max(1) * task_scratch_len(shape)
+}
+
+fn task_scratch_len(shape: &Attention) -> usize {
+    2 * packed_keys_len(shape)
+        + packed_rows_len(shape)
+        + 2 * packed_queries_len(shape)
+        + 2 * ROWS * padded_dim(shape)
+        + 2 * scores_len(shape)
+        + TURNED_LEN
+}
+
+/// Elements of one panel of keys turned into a left operand.
+const TURNED_LEN: usize = ROWS * LANES + PANEL_SLACK;
+
+/// The gradients of [`attention`](super::attention): `dp = do·v over D;
+/// d = sum(p·dp) over S; ds = (p·(dp − d))·scale; dq = ds·k over S;
+/// dk = ds·q and dv = p·do over (group, T)`, group outer, T inner; each `+ 0`, so
+/// that zeros are +0.
+///
+/// dout and dq: like q; dk and dv: like k, rows past S become zeros. They are
+/// written, not added to. scratch: [`attention_backward_scratch_len`] elements.
+///
+/// Errors: [`Error::Length`], [`Error::Dimension`], [`Error::Scratch`].
+pub fn attention_backward(
+    ctx: &Ctx<'_>,
+    shape: &Attention,
+    q: &[f32],
+    k: &[f32],
+    v: &[f32],
+    dout: &[f32],
+    segments: Option<Segments<'_>>,
+    dq: &mut [f32],
+    dk: &mut [f32],
+    dv: &mut [f32],
+    scratch: &mut [f32],
+) -> Result<(), Error> {
+    shape.check(segments)?;
+    let (q_elements, kv_elements) = (shape.q_elements()?, shape.kv_elements()?);
+    check_len("q", q, q_elements)?;
+    check_len("k", k, kv_elements)?;
+    check_len("v", v, kv_elements)?;
+    check_len("dout", dout, q_elements)?;
+    check_len("dq", dq, q_elements)?;
+    check_len("dk", dk, kv_elements)?;
+    check_len("dv", dv, kv_elements)?;
+    let task_len = task_scratch_len(shape);
+    let expected = attention_backward_scratch_len(shape, ctx.threads());
+    if scratch.len() < expected {
+        return Err(Error::Scratch { expected, actual: scratch.len() });
+    }
+    let kv_heads = shape.batch * shape.n_kv_heads;
+    let tasks = ctx.threads().min(kv_heads);
+    let (dq, dk, dv) = (DisjointMut::new(dq), DisjointMut::new(dk), DisjointMut::new(dv));
+    let scratch = DisjointMut::new(scratch);
+    ctx.run(tasks, &|index| {
+        dispatch(
+            ctx.isa(),
+            Backward {
+                shape,
+                q,
+                k,
+                v,
+                dout,
+                segments,
+                dq: &dq,
+                dk: &dk,
+                dv: &dv,
+                kv_heads: part(kv_heads, tasks, index),
+                // SAFETY: each task has a range of its own.
+                scratch: unsafe { scratch.range(index * task_len..(index + 1) * task_len) },
+            },
+        );
+    });
+    Ok(())
+}
+
+/// Some key-value heads, with all query heads that read them.
+struct Backward<'a> {
+    shape: &'a Attention,
+    q: &'a [f32],
+    k: &'a [f32],
+    v: &'a [f32],
+    dout: &'a [f32],
+    segments: Option<Segments<'a>>,
+    dq: &'a DisjointMut<'a, f32>,
+    dk: &'a DisjointMut<'a, f32>,
+    dv: &'a DisjointMut<'a, f32>,
+    kv_heads: Range<usize>,
+    scratch: &'a mut [f32],
+}
+
+/// The parts of one task's scratch.
+struct Buffers<'a> {
+    /// Keys and values as left operands.
+    keys: &'a mut [f32],
+    values: &'a mut [f32],
+    /// Keys as right operand.
+    key_rows: &'a mut [f32],
+    /// A tile of q and of dout, as right operand of the scores.
+    queries: &'a mut [f32],
+    douts: &'a mut [f32],
+    /// The same tile as right operand of dk and dv.
+    query_rows: &'a mut [f32],
+    dout_rows: &'a mut [f32],
+    /// p and dp, then ds, transposed.
+    scores: &'a mut [f32],
+    slopes: &'a mut [f32],
+    /// A panel of p or ds turned.
+    turned: &'a mut [f32],
+}
+
+impl<'a> Buffers<'a> {
+    fn new(shape: &Attention, scratch: &'a mut [f32]) -> Self {
+        let (keys, rest) = scratch.split_at_mut(packed_keys_len(shape));
+        let (values, rest) = rest.split_at_mut(packed_keys_len(shape));
+        let (key_rows, rest) = rest.split_at_mut(packed_rows_len(shape));
+        let (queries, rest) = rest.split_at_mut(packed_queries_len(shape));
+        let (douts, rest) = rest.split_at_mut(packed_queries_len(shape));
+        let (query_rows, rest) = rest.split_at_mut(ROWS * padded_dim(shape));
+        let (dout_rows, rest) = rest.split_at_mut(ROWS * padded_dim(shape));
+        let (scores, rest) = rest.split_at_mut(scores_len(shape));
+        let (slopes, turned) = rest.split_at_mut(scores_len(shape));
+        Self {
+            keys,
+            values,
+            key_rows,
+            queries,
+            douts,
+            query_rows,
+            dout_rows,
+            scores,
+            slopes,
+            turned,
+        }
+    }
+}
+
+impl Kernel for Backward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Simd>(mut self) {
+        let shape = self.shape;
+        let scratch = core::mem::take(&mut self.scratch);
+        let mut buffers = Buffers::new(shape, scratch);
+        for item in self.kv_heads.clone() {
+            let (batch, kv_head) = (item / shape.n_kv_heads, item % shape.n_kv_heads);
+            let kv_start = shape.kv_start(batch, kv_head);
+            // SAFETY: the head is inside of k and v, whose lengths were checked,
+            // and the buffers have the lengths for it.
+            unsafe {
+                pack_keys::<V>(shape, self.k.as_ptr().wrapping_add(kv_start), buffers.keys);
+                pack_keys::<V>(shape, self.v.as_ptr().wrapping_add(kv_start), buffers.values);
+                pack_rows::<V>(
+                    self.k.as_ptr().wrapping_add(kv_start),
+                    shape.kv_stride(),
+                    shape.kv_len,
+                    shape,
+                    buffers.key_rows,
+                );
+            }
+            for position in 0..shape.kv_capacity {
+                let (dk, dv) = self.gradient_rows(kv_start, position);
+                dk.fill(0.0);
+                dv.fill(0.0);
+            }
+            for group in 0..shape.group() {
+                let head = kv_head * shape.group() + group;
+                for index in 0..tile_count(shape) {
+                    let tile = RowTile::of_batch(shape, self.segments, batch, index);
+                    self.tile::<V>(batch, head, kv_start, &tile, &mut buffers);
+                }
+            }
+            for position in 0..shape.kv_len {
+                let (dk, dv) = self.gradient_rows(kv_start, position);
+                for gradient in dk.iter_mut().chain(dv) {
+                    *gradient += 0.0;
+                }
+            }
+        }
+    }
+}
+
+impl<'a> Backward<'a> {
+    /// The rows of dk and dv of a position of a key-value head.
+    fn gradient_rows(&self, kv_start: usize, position: usize) -> (&'a mut [f32], &'a mut [f32]) {
+        let start = kv_start + position * self.shape.kv_stride();
+        let range = start..start + self.shape.head_dim;
+        // SAFETY: the key-value heads of tasks are disjoint, and a task holds one
+        // pair of rows at a time.
+        unsafe { (self.dk.range(range.clone()), self.dv.range(range)) }
+    }
+
+    /// One tile of rows of a query head.
+    #[inline(always)]
+    fn tile<V: Simd>(
+        &self,
+        batch: usize,
+        head: usize,
+        kv_start: usize,
+        tile: &RowTile,
+        buffers: &mut Buffers<'_>,
+    ) {
+        let shape = self.shape;
+        let rows = tile.rows.len();
+        let start = shape.q_start(batch, head) + tile.rows.start * shape.q_stride();
+        let q = self.q.as_ptr().wrapping_add(start);
+        let dout = self.dout.as_ptr().wrapping_add(start);
+        // SAFETY: the rows are inside of q and dout, whose lengths were checked,
+        // and the buffers have the lengths for them and for the keys.
+        unsafe {
+            pack_queries::<V>(shape, q, rows, buffers.queries);
+            pack_queries::<V>(shape, dout, rows, buffers.douts);
+            pack_rows::<V>(q, shape.q_stride(), rows, shape, buffers.query_rows);
+            pack_rows::<V>(dout, shape.q_stride(), rows, shape, buffers.dout_rows);
+            dot_keys::<V>(shape, buffers.keys, buffers.queries, tile, buffers.scores);
+            softmax_columns::<V>(shape, self.segments, batch, tile, buffers.scores);
+            dot_keys::<V>(shape, buffers.values, buffers.douts, tile, buffers.slopes);
+            softmax_backward::<V>(shape.scale, tile, buffers.scores, buffers.slopes);
+        }
+
+        let padded = padded_dim(shape);
+        let parts = rows.div_ceil(V::TILE_ROWS);
+        for p in 0..parts {
+            let range = part(rows, parts, p);
+            let job = Tile {
+                a: buffers.slopes.as_ptr().wrapping_add(range.start),
+                a_step: ROWS,
+                b: buffers.key_rows.as_ptr().wrapping_add(tile.keys.start * padded),
+                b_step: padded,
+                k: tile.keys.len(),
+                c: self.dq.as_ptr().wrapping_add(start + range.start * shape.q_stride()),
+                c_stride: shape.q_stride(),
+                columns: shape.head_dim,
+                bias: ZEROS.as_ptr(),
+                ..Tile::NEW
+            };
+            // SAFETY: the operands are packed with these strides; the rows of dq
+            // belong to this task; no tile is wider than the zeros.
+            unsafe { run_columns::<V>(job, range.len()) };
+        }
+
+        let mut key = tile.keys.start;
+        while key < tile.keys.end {
+            let height = (tile.keys.end - key).min(V::TILE_ROWS);
+            let first = (key - tile.keys.start) * ROWS;
+            let gradient = kv_start + key * shape.kv_stride();
+            for (source, b, c) in [
+                (&*buffers.slopes, &*buffers.query_rows, self.dk),
+                (&*buffers.scores, &*buffers.dout_rows, self.dv),
+            ] {
+                let block = Block {
+                    start: source.as_ptr().wrapping_add(first),
+                    i_stride: ROWS,
+                    k_stride: 1,
+                };
+                let job = Tile {
+                    a: buffers.turned.as_ptr(),
+                    a_step: height,
+                    b: b.as_ptr(),
+                    b_step: padded,
+                    k: rows,
+                    c: c.as_ptr().wrapping_add(gradient),
+                    c_stride: shape.kv_stride(),
+                    columns: shape.head_dim,
+                    accumulate: true,
+                    ..Tile::NEW
+                };
+                // SAFETY: as above; the rows of dk and dv belong to this task, and
+                // the panel with its slack fits its buffer.
+                unsafe {
+                    pack_panel::<V>(block, height, rows, height, buffers.turned.as_mut_ptr());
+                    run_columns::<V>(job, height);
+                }
+            }
+            key += height;
+        }
+    }
+}
+
+/// `d = sum(p·dp)` over the keys in lanes; `ds = (p·(dp − d))·scale` replaces dp.
+///
+/// # Safety
+/// Both buffers have the scores of the tile.
+#[inline(always)]
+unsafe fn softmax_backward<V: Simd>(
+    scale: f32,
+    tile: &RowTile,
+    scores: &[f32],
+    slopes: &mut [f32],
+) {
+    let scale = V::splat(scale);
+    let (p, ds) = (scores.as_ptr(), slopes.as_mut_ptr());
+    let mut first = 0;
+    while first < tile.rows.len() {
+        let mut lanes = [V::splat(0.0); LANES];
+        for key in tile.keys.clone() {
+            let at = (key - tile.keys.start) * ROWS + first;
+            // SAFETY: the caller's.
+            let term = unsafe { V::load(p.add(at)).mul(V::load(ds.add(at))) };
+            lanes[key % LANES] = lanes[key % LANES].add(term);
+        }
+        let d = tree(lanes);
+        for index in 0..tile.keys.len() {
+            let at = index * ROWS + first;
+            // SAFETY: the caller's.
+            unsafe {
+                let slope = V::load(ds.add(at)).sub(d);
+                V::load(p.add(at)).mul(slope).mul(scale).store(ds.add(at));
+            }
+        }
+        first += LANES;
+    }
+}

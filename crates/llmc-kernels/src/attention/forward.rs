@@ -1,0 +1,177 @@
+//! Attention, forward.
+
+use core::ops::Range;
+
+use super::score::{
+    ROWS, RowTile, ZEROS, dot_keys, pack_keys, pack_queries, pack_rows, packed_keys_len,
+    packed_queries_len, packed_rows_len, padded_dim, run_columns, scores_len, softmax_columns,
+    tile_count,
+};
+use super::{Attention, Segments};
+use crate::disjoint::DisjointMut;
+use crate::error::{Error, check_len};
+use crate::gemm::tile::Tile;
+use crate::isa::{Kernel, dispatch};
+use crate::parallel::{Ctx, part};
+use crate::simd::Simd;
+
+/// Elements of scratch that [`attention`] needs with this many threads.
+pub fn attention_scratch_len(shape: &Attention, threads: usize) -> usize {
+    threads.max(1) * task_scratch_len(shape)
+}
+
+fn task_scratch_len(shape: &Attention) -> usize {
+    packed_keys_len(shape) + packed_rows_len(shape) + packed_queries_len(shape) + scores_len(shape)
+}
+
+/// `s = (q·k over D)·scale`, masked `−∞`; `p = softmax(s)`; `o = p·v` over S, and
+/// `+ 0`, so that a zero of o is +0.
+///
+/// Shapes and masks: [`Attention`]. scratch: [`attention_scratch_len`] elements.
+/// q, k and v are taken to be finite: a masked product with ∞ or NaN is left out.
+///
+/// Errors: [`Error::Length`], [`Error::Dimension`], [`Error::Scratch`].
+pub fn attention(
+    ctx: &Ctx<'_>,
+    shape: &Attention,
+    q: &[f32],
+    k: &[f32],
+    v: &[f32],
+    segments: Option<Segments<'_>>,
+    o: &mut [f32],
+    scratch: &mut [f32],
+) -> Result<(), Error> {
+    shape.check(segments)?;
+    check_len("q", q, shape.q_elements()?)?;
+    check_len("k", k, shape.kv_elements()?)?;
+    check_len("v", v, shape.kv_elements()?)?;
+    check_len("o", o, shape.q_elements()?)?;
+    let tiles = tile_count(shape);
+    let items = shape.batch * shape.n_heads * tiles;
+    // A tile is at least a thousand multiplications: worth a thread.
+    let tasks = ctx.threads().min(items);
+    let task_len = task_scratch_len(shape);
+    let expected = attention_scratch_len(shape, ctx.threads());
+    if scratch.len() < expected {
+        return Err(Error::Scratch { expected, actual: scratch.len() });
+    }
+    let o = DisjointMut::new(o);
+    let scratch = DisjointMut::new(scratch);
+    ctx.run(tasks, &|index| {
+        dispatch(
+            ctx.isa(),
+            Forward {
+                shape,
+                q,
+                k,
+                v,
+                segments,
+                o: &o,
+                items: balanced(shape, tiles, tasks, index),
+                // SAFETY: each task has a range of its own.
+                scratch: unsafe { scratch.range(index * task_len..(index + 1) * task_len) },
+            },
+        );
+    });
+    Ok(())
+}
+
+/// The tiles of task `index`, such that all tasks see about as many keys. Items
+/// count tiles fastest, then heads, then batches.
+fn balanced(shape: &Attention, tiles: usize, tasks: usize, index: usize) -> Range<usize> {
+    let heads = shape.batch * shape.n_heads;
+    // The work of a tile: its keys, and something for each tile.
+    let cost = |tile: usize| RowTile::new(shape, tile).keys.len() + ROWS;
+    let per_head: usize = (0..tiles).map(cost).sum();
+    let boundary = |index: usize| {
+        let target = part(heads * per_head, tasks, index).start;
+        let (head, mut rest) = (target / per_head, target % per_head);
+        let mut tile = 0;
+        while tile < tiles && rest >= cost(tile) {
+            rest -= cost(tile);
+            tile += 1;
+        }
+        head * tiles + tile
+    };
+    let end = if index + 1 == tasks { heads * tiles } else { boundary(index + 1) };
+    boundary(index)..end
+}
+
+/// Some tiles of rows.
+struct Forward<'a> {
+    shape: &'a Attention,
+    q: &'a [f32],
+    k: &'a [f32],
+    v: &'a [f32],
+    segments: Option<Segments<'a>>,
+    o: &'a DisjointMut<'a, f32>,
+    items: Range<usize>,
+    scratch: &'a mut [f32],
+}
+
+impl Kernel for Forward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Simd>(self) {
+        let shape = self.shape;
+        let tiles = tile_count(shape);
+        let (keys, rest) = self.scratch.split_at_mut(packed_keys_len(shape));
+        let (values, rest) = rest.split_at_mut(packed_rows_len(shape));
+        let (queries, scores) = rest.split_at_mut(packed_queries_len(shape));
+        let mut packed = usize::MAX;
+        for item in self.items.clone() {
+            let (head, index) = (item / tiles, item % tiles);
+            let (batch, head) = (head / shape.n_heads, head % shape.n_heads);
+            let kv_head = head / shape.group();
+            let kv_start = shape.kv_start(batch, kv_head);
+            if packed != kv_start {
+                // SAFETY: the head is inside of k and v, whose lengths were
+                // checked, and the buffers have the lengths for it.
+                unsafe {
+                    pack_keys::<V>(shape, self.k.as_ptr().wrapping_add(kv_start), keys);
+                    pack_rows::<V>(
+                        self.v.as_ptr().wrapping_add(kv_start),
+                        shape.kv_stride(),
+                        shape.kv_len,
+                        shape,
+                        values,
+                    );
+                }
+                packed = kv_start;
+            }
+            let tile = RowTile::of_batch(shape, self.segments, batch, index);
+            let start = shape.q_start(batch, head) + tile.rows.start * shape.q_stride();
+            // SAFETY: the rows are inside of q; the scores have room for the keys.
+            unsafe {
+                pack_queries::<V>(
+                    shape,
+                    self.q.as_ptr().wrapping_add(start),
+                    tile.rows.len(),
+                    queries,
+                );
+                dot_keys::<V>(shape, keys, queries, &tile, scores);
+                softmax_columns::<V>(shape, self.segments, batch, &tile, scores);
+            }
+            let parts = tile.rows.len().div_ceil(V::TILE_ROWS);
+            for p in 0..parts {
+                let rows = part(tile.rows.len(), parts, p);
+                let job = Tile {
+                    a: scores.as_ptr().wrapping_add(rows.start),
+                    a_step: ROWS,
+                    b: values.as_ptr().wrapping_add(tile.keys.start * padded_dim(shape)),
+                    b_step: padded_dim(shape),
+                    k: tile.keys.len(),
+                    c: self.o.as_ptr().wrapping_add(start + rows.start * shape.q_stride()),
+                    c_stride: shape.q_stride(),
+                    columns: shape.head_dim,
+                    bias: ZEROS.as_ptr(),
+                    ..Tile::NEW
+                };
+                // SAFETY: scores and values are packed with these strides; the
+                // rows of o belong to this task; no tile is wider than the zeros.
+                unsafe { run_columns::<V>(job, rows.len()) };
+            }
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! What forward and backward share: which keys a tile of rows sees, the packed
+//! operands, and the transposed softmax.
+
+use core::ops::Range;
+
+use super::{Attention, Segments};
+use crate::gemm::pack::{Block, PANEL_SLACK, pack_panel};
+use crate::gemm::tile::Tile;
+use crate::simd::{LANES, Simd, generic};
+
+/// Query rows of a tile.
+pub(super) const ROWS: usize = 32;
+
+/// A tile of query rows of one head, and the keys that at least one of them may
+/// see.
+#[derive(Clone, Debug)]
+pub(super) struct RowTile {
+    /// Query positions.
+    pub rows: Range<usize>,
+    /// Key positions.
+    pub keys: Range<usize>,
+}
+
+impl RowTile {
+    /// Tile `index` of a sequence.
+    pub fn new(shape: &Attention, index: usize) -> Self {
+        let rows = index * ROWS..((index + 1) * ROWS).min(shape.q_len);
+        let clamp = |key: isize| key.clamp(0, shape.kv_len as isize) as usize;
+        let offset = shape.kv_len as isize - shape.q_len as isize;
+        let end = if shape.causal { clamp(rows.end as isize + offset) } else { shape.kv_len };
+        let start = match shape.window {
+            // Longer than any distance: no limit.
+            Some(window) if window <= 2 * shape.kv_len.max(shape.q_len) => {
+                clamp(rows.start as isize + offset - window as isize + 1)
+            }
+            _ => 0,
+        };
+        Self { rows, keys: start.min(end)..end }
+    }
+
+    /// Leaves out keys at both ends whose segment no row has.
+    fn within(mut self, segments: Option<(&[i32], &[i32])>) -> Self {
+        if let Some((q, kv)) = segments {
+            let rows = &q[self.rows.clone()];
+            let lowest = rows.iter().min().copied().unwrap_or(0);
+            let highest = rows.iter().max().copied().unwrap_or(0);
+            let unseen = |key: usize| !(lowest..=highest).contains(&kv[key]);
+            while !self.keys.is_empty() && unseen(self.keys.start) {
+                self.keys.start += 1;
+            }
+            while !self.keys.is_empty() && unseen(self.keys.end - 1) {
+                self.keys.end -= 1;
+            }
+        }
+        self
+    }
+
+    /// The tile of one batch, with keys left out by segment.
+    pub fn of_batch(
+        shape: &Attention,
+        segments: Option<Segments<'_>>,
+        batch: usize,
+        index: usize,
+    ) -> Self {
+        Self::new(shape, index).within(segments.map(|segments| {
+            (
+                &segments.q[batch * shape.q_len..(batch + 1) * shape.q_len],
+                &segments.kv[batch * shape.kv_len..(batch + 1) * shape.kv_len],
+            )
+        }))
+    }
+}
+
+/// Tiles of a sequence of queries.
+pub(super) fn tile_count(shape: &Attention) -> usize {
+    shape.q_len.div_ceil(ROWS)
+}
+
+/// The head width in whole vectors.
+pub(super) fn padded_dim(shape: &Attention) -> usize {
+    shape.head_dim.next_multiple_of(LANES)
+}
+
+/// Elements of keys or values packed by [`pack_keys`].
+pub(super) fn packed_keys_len(shape: &Attention) -> usize {
+    shape.kv_len * shape.head_dim + PANEL_SLACK
+}
+
+/// Elements of keys or values packed by [`pack_rows`].
+pub(super) fn packed_rows_len(shape: &Attention) -> usize {
+    shape.kv_len * padded_dim(shape)
+}
+
+/// Elements of a tile of rows packed by [`pack_queries`].
+pub(super) fn packed_queries_len(shape: &Attention) -> usize {
+    shape.head_dim * ROWS
+}
+
+/// Elements of a tile of scores.
+pub(super) fn scores_len(shape: &Attention) -> usize {
+    shape.kv_len * ROWS
+}
+
+/// Packs keys (or values) as left operand: panels of `TILE_ROWS` keys.
+///
+/// # Safety
+/// `start` points to position 0 of a key-value head of `shape`; `to` has
+/// [`packed_keys_len`] elements.
+#[inline(always)]
+pub(super) unsafe fn pack_keys<V: Simd>(shape: &Attention, start: *const f32, to: &mut [f32]) {
+    let (stride, dim) = (shape.kv_stride(), shape.head_dim);
+    let mut key = 0;
+    while key < shape.kv_len {
+        let height = (shape.kv_len - key).min(V::TILE_ROWS);
+        let block =
+            Block { start: start.wrapping_add(key * stride), i_stride: stride, k_stride: 1 };
+        // SAFETY: the caller's; panels follow each other in ascending order, the
+        // last one's slack is at the end.
+        unsafe {
+            pack_panel::<V>(block, height, dim, height, to.as_mut_ptr().add(key * dim));
+        }
+        key += V::TILE_ROWS;
+    }
+}
+
+/// Copies rows of `head_dim` elements, padded with zeros to whole vectors: a right
+/// operand.
+///
+/// # Safety
+/// `rows` rows are readable from `start`, `stride` apart; `to` has room.
+#[inline(always)]
+pub(super) unsafe fn pack_rows<V: Simd>(
+    start: *const f32,
+    stride: usize,
+    rows: usize,
+    shape: &Attention,
+    to: &mut [f32],
+) {
+    let padded = padded_dim(shape);
+    for row in 0..rows {
+        let mut i = 0;
+        while i < padded {
+            let count = (shape.head_dim - i).min(LANES);
+            // SAFETY: the caller's.
+            unsafe {
+                V::load_first(start.add(row * stride + i), count, 0.0)
+                    .store(to.as_mut_ptr().add(row * padded + i));
+            }
+            i += LANES;
+        }
+    }
+}
+
+/// Packs a tile of query rows as right operand: `to[d·32 + row]`.
+///
+/// # Safety
+/// `rows` rows of q (or of the gradient of o) are readable from `start`; `to` has
+/// [`packed_queries_len`] elements.
+#[inline(always)]
+pub(super) unsafe fn pack_queries<V: Simd>(
+    shape: &Attention,
+    start: *const f32,
+    rows: usize,
+    to: &mut [f32],
+) {
+    let block = Block { start, i_stride: shape.q_stride(), k_stride: 1 };
+    // SAFETY: the caller's; the width is a multiple of 16.
+    unsafe { pack_panel::<V>(block, rows, shape.head_dim, ROWS, to.as_mut_ptr()) };
+}
+
+/// `to[(key − keys.start)·32 + row] = Σ_d keys[key, d]·queries[d, row]`.
+///
+/// # Safety
+/// Operands packed for `shape`; `to` has [`scores_len`] elements.
+#[inline(always)]
+pub(super) unsafe fn dot_keys<V: Simd>(
+    shape: &Attention,
+    packed_keys: &[f32],
+    packed_queries: &[f32],
+    tile: &RowTile,
+    to: &mut [f32],
+) {
+    let dim = shape.head_dim;
+    let columns = tile.rows.len().next_multiple_of(LANES);
+    let mut key = tile.keys.start;
+    while key < tile.keys.end {
+        // The rest of the panel that the key lies in.
+        let panel = key / V::TILE_ROWS * V::TILE_ROWS;
+        let height = (shape.kv_len - panel).min(V::TILE_ROWS);
+        let end = (panel + height).min(tile.keys.end);
+        let job = Tile {
+            a: packed_keys.as_ptr().wrapping_add(panel * dim + (key - panel)),
+            a_step: height,
+            b: packed_queries.as_ptr(),
+            b_step: ROWS,
+            k: dim,
+            c: to.as_mut_ptr().wrapping_add((key - tile.keys.start) * ROWS),
+            c_stride: ROWS,
+            columns,
+            ..Tile::NEW
+        };
+        // SAFETY: the caller's.
+        unsafe { run_columns::<V>(job, end - key) };
+        key = end;
+    }
+}
+
+/// Runs a tile of any number of columns, register tile by register tile.
+///
+/// # Safety
+/// As for [`Tile`]; rows ≤ `TILE_ROWS`.
+#[inline(always)]
+pub(super) unsafe fn run_columns<V: Simd>(job: Tile, rows: usize) {
+    let mut done = 0;
+    while done < job.columns {
+        let columns = (job.columns - done).min(V::TILE_VECTORS * LANES);
+        let part =
+            Tile { b: job.b.wrapping_add(done), c: job.c.wrapping_add(done), columns, ..job };
+        // SAFETY: the caller's.
+        unsafe { V::run_tile(&part, rows, columns.div_ceil(LANES)) };
+        done += columns;
+    }
+}
+
+/// Zeros to add where a result must not be −0.
+pub(super) const ZEROS: [f32; LANES * 4] = [0.0; LANES * 4];
+
+/// Turns dot products into probabilities, in place: scale, mask, softmax.
+///
+/// # Safety
+/// `scores` has [`scores_len`] elements, of which the keys of the tile were
+/// computed.
+#[inline(always)]
+pub(super) unsafe fn softmax_columns<V: Simd>(
+    shape: &Attention,
+    segments: Option<Segments<'_>>,
+    batch: usize,
+    tile: &RowTile,
+    scores: &mut [f32],
+) {
+    let kv_segments =
+        segments.map(|segments| &segments.kv[batch * shape.kv_len..(batch + 1) * shape.kv_len]);
+    let scale = V::splat(shape.scale);
+    let mut first = 0;
+    while first < tile.rows.len() {
+        let row = tile.rows.start + first;
+        let count = (tile.rows.len() - first).min(LANES);
+        let mask = Mask::<V>::new(shape, row, count);
+        let q_segments = segments.map_or(V::int_splat(0), |segments| {
+            let mut ids = [0; LANES];
+            let start = batch * shape.q_len + row;
+            ids[..count].copy_from_slice(&segments.q[start..start + count]);
+            V::int_from_array(&ids)
+        });
+        let at = |key: usize| (key - tile.keys.start) * ROWS + first;
+        let scores = scores.as_mut_ptr();
+
+        let mut max = V::splat(f32::NEG_INFINITY);
+        for key in tile.keys.clone() {
+            // SAFETY: the caller's.
+            let place = unsafe { scores.add(at(key)) };
+            // SAFETY: as above.
+            let mut score = unsafe { V::load(place) }.mul(scale);
+            if !mask.free.contains(&key) {
+                score = mask.apply(key, score);
+            }
+            if let Some(kv_segments) = kv_segments {
+                let same = V::int_eq(q_segments, V::int_splat(kv_segments[key]));
+                score = V::select(same, score, V::splat(f32::NEG_INFINITY));
+            }
+            max = score.running_max(max);
+            // SAFETY: as above.
+            unsafe { score.store(place) };
+        }
+        // A row that sees nothing: exp(−∞ − 0) = 0 everywhere.
+        let nothing = V::eq(max, V::splat(f32::NEG_INFINITY));
+        let max = V::select(nothing, V::splat(0.0), max);
+
+        let mut lanes = [V::splat(0.0); LANES];
+        for key in tile.keys.clone() {
+            // SAFETY: as above.
+            let place = unsafe { scores.add(at(key)) };
+            // SAFETY: as above.
+            let e = generic::exp(unsafe { V::load(place) }.sub(max));
+            lanes[key % LANES] = lanes[key % LANES].add(e);
+            // SAFETY: as above.
+            unsafe { e.store(place) };
+        }
+        let sum = tree(lanes);
+        let none = V::eq(sum, V::splat(0.0));
+        let factor = V::select(none, V::splat(0.0), generic::recip(sum));
+
+        for key in tile.keys.clone() {
+            // SAFETY: as above.
+            unsafe {
+                let place = scores.add(at(key));
+                V::load(place).mul(factor).store(place);
+            }
+        }
+        first += LANES;
+    }
+}
+
+/// The tree of a lane sum, for sixteen rows at once.
+#[inline(always)]
+pub(super) fn tree<V: Simd>(mut lanes: [V; LANES]) -> V {
+    let mut width = LANES / 2;
+    while width > 0 {
+        let mut j = 0;
+        while j < width {
+            lanes[j] = lanes[j].add(lanes[j + width]);
+            j += 1;
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+/// Causal and window limits of sixteen consecutive rows.
+struct Mask<V: Simd> {
+    /// Keys that all rows see.
+    free: Range<usize>,
+    /// The last key that each row sees.
+    last: V::Int,
+    /// The first key that each row sees.
+    first: V::Int,
+}
+
+impl<V: Simd> Mask<V> {
+    #[inline(always)]
+    fn new(shape: &Attention, row: usize, count: usize) -> Self {
+        let mut first = [i32::MIN; LANES];
+        let mut last = [i32::MAX; LANES];
+        let mut free = 0..shape.kv_len;
+        let offset = shape.kv_len as isize - shape.q_len as isize;
+        let longest = 2 * shape.kv_len.max(shape.q_len);
+        for lane in 0..count {
+            let position = (row + lane) as isize + offset;
+            if shape.causal {
+                last[lane] = position as i32;
+                free.end = free.end.min((position + 1).max(0) as usize);
+            }
+            if let Some(window) = shape.window.filter(|&window| window <= longest) {
+                let start = position - window as isize + 1;
+                first[lane] = start as i32;
+                free.start = free.start.max(start.max(0) as usize);
+            }
+        }
+        Self { free, last: V::int_from_array(&last), first: V::int_from_array(&first) }
+    }
+
+    /// −∞ in the rows that do not see the key.
+    #[inline(always)]
+    fn apply(&self, key: usize, score: V) -> V {
+        let key = V::int_splat(key as i32);
+        let hidden = V::mask_or(V::int_lt(self.last, key), V::int_lt(key, self.first));
+        V::select(hidden, V::splat(f32::NEG_INFINITY), score)
+    }
+}

@@ -1,0 +1,117 @@
+//! Copies a block of a matrix into the order in which the register tile reads
+//! it: for each k, the elements of a panel side by side.
+
+use crate::simd::{LANES, Simd};
+
+/// A block of a matrix: element (i, k) is at `start + i·i_stride + k·k_stride`.
+/// For the left operand i counts rows, for the right one columns.
+#[derive(Clone, Copy)]
+pub(crate) struct Block {
+    pub start: *const f32,
+    pub i_stride: usize,
+    pub k_stride: usize,
+}
+
+impl Block {
+    /// The block that starts at (i, k) of this one.
+    ///
+    /// # Safety
+    /// (i, k) is in the block.
+    #[inline(always)]
+    pub unsafe fn at(&self, i: usize, k: usize) -> Block {
+        Block {
+            // SAFETY: the caller's.
+            start: unsafe { self.start.add(i * self.i_stride + k * self.k_stride) },
+            ..*self
+        }
+    }
+}
+
+/// Slack behind a panel: it may be written 16 lanes at a time.
+pub(crate) const PANEL_SLACK: usize = LANES;
+
+/// Packs `i_len × k_len` elements into `to[k·width + i]`, i_len ≤ width ≤ 32.
+/// Lanes from `i_len` to the next multiple of 16 within `width` become zeros.
+///
+/// # Safety
+/// The block is readable; `to` is writable for `k_len·width + PANEL_SLACK`
+/// floats, of which those past `k_len·width` are left with any value, unless
+/// `width` is a multiple of 16, when none of them is touched.
+#[inline(always)]
+pub(crate) unsafe fn pack_panel<V: Simd>(
+    block: Block,
+    i_len: usize,
+    k_len: usize,
+    width: usize,
+    to: *mut f32,
+) {
+    // SAFETY: reads stay in the block, writes in the panel and its slack: a
+    // vector at (k, i) ends at most 15 elements past the last one of the panel,
+    // and writing in ascending k mends what it spilled into the next k.
+    unsafe {
+        if block.i_stride == 1 {
+            for k in 0..k_len {
+                let from = block.start.add(k * block.k_stride);
+                let to = to.add(k * width);
+                let mut i = 0;
+                while i < i_len {
+                    let count = (i_len - i).min(LANES);
+                    let value = if count == LANES {
+                        V::load(from.add(i))
+                    } else {
+                        V::load_first(from.add(i), count, 0.0)
+                    };
+                    value.store(to.add(i));
+                    i += LANES;
+                }
+            }
+        } else if block.k_stride == 1 {
+            let mut k = 0;
+            while k < k_len {
+                let k_count = (k_len - k).min(LANES);
+                let mut i = 0;
+                while i < i_len {
+                    let rows =
+                        transposed_block::<V>(block.at(i, k), (i_len - i).min(LANES), k_count);
+                    for (kk, row) in rows.iter().enumerate().take(k_count) {
+                        row.store(to.add((k + kk) * width + i));
+                    }
+                    i += LANES;
+                }
+                k += LANES;
+            }
+        } else {
+            for k in 0..k_len {
+                for i in 0..i_len {
+                    *to.add(k * width + i) = *block.at(i, k).start;
+                }
+                for i in i_len..i_len.next_multiple_of(LANES).min(width) {
+                    *to.add(k * width + i) = 0.0;
+                }
+            }
+        }
+    }
+}
+
+/// Up to 16×16 elements of a block with `k_stride` 1: vector k holds the i of
+/// that k, zeros past `i_count` and `k_count`.
+///
+/// # Safety
+/// `i_count × k_count` elements of the block are readable, both at most 16.
+#[inline(always)]
+pub(crate) unsafe fn transposed_block<V: Simd>(
+    block: Block,
+    i_count: usize,
+    k_count: usize,
+) -> [V; LANES] {
+    let mut rows = [V::splat(0.0); LANES];
+    for (i, row) in rows.iter_mut().enumerate().take(i_count) {
+        // SAFETY: the caller's.
+        unsafe {
+            let from = block.start.add(i * block.i_stride);
+            *row = if k_count == LANES { V::load(from) } else { V::load_first(from, k_count, 0.0) };
+        }
+    }
+    V::transpose(&mut rows);
+    rows
+}

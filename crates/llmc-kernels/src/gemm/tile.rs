@@ -1,0 +1,146 @@
+//! The register tile: where all the arithmetic of the matrix product happens.
+
+use crate::simd::{LANES, Simd};
+
+/// One tile: `C[r, c] = start + Σ_k a[k·a_step + r] · b[k·b_step + c]`, one FMA
+/// chain over k per element, then the optional additions.
+///
+/// Rows and vectors are arguments of [`Simd::run_tile`]; columns are `vectors`
+/// vectors of 16, of which the last may be partly used.
+///
+/// # Safety
+/// For the rows, vectors and `k` it is run with: `a` and `b` are readable as far
+/// as the formula reaches, with b in whole vectors; `c` (and `residual`, with
+/// `residual_stride`) is valid in `rows` rows of `columns` floats, `bias` in
+/// `columns` floats, null pointers standing for absent operands; no other thread
+/// touches that part of C.
+#[derive(Clone, Copy)]
+pub(crate) struct Tile {
+    /// Element (row 0, k 0) of A; rows are adjacent.
+    pub a: *const f32,
+    /// Distance between consecutive k in A.
+    pub a_step: usize,
+    /// Element (k 0, column 0) of B; columns are adjacent.
+    pub b: *const f32,
+    /// Distance between consecutive k in B.
+    pub b_step: usize,
+    /// Length of the chain.
+    pub k: usize,
+    /// Element (0, 0) of C; columns are adjacent.
+    pub c: *mut f32,
+    /// Distance between rows of C.
+    pub c_stride: usize,
+    /// Columns of C in this tile.
+    pub columns: usize,
+    /// Whether the chain starts from C instead of +0.
+    pub accumulate: bool,
+    /// Added to each row after the chain, or null.
+    pub bias: *const f32,
+    /// Added to each element after that, or null.
+    pub residual: *const f32,
+    /// Distance between rows of the residual.
+    pub residual_stride: usize,
+}
+
+impl Tile {
+    /// No operands, no additions: a base for the fields that matter.
+    pub const NEW: Tile = Tile {
+        a: core::ptr::null(),
+        a_step: 0,
+        b: core::ptr::null(),
+        b_step: 0,
+        k: 0,
+        c: core::ptr::null_mut(),
+        c_stride: 0,
+        columns: 0,
+        accumulate: false,
+        bias: core::ptr::null(),
+        residual: core::ptr::null(),
+        residual_stride: 0,
+    };
+}
+
+/// The tile with its size known to the compiler: `ROWS × VECTORS` accumulators
+/// stay in registers.
+///
+/// # Safety
+/// As for [`Tile`].
+#[inline(always)]
+pub(crate) unsafe fn tile_body<V: Simd, const ROWS: usize, const VECTORS: usize>(tile: &Tile) {
+    // SAFETY: all accesses are those that the contract of `Tile` lists.
+    unsafe {
+        let last = tile.columns - (VECTORS - 1) * LANES;
+        let mut sums = [[V::splat(0.0); VECTORS]; ROWS];
+        if tile.accumulate {
+            for (r, row) in sums.iter_mut().enumerate() {
+                load_row(tile.c.add(r * tile.c_stride), last, row);
+            }
+        }
+        let (mut a, mut b) = (tile.a, tile.b);
+        for _ in 0..tile.k {
+            let mut columns = [V::splat(0.0); VECTORS];
+            for (v, column) in columns.iter_mut().enumerate() {
+                *column = V::load(b.add(v * LANES));
+            }
+            for (r, row) in sums.iter_mut().enumerate() {
+                let factor = V::splat(*a.add(r));
+                for (sum, &column) in row.iter_mut().zip(&columns) {
+                    *sum = factor.fma(column, *sum);
+                }
+            }
+            // The last step may leave the operands' allocations.
+            a = a.wrapping_add(tile.a_step);
+            b = b.wrapping_add(tile.b_step);
+        }
+        if !tile.bias.is_null() {
+            let mut bias = [V::splat(0.0); VECTORS];
+            load_row(tile.bias, last, &mut bias);
+            for row in &mut sums {
+                for (sum, &bias) in row.iter_mut().zip(&bias) {
+                    *sum = sum.add(bias);
+                }
+            }
+        }
+        if !tile.residual.is_null() {
+            for (r, row) in sums.iter_mut().enumerate() {
+                let mut residual = [V::splat(0.0); VECTORS];
+                load_row(tile.residual.add(r * tile.residual_stride), last, &mut residual);
+                for (sum, &residual) in row.iter_mut().zip(&residual) {
+                    *sum = sum.add(residual);
+                }
+            }
+        }
+        for (r, row) in sums.iter().enumerate() {
+            let c = tile.c.add(r * tile.c_stride);
+            for (v, &sum) in row.iter().enumerate() {
+                if v + 1 < VECTORS || last == LANES {
+                    sum.store(c.add(v * LANES));
+                } else {
+                    sum.store_first(c.add(v * LANES), last);
+                }
+            }
+        }
+    }
+}
+
+/// Loads whole vectors, and `last` lanes of the last one.
+///
+/// # Safety
+/// So many floats are readable.
+#[inline(always)]
+unsafe fn load_row<V: Simd, const VECTORS: usize>(
+    from: *const f32,
+    last: usize,
+    to: &mut [V; VECTORS],
+) {
+    for (v, value) in to.iter_mut().enumerate() {
+        // SAFETY: the caller's.
+        *value = unsafe {
+            if v + 1 < VECTORS || last == LANES {
+                V::load(from.add(v * LANES))
+            } else {
+                V::load_first(from.add(v * LANES), last, 0.0)
+            }
+        };
+    }
+}
