@@ -10,6 +10,7 @@ pub mod attr;
 pub mod builder;
 pub mod cost;
 pub mod eval;
+pub mod generate;
 pub mod hash;
 pub mod module;
 pub mod op;

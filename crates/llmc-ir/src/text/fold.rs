@@ -16,6 +16,7 @@
 //! runs without a call whose scope counts stay as they are.
 
 use super::names::label;
+use super::sugar;
 use super::syntax::{Affine, Pattern, Piece};
 use crate::module::{Function, Module, Node, ValueId};
 use crate::ops::Op;
@@ -282,7 +283,7 @@ impl Candidate {
     /// Makes the families. `None` if one result would start from two initial values.
     fn into_run(
         self,
-        _module: &Module,
+        module: &Module,
         f: &Function,
         folds: &mut Folds,
         labels: &mut BTreeSet<String>,
@@ -330,7 +331,7 @@ impl Candidate {
         let mut families = BTreeMap::new();
         for (j, node) in f.nodes[self.first..self.first + self.period].iter().enumerate() {
             for r in 0..node.results.len() {
-                let label = unique_label(node, r, labels, _module);
+                let label = unique_label(node, r, labels, module);
                 folds.families.push(Family { label, elements: BTreeMap::new() });
                 families.insert((j, r), folds.families.len() - 1);
             }
@@ -387,7 +388,7 @@ impl Candidate {
     }
 }
 
-/// A label for result `r` of a node: the callee's name for it, or the op's name.
+/// A label for result `r` of a node: the callee's name for it, or the op's spelling.
 fn unique_label(node: &Node, r: usize, labels: &mut BTreeSet<String>, module: &Module) -> String {
     let name = match &node.op {
         Op::Call(call) => module
@@ -395,7 +396,7 @@ fn unique_label(node: &Node, r: usize, labels: &mut BTreeSet<String>, module: &M
             .and_then(|id| module.function(id).outputs().nth(r).map(|(name, _)| name.to_string())),
         _ => None,
     };
-    let base = label(&name.unwrap_or_else(|| node.op.name().to_string()));
+    let base = label(&name.unwrap_or_else(|| sugar::contract(&node.op).0));
     let mut unique = base.clone();
     let mut n = 2;
     while !labels.insert(unique.clone()) {

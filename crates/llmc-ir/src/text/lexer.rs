@@ -1,5 +1,5 @@
 //! Tokens of the text form. Never fails: what is no token becomes a diagnostic
-//! and is skipped.
+//! and a token that the parser stops at without another one.
 
 use super::Report;
 use super::names::{is_name_char, is_name_start};
@@ -23,6 +23,8 @@ pub(super) enum Kind {
     Text(String),
     /// One of [`PUNCTUATION`].
     Punct(&'static str),
+    /// No token; that has been reported.
+    Bad,
     /// The end of the text, again and again.
     End,
 }
@@ -53,6 +55,7 @@ impl Kind {
             Kind::Float(value) => format!("`{value:?}`"),
             Kind::Text(_) => "a quoted text".to_string(),
             Kind::Punct(p) => format!("`{p}`"),
+            Kind::Bad => "something unreadable".to_string(),
             Kind::End => "the end of the text".to_string(),
         }
     }
@@ -71,9 +74,8 @@ pub(super) fn tokens(text: &str, report: &mut Report) -> Vec<Token> {
         };
         let kind = lexer.token(c);
         lexer.is_first = false;
-        if let Some(kind) = kind {
-            tokens.push(Token { kind, start, end: lexer.pos, is_first });
-        }
+        let kind = kind.unwrap_or(Kind::Bad);
+        tokens.push(Token { kind, start, end: lexer.pos, is_first });
     }
 }
 

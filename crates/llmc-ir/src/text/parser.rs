@@ -93,6 +93,9 @@ impl<'a> Parser<'a> {
     }
 
     pub(super) fn expected<T>(&mut self, what: &str) -> Parse<T> {
+        if *self.peek() == Kind::Bad {
+            return Err(Failed);
+        }
         let found = self.peek().describe();
         let place = self.here();
         self.report.error("ir::syntax", place, format!("expected {what}, found {found}"));
@@ -396,38 +399,49 @@ impl<'a> Parser<'a> {
             );
             return Err(Failed);
         }
-        let mut initial = Vec::new();
-        if self.eat_word("with") {
-            loop {
-                let family = self.value_use()?;
-                if family.element.is_none() {
-                    self.report.error(
-                        "ir::syntax",
-                        family.place,
-                        "expected an element such as `%h[0]`".to_string(),
-                    );
-                    return Err(Failed);
-                }
-                self.expect("=")?;
-                initial.push((family, self.value_use()?));
-                if !self.eat(",") {
-                    break;
-                }
+        let mut repeat =
+            RepeatSyntax { start, end, is_reversed, initial: Vec::new(), body: Vec::new(), place };
+        let is_broken = self.initial(&mut repeat).is_err();
+        while is_broken && !self.at_punct("{") {
+            if *self.peek() == Kind::End || self.token().is_first {
+                return Err(Failed);
             }
+            self.bump();
         }
         self.expect("{")?;
         self.index = Some(index.it);
-        let mut body = Vec::new();
         while !self.eat("}") {
             if self.at_end_of_statements() {
                 return self.expected("`}` at the end of the `repeat`");
             }
             match self.op() {
-                Ok(op) => body.push(op),
+                // What the families start from is not known, so nothing is checked.
+                Ok(op) => repeat.body.push(OpSyntax { is_broken: op.is_broken || is_broken, ..op }),
                 Err(Failed) => self.recover_statement(),
             }
         }
-        Ok(RepeatSyntax { start, end, is_reversed, initial, body, place })
+        Ok(repeat)
+    }
+
+    /// `with %h[0] = %x, …`, if it is there.
+    fn initial(&mut self, repeat: &mut RepeatSyntax) -> Parse<()> {
+        if !self.eat_word("with") {
+            return Ok(());
+        }
+        loop {
+            let family = self.value_use()?;
+            if family.element.is_none() {
+                let message = "expected an element such as `%h[0]`".to_string();
+                self.report.error("ir::syntax", family.place, message);
+                return Err(Failed);
+            }
+            self.expect("=")?;
+            let value = self.value_use()?;
+            repeat.initial.push((family, value));
+            if !self.eat(",") {
+                return Ok(());
+            }
+        }
     }
 
     fn op(&mut self) -> Parse<OpSyntax> {

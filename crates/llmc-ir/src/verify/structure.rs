@@ -47,14 +47,17 @@ pub(super) fn module(v: &mut Verifier) {
     }
 }
 
-/// Everything that later checks rely on when they index.
-pub(super) fn function(v: &mut Verifier, at: &At) {
+/// Ids, definitions, order and names of a function. Gives whether later checks may index freely.
+pub(super) fn function(v: &mut Verifier, at: &At) -> bool {
     if !ids(v, at) {
-        return;
+        return false;
     }
+    let before = v.findings.len();
     definitions(v, at);
     order(v, at);
+    let is_sound = v.findings.len() == before;
     names(v, at);
+    is_sound
 }
 
 fn ids(v: &mut Verifier, at: &At) -> bool {

@@ -1,0 +1,9 @@
+//! Suites over all ops: what `samples()` gives is checked here in every way that needs nothing but
+//! the op itself, so that a new op is tested by being in the list.
+
+mod docs;
+mod gradients;
+mod order;
+mod reference;
+mod rules;
+mod support;
