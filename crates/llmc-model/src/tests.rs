@@ -236,12 +236,14 @@ fn any_dims() -> impl Strategy<Value = Dims> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn the_polynomial_counts_every_concrete_module(arch in any_arch(), dims in any_dims()) {
         let polynomial = parameter_polynomial(&arch).unwrap();
         let module = build(&arch, &DimExprs::from(&dims)).unwrap();
+        prop_assert_eq!(llmc_ir::verify::verify(&module), vec![]);
+        prop_assert_eq!(llmc_ir::text::parse(&llmc_ir::text::print(&module)), Ok(module.clone()));
         let counted = i128::from(count(&module, "forward"));
         prop_assert_eq!(polynomial.eval(&dims.env()), Some(counted));
         prop_assert_eq!(count(&module, "loss"), count(&module, "forward"));

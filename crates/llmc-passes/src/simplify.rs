@@ -240,7 +240,9 @@ fn evaluate(op: &Op, constants: &[Op], dtype: DType) -> Option<Vec<f64>> {
     let (real, rounded) = (run(Mode::Real)?, run(Mode::Rounded)?);
     let literal = Literal { dtype, shape: vec![real.len()], values: real.clone() };
     let attribute = elements(Op::from(literal).eval(&[], Mode::Rounded).ok()?.pop()?)?;
+    // A NaN stays where it comes from: an attribute does not keep its bits.
     let is_same = attribute.len() == rounded.len()
+        && !real.iter().any(|v| v.is_nan())
         && attribute.iter().zip(&rounded).all(|(a, b)| a.to_bits() == b.to_bits());
     is_same.then_some(real)
 }

@@ -67,10 +67,13 @@ pub fn build(arch: &Architecture, dims: &Dims) -> Module {
     llmc_model::build(arch, &DimExprs::from(dims)).unwrap()
 }
 
-/// The findings of the verifier, which must be none.
+/// The module, in which the verifier must find nothing and which must survive its text form.
 pub fn verified(module: Module) -> Module {
     let findings = llmc_ir::verify::verify(&module);
-    assert!(findings.is_empty(), "{findings:?}\n{}", llmc_ir::text::print(&module));
+    let text = llmc_ir::text::print(&module);
+    assert!(findings.is_empty(), "{findings:?}\n{text}");
+    let parsed = llmc_ir::text::parse(&text);
+    assert!(parsed.as_ref() == Ok(&module), "{:?}\n{text}", parsed.err());
     module
 }
 

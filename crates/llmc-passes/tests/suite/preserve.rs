@@ -254,7 +254,7 @@ fn external(module: &Module, random: &mut Random) -> (BTreeMap<String, Tensor>, 
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn random_modules_keep_their_bits(seed in any::<u64>(), size in 1usize..25) {
