@@ -1,0 +1,414 @@
+//! The arguments of every command: one place, and the manual that `--help` prints.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Exit codes, as `llmc --help` states them.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  the work failed: a file, the disk, a number that is not finite
+  2  the command line is wrong
+  3  the spec (or another input file) is wrong; every problem is printed
+  4  a check failed: `verify`, `rerun`, `runs diff` found a difference
+  130  interrupted; a checkpoint was written and `llmc resume` continues
+
+Environment:
+  NO_COLOR      no colours
+  LLMC_CACHE    folder of the stage cache (default: the user's cache folder)
+  LLMC_ISA      scalar, avx2, avx512 or neon instead of the best one; never changes a bit
+
+First steps:
+  llmc quickstart              train a small model on this machine's own Python library
+  llmc new my-model            write a spec to start from
+  llmc check my-model.toml     find every problem in it
+  llmc train my-model.toml     solve, build, train";
+
+/// A compiler for language models: one spec in, artifacts that are shown to be the same model out.
+#[derive(Parser)]
+#[command(name = "llmc", version, about, after_long_help = EXIT_CODES, max_term_width = 100)]
+pub struct Cli {
+    /// Print one JSON document (or one per line) for programs instead of text for people.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say less: only results and errors.
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// The command.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Every command.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Train a small code model on this machine's own Python library, in about two minutes.
+    ///
+    /// Solves the dimensions, trains a tokenizer, trains the model with a live progress line,
+    /// compares held-out bits per byte with gzip -9 and a 5-gram model, generates a sample and
+    /// verifies every hash. Without a Python library it trains on the generated corpus.
+    #[command(after_help = "Examples:\n  llmc quickstart\n  llmc quickstart --steps 50 --output /tmp/first")]
+    Quickstart(Quickstart),
+    /// Write a spec to start from.
+    #[command(after_help = "Examples:\n  llmc new my-model\n  llmc new my-model --params 10M --data 'corpus/**/*.txt'")]
+    New(New),
+    /// Find every problem in a spec.
+    #[command(after_help = "Examples:\n  llmc check model.toml\n  llmc check model.toml --explicit\n  llmc check model.toml --set model.num_heads=7")]
+    Check(SpecArgs),
+    /// Solve the dimensions of a spec and say why.
+    ///
+    /// The result is the closest integer solution in the documented lattice (docs/solver.md), with
+    /// up to five alternatives. If there is none: a minimal set of constraints that clash, and the nearest change that helps.
+    #[command(after_help = "Examples:\n  llmc solve model.toml\n  llmc solve model.toml --set model.target_params=125M --json")]
+    Solve(SpecArgs),
+    /// Count parameters, FLOPs per token and KV-cache bytes of a spec's model.
+    #[command(after_help = "Examples:\n  llmc count model.toml\n  llmc count model.toml --set model.num_layers=24 --json")]
+    Count(SpecArgs),
+    /// Print the IR of a spec's model after any stage.
+    #[command(after_help = "Examples:\n  llmc ir model.toml\n  llmc ir model.toml --after autodiff\n  llmc ir model.toml --after legalise --function layer\n  llmc ir my.ir --after cse")]
+    Ir(Ir),
+    /// Draw a function of the IR as SVG or DOT.
+    #[command(after_help = "Examples:\n  llmc graph model.toml -o layer.svg --function layer\n  llmc graph model.toml --format dot | dot -Tpdf > model.pdf")]
+    Graph(Graph),
+    /// Train tokenizers, encode and decode text.
+    #[command(subcommand)]
+    Tokenizer(Tokenizer),
+    /// Build and show datasets.
+    #[command(subcommand)]
+    Data(Data),
+    /// Train the model of a spec.
+    ///
+    /// A complete run of the same recipe is verified and returned, not repeated; an interrupted one
+    /// goes on where it stopped. Ctrl-C writes a checkpoint.
+    #[command(after_help = "Examples:\n  llmc train model.toml\n  llmc train model.toml --set training.lr=3e-4 --set training.max_steps=500\n  llmc train model.toml --threads 1 --output runs")]
+    Train(Train),
+    /// Go on with an interrupted run, or give a finished one more steps.
+    #[command(after_help = "Examples:\n  llmc resume runs/1f0c6b2a9d3e4f50\n  llmc resume 1f0c6b --steps 2000")]
+    Resume(Resume),
+    /// Continue a text with a trained model.
+    #[command(after_help = "Examples:\n  llmc generate --prompt 'def main'\n  llmc generate 1f0c6b --prompt 'import ' --tokens 200 --temperature 0.7 --seed 3")]
+    Generate(Generate),
+    /// List, show and compare runs.
+    #[command(subcommand)]
+    Runs(Runs),
+    /// Recompute every hash of a run and compare.
+    #[command(after_help = "Examples:\n  llmc verify runs/1f0c6b2a9d3e4f50\n  llmc verify 1f0c6b --json")]
+    Verify(RunArg),
+    /// Execute a run again from its spec and compare the final weights bit for bit.
+    #[command(after_help = "Examples:\n  llmc rerun 1f0c6b\n  llmc rerun 1f0c6b --threads 1")]
+    Rerun(Rerun),
+    /// Export a run's model to another format, with a certificate.
+    #[command(after_help = "Examples:\n  llmc emit 1f0c6b --to pytorch\n  llmc emit 1f0c6b --to huggingface -o my-model")]
+    Emit(Emit),
+    /// Say what this machine has: cores, instruction sets, memory, Python, compilers, torch.
+    #[command(after_help = "Examples:\n  llmc doctor\n  llmc doctor --json")]
+    Doctor,
+}
+
+/// A spec and changes to it.
+#[derive(Args)]
+pub struct SpecArgs {
+    /// The spec: .toml, .yaml, .yml or .json.
+    pub spec: PathBuf,
+    /// Override a field, e.g. `training.lr=3e-4`; recorded with the spec. May be repeated.
+    #[arg(long = "set", value_name = "FIELD=VALUE")]
+    pub set: Vec<String>,
+    /// Refuse every value that the spec does not write.
+    #[arg(long)]
+    pub explicit: bool,
+}
+
+/// `llmc quickstart`.
+#[derive(Args)]
+pub struct Quickstart {
+    /// Folder of the runs.
+    #[arg(long, short, default_value = "runs")]
+    pub output: PathBuf,
+    /// Steps instead of the default.
+    #[arg(long)]
+    pub steps: Option<u64>,
+    /// Override a field of the built-in spec.
+    #[arg(long = "set", value_name = "FIELD=VALUE")]
+    pub set: Vec<String>,
+    /// Threads; the default is one per core. Never changes a bit.
+    #[arg(long)]
+    pub threads: Option<usize>,
+}
+
+/// `llmc new`.
+#[derive(Args)]
+pub struct New {
+    /// Name of the model; the file is NAME.toml.
+    pub name: String,
+    /// Target number of parameters, e.g. 10M.
+    #[arg(long, default_value = "5M")]
+    pub params: String,
+    /// Files, folder or glob of text to train on; the generated corpus without it.
+    #[arg(long)]
+    pub data: Vec<String>,
+    /// Write over an existing file.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// `llmc ir`.
+#[derive(Args)]
+pub struct Ir {
+    /// A spec, or a file of IR text (.ir).
+    pub file: PathBuf,
+    /// Override a field of the spec.
+    #[arg(long = "set", value_name = "FIELD=VALUE")]
+    pub set: Vec<String>,
+    /// Stage or pass after which to print; `--after help` lists them.
+    #[arg(long, default_value = "build")]
+    pub after: String,
+    /// Print only this function.
+    #[arg(long)]
+    pub function: Option<String>,
+}
+
+/// `llmc graph`.
+#[derive(Args)]
+pub struct Graph {
+    /// A spec, or a file of IR text (.ir).
+    pub file: PathBuf,
+    /// Override a field of the spec.
+    #[arg(long = "set", value_name = "FIELD=VALUE")]
+    pub set: Vec<String>,
+    /// Stage or pass after which to draw.
+    #[arg(long, default_value = "build")]
+    pub after: String,
+    /// The function to draw.
+    #[arg(long, default_value = "forward")]
+    pub function: String,
+    /// Picture or graph description; by default from the name of the output.
+    #[arg(long)]
+    pub format: Option<GraphFormat>,
+    /// File to write; standard output without it.
+    #[arg(long, short)]
+    pub output: Option<PathBuf>,
+}
+
+/// Formats of `llmc graph`.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum GraphFormat {
+    /// A self-contained picture.
+    Svg,
+    /// Graphviz.
+    Dot,
+}
+
+/// `llmc tokenizer …`.
+#[derive(Subcommand)]
+pub enum Tokenizer {
+    /// Train the tokenizer of a spec on its dataset.
+    #[command(after_help = "Example:\n  llmc tokenizer train model.toml -o tokenizer.json")]
+    Train {
+        /// Spec and overrides.
+        #[command(flatten)]
+        spec: SpecArgs,
+        /// File to write.
+        #[arg(long, short, default_value = "tokenizer.json")]
+        output: PathBuf,
+    },
+    /// Encode text to ids.
+    #[command(after_help = "Examples:\n  llmc tokenizer encode 1f0c6b 'def main():'\n  llmc tokenizer encode tokenizer.json - < file.txt")]
+    Encode {
+        /// A run, or a tokenizer.json that llmc wrote.
+        tokenizer: String,
+        /// The text; `-` reads standard input.
+        text: String,
+    },
+    /// Decode ids to text.
+    #[command(after_help = "Example:\n  llmc tokenizer decode tokenizer.json 12 45 7")]
+    Decode {
+        /// A run, or a tokenizer.json that llmc wrote.
+        tokenizer: String,
+        /// The ids.
+        ids: Vec<u32>,
+    },
+}
+
+/// `llmc data …`.
+#[derive(Subcommand)]
+pub enum Data {
+    /// Read, clean, split and count the dataset of a spec.
+    #[command(after_help = "Examples:\n  llmc data build model.toml\n  llmc data build model.toml --json")]
+    Build(SpecArgs),
+    /// Show documents of a spec's dataset.
+    #[command(after_help = "Example:\n  llmc data show model.toml --count 3")]
+    Show {
+        /// Spec and overrides.
+        #[command(flatten)]
+        spec: SpecArgs,
+        /// How many documents.
+        #[arg(long, default_value_t = 5)]
+        count: usize,
+    },
+}
+
+/// `llmc train`.
+#[derive(Args)]
+pub struct Train {
+    /// Spec and overrides.
+    #[command(flatten)]
+    pub spec: SpecArgs,
+    /// Folder of the runs.
+    #[arg(long, short, default_value = "runs")]
+    pub output: PathBuf,
+    /// Threads; the default is one per core. Never changes a bit.
+    #[arg(long)]
+    pub threads: Option<usize>,
+}
+
+/// A run.
+#[derive(Args)]
+pub struct RunArg {
+    /// Folder of the run, the start of its name under `runs/`, or nothing for the latest.
+    pub run: Option<String>,
+    /// Folder of the runs.
+    #[arg(long, default_value = "runs")]
+    pub runs: PathBuf,
+}
+
+/// `llmc resume`.
+#[derive(Args)]
+pub struct Resume {
+    /// The run.
+    #[command(flatten)]
+    pub run: RunArg,
+    /// New number of steps in all; makes a new run that starts from this one's last checkpoint.
+    #[arg(long)]
+    pub steps: Option<u64>,
+    /// Threads; the default is one per core. Never changes a bit.
+    #[arg(long)]
+    pub threads: Option<usize>,
+}
+
+/// `llmc generate`.
+#[derive(Args)]
+pub struct Generate {
+    /// The run.
+    #[command(flatten)]
+    pub run: RunArg,
+    /// Text to continue.
+    #[arg(long, short, default_value = "")]
+    pub prompt: String,
+    /// Most tokens to add.
+    #[arg(long, short = 'n', default_value_t = 128)]
+    pub tokens: u64,
+    /// Divides the logits; 0 always takes the most likely token.
+    #[arg(long, default_value_t = 0.8)]
+    pub temperature: f32,
+    /// Only this many of the most likely tokens; 0 takes all.
+    #[arg(long, default_value_t = 40)]
+    pub top_k: usize,
+    /// Only the most likely tokens that together reach this probability.
+    #[arg(long, default_value_t = 1.0)]
+    pub top_p: f32,
+    /// The same seed gives the same text.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Use the checkpoint with the lowest validation loss instead of the last.
+    #[arg(long)]
+    pub best: bool,
+}
+
+/// `llmc runs …`.
+#[derive(Subcommand)]
+pub enum Runs {
+    /// List the runs of a folder.
+    #[command(after_help = "Example:\n  llmc runs list --json")]
+    List {
+        /// Folder of the runs.
+        #[arg(long, default_value = "runs")]
+        runs: PathBuf,
+    },
+    /// Show one run: spec, dimensions, losses, hashes, files.
+    #[command(after_help = "Example:\n  llmc runs show 1f0c6b")]
+    Show(RunArg),
+    /// Compare two runs: what differs in the spec, and from which step on the losses differ.
+    #[command(after_help = "Example:\n  llmc runs diff 1f0c6b 93ab01")]
+    Diff {
+        /// The first run.
+        a: String,
+        /// The second run.
+        b: String,
+        /// Folder of the runs.
+        #[arg(long, default_value = "runs")]
+        runs: PathBuf,
+    },
+}
+
+/// `llmc rerun`.
+#[derive(Args)]
+pub struct Rerun {
+    /// The run.
+    #[command(flatten)]
+    pub run: RunArg,
+    /// Threads; the default is one per core. Never changes a bit.
+    #[arg(long)]
+    pub threads: Option<usize>,
+}
+
+/// `llmc emit`.
+#[derive(Args)]
+pub struct Emit {
+    /// The run.
+    #[command(flatten)]
+    pub run: RunArg,
+    /// Target format.
+    #[arg(long, value_enum)]
+    pub to: Target,
+    /// Folder to write; `exports/<format>` in the run without it.
+    #[arg(long, short)]
+    pub output: Option<PathBuf>,
+}
+
+/// Formats of `llmc emit`.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Target {
+    /// Readable PyTorch: model.py and model.safetensors.
+    Pytorch,
+    /// Weights with llmc's own names.
+    Safetensors,
+    /// A folder that `transformers` loads.
+    Huggingface,
+}
+
+impl Target {
+    /// Name of the export's folder.
+    pub fn name(self) -> &'static str {
+        match self {
+            Target::Pytorch => "pytorch",
+            Target::Safetensors => "safetensors",
+            Target::Huggingface => "huggingface",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definitions_are_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_an_example() {
+        fn check(command: &clap::Command, path: &str) {
+            for sub in command.get_subcommands() {
+                let path = format!("{path} {}", sub.get_name());
+                let help = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
+                if sub.get_subcommands().next().is_none() {
+                    assert!(help.contains(path.trim()), "`{path}` has no example of itself");
+                }
+                check(sub, &path);
+            }
+        }
+        check(&Cli::command(), "llmc");
+    }
+}

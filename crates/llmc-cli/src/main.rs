@@ -1,0 +1,3 @@
+//! The `llmc` command.
+mod args;
+fn main() {}

@@ -1,0 +1,166 @@
+//! Kernel choice: which launches are matrix products, which ops have a kernel
+//! of their own, and which are left to the evaluator.
+
+use crate::layout::accumulator_operand;
+use crate::space::View;
+use llmc_ir::ops::{BinaryKind, Dot, ReduceKind};
+use llmc_ir::{DType, Op};
+
+/// What executes a launch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kernel {
+    /// Copies operand 0 to result 0.
+    Copy,
+    /// A matrix product.
+    Gemm(Gemm),
+    /// The hand-written kernel of the launch's op.
+    Native,
+    /// Operand 0 times the scalar operand 1.
+    Scale,
+    /// An optimiser step whose last operand is a scalar factor on the gradient.
+    ScaledStep,
+    /// The gradient of a norm; result 1 is the accumulator of the weight gradient.
+    NormGrad,
+    /// The `rounded` evaluator: right by definition, slow.
+    Evaluate,
+}
+
+/// C[m, n] (+)= A[m, k] · B[k, n] (+ bias[n]); A is operand 0, B operand 1, C result 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gemm {
+    /// Rows of C.
+    pub m: usize,
+    /// Columns of C.
+    pub n: usize,
+    /// Contracted length.
+    pub k: usize,
+    /// Layout of A.
+    pub a: Strides,
+    /// Layout of B.
+    pub b: Strides,
+    /// What C starts from.
+    pub init: GemmInit,
+    /// Whether operand 2 is a bias [n], added last.
+    pub has_bias: bool,
+}
+
+/// Distance in words between neighbours in a matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Strides {
+    /// From one row to the next.
+    pub row: usize,
+    /// From one column to the next.
+    pub col: usize,
+}
+
+/// What the chains of a product start from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GemmInit {
+    /// +0.
+    Zero,
+    /// What C holds.
+    Accumulate,
+}
+
+/// Chooses the kernel of a launch. An accumulator is in result 0 already.
+pub fn select(op: &Op, operands: &[View], results: &[View]) -> Kernel {
+    let all_f32 = operands.iter().chain(results).all(|v| v.dtype == DType::F32);
+    let init = match accumulator_operand(op, operands.len()) {
+        Some(_) => GemmInit::Accumulate,
+        None => GemmInit::Zero,
+    };
+    match op {
+        Op::Reshape(_) => Kernel::Copy,
+        Op::Linear(_) if all_f32 => {
+            let (n, k) = (operands[1].shape[0], operands[1].shape[1]);
+            Kernel::Gemm(Gemm {
+                m: operands[0].region.len / k.max(1),
+                n,
+                k,
+                a: Strides { row: k, col: 1 },
+                b: Strides { row: 1, col: k },
+                init,
+                has_bias: operands.len() == 3,
+            })
+        }
+        Op::LinearWeightGrad(_) if all_f32 => {
+            let (m, n) = (results[0].shape[0], results[0].shape[1]);
+            Kernel::Gemm(Gemm {
+                m,
+                n,
+                k: operands[0].region.len / m.max(1),
+                a: Strides { row: 1, col: m },
+                b: Strides { row: n, col: 1 },
+                init,
+                has_bias: false,
+            })
+        }
+        Op::Dot(dot) if all_f32 && dot.acc == DType::F32 => {
+            dot_as_gemm(dot, operands, init).map_or(Kernel::Evaluate, Kernel::Gemm)
+        }
+        _ if has_native(op, operands, all_f32) => Kernel::Native,
+        _ => Kernel::Evaluate,
+    }
+}
+
+/// A dot without batch dims whose contracted dims lead or trail in order is a matrix product.
+fn dot_as_gemm(dot: &Dot, operands: &[View], init: GemmInit) -> Option<Gemm> {
+    if !dot.lhs_batch.is_empty() || !dot.rhs_batch.is_empty() {
+        return None;
+    }
+    let split = |view: &View, contract: &[usize]| -> Option<(usize, usize, bool)> {
+        let rank = view.shape.len();
+        let leads = contract.iter().copied().eq(0..contract.len());
+        let trails = contract.iter().copied().eq(rank - contract.len()..rank);
+        let k: usize = contract.iter().map(|axis| view.shape[*axis]).product();
+        let free = view.region.len / k.max(1);
+        (leads || trails).then_some((free, k, trails))
+    };
+    let (m, k, a_trails) = split(&operands[0], &dot.lhs_contract)?;
+    let (n, _, b_trails) = split(&operands[1], &dot.rhs_contract)?;
+    let a = if a_trails { Strides { row: k, col: 1 } } else { Strides { row: 1, col: m } };
+    let b = if b_trails { Strides { row: 1, col: k } } else { Strides { row: n, col: 1 } };
+    Some(Gemm { m, n, k, a, b, init, has_bias: false })
+}
+
+/// The table of ops with a kernel of their own; `llmc-runtime` launches exactly these.
+fn has_native(op: &Op, operands: &[View], all_f32: bool) -> bool {
+    match op {
+        Op::Embedding(_)
+        | Op::EmbeddingGrad(_)
+        | Op::Rope(_)
+        | Op::CrossEntropy(_)
+        | Op::CrossEntropyBackward(_)
+        | Op::Attention(_)
+        | Op::AttentionBackward(_) => true,
+        Op::RmsNorm(_)
+        | Op::LayerNorm(_)
+        | Op::Relu(_)
+        | Op::ReluBackward(_)
+        | Op::Gelu(_)
+        | Op::GeluBackward(_)
+        | Op::GeluTanh(_)
+        | Op::GeluTanhBackward(_)
+        | Op::Silu(_)
+        | Op::SiluBackward(_)
+        | Op::Swiglu(_)
+        | Op::SwigluBackward(_)
+        | Op::Softmax(_)
+        | Op::BiasGrad(_)
+        | Op::AdamwStep(_)
+        | Op::SgdStep(_)
+        | Op::Constant(_) => all_f32,
+        Op::Binary(binary) => {
+            all_f32 && matches!(binary.kind, BinaryKind::Add | BinaryKind::Sub | BinaryKind::Mul)
+        }
+        Op::Broadcast(_) => all_f32 && operands[0].region.len == 1,
+        // A whole-tensor chain, the shape of a loss.
+        Op::Reduce(reduce) => {
+            all_f32
+                && reduce.kind == ReduceKind::Sum
+                && reduce.order == llmc_ir::ops::Order::Chain
+                && reduce.axes.len() == operands[0].shape.len()
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,22 @@
+//! Graph to execution plan.
+//!
+//! A [`Plan`] is a flat list of kernel launches over one address space of
+//! 4-byte words, with every offset known before the run. Layouts are made once
+//! per function and instantiated for each call. Weights and state live at fixed
+//! places of the [`AddressSpace`]; everything else lives in the frame behind
+//! them, at offsets packed by liveness.
+//!
+//! This crate knows the IR; it knows neither specs nor source languages.
+
+mod fuse;
+mod kernel;
+mod layout;
+mod plan;
+mod space;
+
+#[cfg(test)]
+mod tests;
+
+pub use kernel::{Gemm, GemmInit, Kernel, Strides, select};
+pub use plan::{Launch, Plan, PlanError, PlanRequest, plan, plan_all};
+pub use space::{AddressSpace, Region, View, WORD_BYTES, words_for};

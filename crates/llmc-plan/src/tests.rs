@@ -1,0 +1,1 @@
+//! Plans must never let two live buffers share a word.

@@ -1,0 +1,202 @@
+//! The executor: runs the launches of a plan in order.
+
+use crate::memory::Memory;
+use crate::native;
+use crate::pool::Pool;
+use llmc_ir::eval::{Data, EvalError, Mode, Tensor};
+use llmc_ir::{DType, Module};
+use llmc_kernels::{Ctx, Isa, Parallel};
+use llmc_plan::{Kernel, Launch, Plan, Region, View};
+
+/// Why a run stopped.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs)] // The fields are in the messages.
+pub enum RunError {
+    #[error("`{op}`: buffers overlap; the plan is wrong")]
+    Overlap { op: &'static str },
+    #[error("memory has {have} words, the plan needs {need}")]
+    Memory { have: usize, need: usize },
+    #[error("`{op}`: {message}")]
+    Kernel { op: &'static str, message: String },
+    #[error("this machine has no {0:?}")]
+    Isa(Isa),
+}
+
+/// Threads, an instruction set, and scratch. Neither changes a bit of any result.
+pub struct Engine {
+    pool: Pool,
+    isa: Isa,
+    scratch: Vec<f32>,
+}
+
+impl Engine {
+    /// An engine with `n_threads` threads, on the best instruction set or on `isa`.
+    ///
+    /// Errors: [`RunError::Isa`] if this machine lacks it.
+    pub fn new(n_threads: usize, isa: Option<Isa>) -> Result<Self, RunError> {
+        let isa = isa.unwrap_or_else(Isa::detect);
+        if !isa.is_available() {
+            return Err(RunError::Isa(isa));
+        }
+        Ok(Engine { pool: Pool::new(n_threads), isa, scratch: Vec::new() })
+    }
+
+    /// The instruction set in use.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// Threads in use, the caller's included.
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    /// Runs every launch of `plan`.
+    ///
+    /// Errors: memory smaller than planned, or a kernel's refusal. State may then be half updated.
+    pub fn run(&mut self, plan: &Plan, memory: &mut Memory) -> Result<(), RunError> {
+        check_size(plan, memory)?;
+        for launch in &plan.launches {
+            self.launch(launch, memory)?;
+        }
+        Ok(())
+    }
+
+    /// Runs `plan` and returns the first launch with an f32 result that is not finite, if any;
+    /// what comes after it is not run.
+    ///
+    /// Errors: as [`Engine::run`].
+    pub fn first_non_finite<'p>(
+        &mut self,
+        plan: &'p Plan,
+        memory: &mut Memory,
+    ) -> Result<Option<&'p Launch>, RunError> {
+        check_size(plan, memory)?;
+        for launch in &plan.launches {
+            self.launch(launch, memory)?;
+            let is_bad = |view: &View| {
+                view.dtype == DType::F32 && memory.f32s(view).iter().any(|x| !x.is_finite())
+            };
+            if launch.results.iter().any(is_bad) {
+                return Ok(Some(launch));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The sum of the squares in f64, in the order of `docs/numerics.md` for gradient norms.
+    pub fn sum_squares(&self, values: &[f32]) -> f64 {
+        native::sum_squares(&self.ctx(), values)
+    }
+
+    fn ctx(&self) -> Ctx<'_> {
+        // `new` has checked that the instruction set is there.
+        Ctx::new(self.isa, &self.pool).unwrap_or_else(|_| Ctx::detect(&self.pool))
+    }
+
+    fn launch(&mut self, launch: &Launch, memory: &mut Memory) -> Result<(), RunError> {
+        let op = launch.op.name();
+        match launch.kernel {
+            Kernel::Copy => {
+                let from = launch.operands[0].region.range();
+                memory.words_mut().copy_within(from, launch.results[0].region.start);
+                Ok(())
+            }
+            Kernel::Evaluate => evaluate(launch, memory),
+            _ => {
+                let mut scratch = std::mem::take(&mut self.scratch);
+                let ctx = self.ctx();
+                let needed = native::scratch_words(launch, ctx.threads());
+                if scratch.len() < needed {
+                    scratch.resize(needed, 0.0);
+                }
+                let outcome = split(launch, memory.words_mut())
+                    .ok_or(RunError::Overlap { op })
+                    .and_then(|mut slices| native::run(&ctx, launch, &mut slices, &mut scratch));
+                self.scratch = scratch;
+                outcome
+            }
+        }
+    }
+}
+
+fn check_size(plan: &Plan, memory: &Memory) -> Result<(), RunError> {
+    let (have, need) = (memory.len(), plan.frame_start + plan.frame_words);
+    if have < need { Err(RunError::Memory { have, need }) } else { Ok(()) }
+}
+
+/// The memory of one launch: results exclusively, operands shared. An operand that a result
+/// continues in place is empty here; the kernel finds it in the result.
+pub(crate) struct Slices<'a> {
+    pub operands: Vec<&'a [f32]>,
+    pub results: Vec<&'a mut [f32]>,
+}
+
+/// Carves the regions of a launch out of the memory. `None` if a result overlaps anything else.
+fn split<'a>(launch: &Launch, words: &'a mut [f32]) -> Option<Slices<'a>> {
+    let mut regions: Vec<Region> =
+        launch.operands.iter().chain(&launch.results).map(|view| view.region).collect();
+    regions.sort_unstable();
+    regions.dedup();
+    let mut pieces: Vec<(Region, Option<&'a mut [f32]>)> = Vec::with_capacity(regions.len());
+    let (mut rest, mut at) = (words, 0);
+    for region in regions {
+        let skipped = rest.split_at_mut_checked(region.start.checked_sub(at)?)?.1;
+        let (piece, after) = skipped.split_at_mut_checked(region.len)?;
+        pieces.push((region, Some(piece)));
+        (rest, at) = (after, region.start + region.len);
+    }
+    let find = |region: Region| pieces.binary_search_by_key(&region, |(r, _)| *r).ok();
+    let result_places: Vec<usize> =
+        launch.results.iter().map(|view| find(view.region)).collect::<Option<_>>()?;
+    let operand_places: Vec<usize> =
+        launch.operands.iter().map(|view| find(view.region)).collect::<Option<_>>()?;
+    let mut results = Vec::with_capacity(result_places.len());
+    for place in result_places {
+        results.push(pieces[place].1.take()?);
+    }
+    let shared: Vec<&'a [f32]> =
+        pieces.into_iter().map(|(_, piece)| piece.map_or(&[][..], |p| &*p)).collect();
+    let operands = operand_places.into_iter().map(|place| shared[place]).collect();
+    Some(Slices { operands, results })
+}
+
+/// Runs a launch by the `rounded` evaluator.
+fn evaluate(launch: &Launch, memory: &mut Memory) -> Result<(), RunError> {
+    let op = launch.op.name();
+    let fail = |e: EvalError| RunError::Kernel { op, message: e.to_string() };
+    let operands: Vec<Tensor> =
+        launch.operands.iter().map(|view| to_tensor(view, memory.f32s(view))).collect();
+    let no_functions = Module::default();
+    let results =
+        llmc_ir::eval::op(&no_functions, &launch.op, &operands, Mode::Rounded).map_err(fail)?;
+    for (view, tensor) in launch.results.iter().zip(results) {
+        let out = memory.f32s_mut(view);
+        match tensor.data {
+            Data::Float(values) => {
+                out.iter_mut().zip(values).for_each(|(x, v)| *x = v as f32);
+            }
+            Data::Int(values) => {
+                let out: &mut [u32] = bytemuck::cast_slice_mut(out);
+                // The low 32 bits, as i32 and u32 share them.
+                out.iter_mut().zip(values).for_each(|(x, v)| *x = v as u32);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn to_tensor(view: &View, words: &[f32]) -> Tensor {
+    let data = match view.dtype {
+        DType::F32 => Data::Float(words.iter().map(|x| f64::from(*x)).collect()),
+        DType::I32 => {
+            let ints: &[i32] = bytemuck::cast_slice(words);
+            Data::Int(ints.iter().map(|x| i64::from(*x)).collect())
+        }
+        _ => {
+            let ints: &[u32] = bytemuck::cast_slice(words);
+            Data::Int(ints.iter().map(|x| i64::from(*x)).collect())
+        }
+    };
+    Tensor { dtype: view.dtype, shape: view.shape.clone(), data }
+}

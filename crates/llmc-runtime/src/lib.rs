@@ -1,0 +1,18 @@
+//! Plans as actions: memory, the thread pool, and the executor.
+//!
+//! This crate knows plans and kernels; it knows no specs, templates or autodiff.
+
+mod exec;
+mod memory;
+mod native;
+mod pool;
+mod sample;
+
+#[cfg(test)]
+mod tests;
+
+pub use exec::{Engine, RunError};
+pub use llmc_kernels::Isa;
+pub use memory::Memory;
+pub use pool::Pool;
+pub use sample::{Sampling, sample};

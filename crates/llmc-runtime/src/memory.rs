@@ -1,0 +1,73 @@
+//! The words that plans compute in.
+
+use llmc_plan::{AddressSpace, Plan, View, words_for};
+
+/// One block of 4-byte words, aligned to 64 bytes. Grows, never moves an offset.
+#[derive(Default)]
+pub struct Memory {
+    words: Vec<f32>,
+    /// Words before the first aligned one.
+    skip: usize,
+}
+
+impl Memory {
+    /// Makes room for everything persistent in `space` and for the frames of `plans`. New words are 0.
+    pub fn reserve<'a>(&mut self, space: &AddressSpace, plans: impl IntoIterator<Item = &'a Plan>) {
+        let wanted = plans.into_iter().map(|p| p.frame_start + p.frame_words);
+        let wanted = wanted.fold(space.len(), usize::max);
+        if self.len() >= wanted {
+            return;
+        }
+        let mut words = vec![0f32; wanted + words_for(1)];
+        let skip = words.as_ptr().align_offset(64).min(words_for(1));
+        let old = self.len();
+        words[skip..skip + old].copy_from_slice(self.words());
+        words.truncate(skip + wanted);
+        *self = Memory { words, skip };
+    }
+
+    /// Number of words.
+    pub fn len(&self) -> usize {
+        self.words.len() - self.skip
+    }
+
+    /// Whether there is no word.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All words.
+    pub fn words(&self) -> &[f32] {
+        &self.words[self.skip..]
+    }
+
+    /// All words.
+    pub fn words_mut(&mut self) -> &mut [f32] {
+        &mut self.words[self.skip..]
+    }
+
+    /// The elements of an f32 view.
+    pub fn f32s(&self, view: &View) -> &[f32] {
+        &self.words()[view.region.range()]
+    }
+
+    /// The elements of an f32 view.
+    pub fn f32s_mut(&mut self, view: &View) -> &mut [f32] {
+        &mut self.words_mut()[view.region.range()]
+    }
+
+    /// The elements of an i32 view.
+    pub fn i32s(&self, view: &View) -> &[i32] {
+        bytemuck::cast_slice(self.f32s(view))
+    }
+
+    /// The elements of an i32 view.
+    pub fn i32s_mut(&mut self, view: &View) -> &mut [i32] {
+        bytemuck::cast_slice_mut(self.f32s_mut(view))
+    }
+
+    /// The elements of a u32 view.
+    pub fn u32s_mut(&mut self, view: &View) -> &mut [u32] {
+        bytemuck::cast_slice_mut(self.f32s_mut(view))
+    }
+}

@@ -1,0 +1,291 @@
+//! From launches to kernels: one arm per op that `llmc-plan` calls native.
+
+use crate::exec::{RunError, Slices};
+use llmc_ir::Op;
+use llmc_ir::ops::{BinaryKind, RopeScaling, rope_frequencies};
+use llmc_kernels as k;
+use llmc_kernels::{Ctx, MatRef, Segments};
+use llmc_plan::{Gemm, GemmInit, Kernel, Launch, View};
+
+/// Words of scratch that a launch needs.
+pub(crate) fn scratch_words(launch: &Launch, threads: usize) -> usize {
+    match (&launch.kernel, &launch.op) {
+        (Kernel::Gemm(g), _) => k::gemm_scratch_len(g.m, g.n, g.k, threads),
+        (Kernel::NormGrad, _) => {
+            let view = &launch.operands[0];
+            k::norm_scratch_len(view.region.len / last(view).max(1))
+        }
+        (Kernel::Native, Op::Attention(op)) => {
+            let shape = attention_shape(&launch.operands, op.causal, op.window, op.scale);
+            k::attention_scratch_len(&shape, threads)
+        }
+        (Kernel::Native, Op::AttentionBackward(op)) => {
+            let shape = attention_shape(&launch.operands, op.causal, op.window, op.scale);
+            k::attention_backward_scratch_len(&shape, threads)
+        }
+        _ => 0,
+    }
+}
+
+/// The sum of squares of `values` in f64, chunked as `docs/numerics.md` says.
+pub(crate) fn sum_squares(ctx: &Ctx<'_>, values: &[f32]) -> f64 {
+    k::sum_squares(ctx, 0.0, values)
+}
+
+/// Last dim of a view; 1 for a scalar.
+fn last(view: &View) -> usize {
+    view.shape.last().copied().unwrap_or(1)
+}
+
+fn ints(words: &[f32]) -> &[i32] {
+    bytemuck::cast_slice(words)
+}
+
+fn attention_shape(
+    operands: &[View],
+    causal: bool,
+    window: Option<usize>,
+    scale: Option<f64>,
+) -> k::Attention {
+    let (q, kv) = (&operands[0].shape, &operands[1].shape);
+    let scale = scale.unwrap_or_else(|| 1.0 / libm::sqrt(q[3] as f64));
+    k::Attention {
+        batch: q[0],
+        n_heads: q[2],
+        n_kv_heads: kv[2],
+        q_len: q[1],
+        kv_len: kv[1],
+        kv_capacity: kv[1],
+        head_dim: q[3],
+        scale: scale as f32,
+        causal,
+        window,
+    }
+}
+
+/// Splits results into exactly `N`.
+fn results<'s, 'a, const N: usize>(
+    slices: &'s mut Slices<'a>,
+) -> Result<&'s mut [&'a mut [f32]; N], String> {
+    let n = slices.results.len();
+    slices.results.as_mut_slice().try_into().map_err(|_| format!("{n} results"))
+}
+
+/// Runs one launch.
+pub(crate) fn run(
+    ctx: &Ctx<'_>,
+    launch: &Launch,
+    slices: &mut Slices,
+    scratch: &mut [f32],
+) -> Result<(), RunError> {
+    dispatch(ctx, launch, slices, scratch)
+        .map_err(|message| RunError::Kernel { op: launch.op.name(), message })
+}
+
+fn dispatch(
+    ctx: &Ctx<'_>,
+    launch: &Launch,
+    slices: &mut Slices,
+    scratch: &mut [f32],
+) -> Result<(), String> {
+    let operands = slices.operands.clone();
+    let text = |e: k::Error| e.to_string();
+    match launch.kernel {
+        Kernel::Gemm(g) => {
+            let [c] = results::<1>(slices)?;
+            return gemm(ctx, &g, &operands, c, scratch).map_err(text);
+        }
+        Kernel::Scale => {
+            let [y] = results::<1>(slices)?;
+            return k::scale(ctx, operands[0], operands[1][0], y).map_err(text);
+        }
+        Kernel::ScaledStep => {
+            let factor = operands.last().map_or(1.0, |s| s[0]);
+            return step(ctx, launch, slices, factor);
+        }
+        Kernel::NormGrad => {
+            let [dx, dw] = results::<2>(slices)?;
+            let (x, w, dy) = (operands[0], operands[1], operands[2]);
+            return match &launch.op {
+                Op::RmsNormBackward(op) => {
+                    k::rms_norm_backward(ctx, x, w, dy, op.eps as f32, dx, dw, scratch)
+                }
+                Op::LayerNormBackward(op) => {
+                    k::layer_norm_backward(ctx, x, w, dy, op.eps as f32, dx, dw, scratch)
+                }
+                other => return Err(format!("`{}` is no norm", other.name())),
+            }
+            .map_err(text);
+        }
+        Kernel::Copy | Kernel::Evaluate => return Err("not a kernel launch".to_string()),
+        Kernel::Native => {}
+    }
+    let width = launch.operands.first().map_or(1, last);
+    match &launch.op {
+        Op::AdamwStep(_) | Op::SgdStep(_) => return step(ctx, launch, slices, 1.0),
+        Op::AttentionBackward(op) => {
+            let shape = attention_shape(&launch.operands, op.causal, op.window, op.scale);
+            let segments = segments(&operands, 4);
+            let [dq, dk, dv] = results::<3>(slices)?;
+            let (q, key, v, dout) = (operands[0], operands[1], operands[2], operands[3]);
+            return k::attention_backward(
+                ctx, &shape, q, key, v, dout, segments, dq, dk, dv, scratch,
+            )
+            .map_err(text);
+        }
+        Op::SwigluBackward(_) => {
+            let [dg, du] = results::<2>(slices)?;
+            return k::swiglu_backward(ctx, operands[0], operands[1], operands[2], dg, du)
+                .map_err(text);
+        }
+        _ => {}
+    }
+    let [y] = results::<1>(slices)?;
+    let operand = |i: usize| operands[i];
+    match &launch.op {
+        Op::Embedding(_) => k::embedding(ctx, operand(0), width, ints(operand(1)), y),
+        Op::EmbeddingGrad(_) => {
+            // Without an accumulator the sum starts from zero.
+            if operands.len() < 3 {
+                k::fill(ctx, 0.0, y);
+            }
+            let width = last(&launch.operands[1]);
+            k::embedding_grad(ctx, y, width, ints(operand(0)), operand(1))
+        }
+        Op::BiasGrad(_) => {
+            if operands.len() < 2 {
+                k::fill(ctx, 0.0, y);
+            }
+            k::bias_grad(ctx, y, operand(0))
+        }
+        Op::RmsNorm(op) => k::rms_norm(ctx, operand(0), operand(1), op.eps as f32, y),
+        Op::LayerNorm(op) => {
+            let bias = operands.get(2).copied();
+            k::layer_norm(ctx, operand(0), operand(1), bias, op.eps as f32, y)
+        }
+        Op::Rope(op) => {
+            let shape = &launch.operands[0].shape;
+            let scaling: &RopeScaling = &op.scaling;
+            let frequencies = rope_frequencies(op.theta, scaling, shape[3]);
+            let frequencies: Vec<f32> = frequencies.into_iter().map(|f| f as f32).collect();
+            let rotate = if op.inverse { k::rope_backward } else { k::rope };
+            rotate(ctx, operand(0), shape[2], &frequencies, ints(operand(1)), y)
+        }
+        Op::Attention(op) => {
+            let shape = attention_shape(&launch.operands, op.causal, op.window, op.scale);
+            let segments = segments(&operands, 3);
+            k::attention(ctx, &shape, operand(0), operand(1), operand(2), segments, y, scratch)
+        }
+        Op::CrossEntropy(_) => k::cross_entropy(ctx, operand(0), ints(operand(1)), operand(2), y),
+        Op::CrossEntropyBackward(_) => {
+            k::cross_entropy_backward(ctx, operand(0), ints(operand(1)), operand(2), y)
+        }
+        Op::Softmax(_) => k::softmax(ctx, operand(0), width, y),
+        Op::Relu(_) => k::relu(ctx, operand(0), y),
+        Op::ReluBackward(_) => k::relu_backward(ctx, operand(0), operand(1), y),
+        Op::Gelu(_) => k::gelu(ctx, operand(0), y),
+        Op::GeluBackward(_) => k::gelu_backward(ctx, operand(0), operand(1), y),
+        Op::GeluTanh(_) => k::gelu_tanh(ctx, operand(0), y),
+        Op::GeluTanhBackward(_) => k::gelu_tanh_backward(ctx, operand(0), operand(1), y),
+        Op::Silu(_) => k::silu(ctx, operand(0), y),
+        Op::SiluBackward(_) => k::silu_backward(ctx, operand(0), operand(1), y),
+        Op::Swiglu(_) => k::swiglu(ctx, operand(0), operand(1), y),
+        Op::Binary(binary) => match binary.kind {
+            BinaryKind::Add => k::add(ctx, operand(0), operand(1), y),
+            BinaryKind::Sub => k::sub(ctx, operand(0), operand(1), y),
+            BinaryKind::Mul => k::mul(ctx, operand(0), operand(1), y),
+            other => return Err(format!("no kernel for `{other:?}`")),
+        },
+        Op::Constant(op) => {
+            k::fill(ctx, op.value as f32, y);
+            Ok(())
+        }
+        Op::Broadcast(_) => {
+            k::fill(ctx, operand(0)[0], y);
+            Ok(())
+        }
+        Op::Reduce(_) => {
+            let start = if operands.len() > 1 { y[0] } else { 0.0 };
+            y[0] = k::sum_chain(start, operand(0));
+            Ok(())
+        }
+        other => {
+            return Err(format!("`{}` is in the plan's table but has no kernel", other.name()));
+        }
+    }
+    .map_err(text)
+}
+
+/// Segment ids from operand `at` on, if they are there.
+fn segments<'a>(operands: &[&'a [f32]], at: usize) -> Option<Segments<'a>> {
+    let (q, kv) = (operands.get(at)?, operands.get(at + 1)?);
+    Some(Segments { q: ints(q), kv: ints(kv) })
+}
+
+fn gemm(
+    ctx: &Ctx<'_>,
+    g: &Gemm,
+    operands: &[&[f32]],
+    c: &mut [f32],
+    scratch: &mut [f32],
+) -> Result<(), k::Error> {
+    let matrix = |data, strides: llmc_plan::Strides| MatRef {
+        data,
+        row_stride: strides.row,
+        col_stride: strides.col,
+    };
+    let problem = k::Gemm {
+        m: g.m,
+        n: g.n,
+        k: g.k,
+        a: matrix(operands[0], g.a),
+        b: matrix(operands[1], g.b),
+        accumulate: g.init == GemmInit::Accumulate,
+        bias: if g.has_bias { operands.get(2).copied() } else { None },
+        residual: None,
+    };
+    k::gemm(ctx, &problem, c, g.n, scratch)
+}
+
+/// An optimiser step in place: parameter and moments are results, the rest operands.
+fn step(ctx: &Ctx<'_>, launch: &Launch, slices: &mut Slices, factor: f32) -> Result<(), String> {
+    let operands = slices.operands.clone();
+    let scalar = |i: usize| operands[i].first().copied().unwrap_or(0.0);
+    // What is not continued in place is copied first.
+    let pairs: &[(usize, usize)] = match &launch.op {
+        Op::AdamwStep(_) => &[(0, 0), (2, 1), (3, 2)],
+        _ => &[(0, 0), (2, 1)],
+    };
+    for (operand, result) in pairs {
+        if launch.operands[*operand].region != launch.results[*result].region {
+            slices.results[*result].copy_from_slice(operands[*operand]);
+        }
+    }
+    match &launch.op {
+        Op::AdamwStep(op) => {
+            let step = k::AdamW {
+                lr: scalar(4),
+                beta1: op.beta1 as f32,
+                beta2: op.beta2 as f32,
+                eps: op.eps as f32,
+                bias_correction1: scalar(5),
+                bias_correction2: scalar(6),
+                weight_decay: scalar(7),
+                grad_scale: factor,
+            };
+            let [p, m, v] = results::<3>(slices)?;
+            k::adamw_step(ctx, &step, p, operands[1], m, v).map_err(|e| e.to_string())
+        }
+        Op::SgdStep(op) => {
+            let step = k::Sgd {
+                lr: scalar(3),
+                momentum: op.momentum as f32,
+                weight_decay: scalar(4),
+                grad_scale: factor,
+            };
+            let [p, m] = results::<2>(slices)?;
+            k::sgd_step(ctx, &step, p, operands[1], m).map_err(|e| e.to_string())
+        }
+        other => Err(format!("`{}` is no optimiser step", other.name())),
+    }
+}

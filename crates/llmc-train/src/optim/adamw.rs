@@ -1,0 +1,43 @@
+//! AdamW: Adam with decoupled weight decay.
+//!
+//! m' = β1·m + (1 − β1)·g; v' = β2·v + (1 − β2)·g²;
+//! p' = p − lr·λ·p − lr·(m'/(1 − β1ᵗ)) / (√(v'/(1 − β2ᵗ)) + ε)
+//!
+//! Source: Loshchilov and Hutter 2019, arXiv:1711.05101, algorithm 2.
+
+use super::Scalars;
+use llmc_ir::ops::AdamwStep;
+use llmc_ir::{FunctionBuilder, TypeError, ValueId};
+use llmc_spec::OptimizerConfig;
+
+/// First and second moment, with PyTorch's names.
+pub(crate) const MOMENTS: [&str; 2] = ["exp_avg", "exp_avg_sq"];
+
+/// Adds the update to a function; returns the successor of `p`.
+pub(crate) fn define(
+    b: &mut FunctionBuilder,
+    config: &OptimizerConfig,
+    p: ValueId,
+    g: ValueId,
+    scalars: &Scalars,
+) -> Result<ValueId, TypeError> {
+    let ty = b.ty(p).clone();
+    let [m, v] = MOMENTS.map(|name| b.state(name, ty.clone()));
+    let step = AdamwStep { beta1: config.beta1, beta2: config.beta2, eps: config.eps };
+    let next = b.op(
+        step,
+        &[
+            p,
+            g,
+            m,
+            v,
+            scalars.lr,
+            scalars.bias_correction1,
+            scalars.bias_correction2,
+            scalars.weight_decay,
+        ],
+    )?;
+    b.state_result(MOMENTS[0], next[1]);
+    b.state_result(MOMENTS[1], next[2]);
+    Ok(next[0])
+}

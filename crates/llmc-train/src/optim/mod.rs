@@ -1,0 +1,224 @@
+//! Optimisers as graphs: one file each, one list.
+//!
+//! An optimiser gives, for a parameter's type, an IR function that maps the
+//! parameter, its gradient and its moments (all linear state) to their
+//! successors; and the `@update` module calls it once per parameter under the
+//! parameter's path. So the update can be printed, counted and planned like
+//! everything else.
+//!
+//! To add one: a file with `define`, its variant in the spec, and its line in [`update_module`].
+
+mod adamw;
+mod sgd;
+
+use llmc_ir::ops::{Binary, BinaryKind, Broadcast, Constant};
+use llmc_ir::{DType, FunctionBuilder, Module, TensorType, TypeError, ValueId};
+use llmc_spec::{OptimizerConfig, OptimizerKind};
+
+/// A trainable parameter and the accumulators of its gradient.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parameter {
+    /// Absolute path.
+    pub path: String,
+    /// Its type; dims are constants.
+    pub ty: TensorType,
+    /// Paths of its gradient accumulators, relative to `path`: `grad`, or `grad.0`, `grad.1`, …
+    pub grads: Vec<String>,
+}
+
+/// The trainable parameters of a gradient module with their accumulators, by path.
+///
+/// Errors: `optimizer::c1` if an accumulator's path does not continue its weight's.
+pub fn parameters(gradient: &Module, entry: &str) -> Result<Vec<Parameter>, TypeError> {
+    let mut found: std::collections::BTreeMap<String, Parameter> = Default::default();
+    for accumulator in llmc_passes::grad_accumulators(gradient, entry) {
+        let path = accumulator.weight;
+        let rest = accumulator.state.strip_prefix(path.as_str()).and_then(|r| r.strip_prefix('.'));
+        let grad = rest.ok_or_else(|| {
+            let message = format!("accumulator `{}` is not one of `{path}`", accumulator.state);
+            TypeError::new("optimizer::c1", message)
+        })?;
+        let parameter = found.entry(path.clone()).or_insert_with(|| Parameter {
+            path: path.clone(),
+            ty: accumulator.ty.clone(),
+            grads: Vec::new(),
+        });
+        parameter.grads.push(grad.to_string());
+    }
+    Ok(found.into_values().collect())
+}
+
+/// Scalars that every update takes, by name: f32[].
+pub const INPUTS: [&str; 5] =
+    ["lr", "weight_decay", "grad_scale", "bias_correction1", "bias_correction2"];
+
+/// The scalars of [`INPUTS`] as values of a function under construction.
+pub(crate) struct Scalars {
+    pub lr: ValueId,
+    pub weight_decay: ValueId,
+    pub grad_scale: ValueId,
+    pub bias_correction1: ValueId,
+    pub bias_correction2: ValueId,
+}
+
+/// Whether a parameter is left out of weight decay: `1-D` matches every parameter with at most one
+/// dim; anything else is a glob over the path, where `*` matches any text.
+pub fn is_exempt_from_decay(parameter: &Parameter, no_decay: &[String]) -> bool {
+    no_decay.iter().any(|pattern| match pattern.as_str() {
+        "1-D" => parameter.ty.rank() <= 1,
+        glob => matches_glob(glob.as_bytes(), parameter.path.as_bytes()),
+    })
+}
+
+fn matches_glob(pattern: &[u8], text: &[u8]) -> bool {
+    // Classic two-pointer matching: on a mismatch, the last `*` takes one more byte.
+    let (mut p, mut t, mut star) = (0, 0, None);
+    while t < text.len() {
+        if p < pattern.len() && pattern[p] == b'*' {
+            star = Some((p, t));
+            p += 1;
+        } else if p < pattern.len() && (pattern[p] == b'?' || pattern[p] == text[t]) {
+            p += 1;
+            t += 1;
+        } else if let Some((at, taken)) = star {
+            star = Some((at, taken + 1));
+            p = at + 1;
+            t = taken + 1;
+        } else {
+            return false;
+        }
+    }
+    pattern[p..].iter().all(|c| *c == b'*')
+}
+
+/// The module whose entry `@update` applies the optimiser once to every parameter and sets the
+/// gradients to zero.
+pub fn update_module(
+    config: &OptimizerConfig,
+    parameters: &[Parameter],
+) -> Result<Module, TypeError> {
+    let mut module = Module::new("optimizer");
+    for parameter in parameters {
+        let name = function_name(config, parameter);
+        if module.find(&name).is_some() {
+            continue;
+        }
+        let mut b = FunctionBuilder::new(&module, name);
+        let scalars = scalar_inputs(&mut b);
+        let p = b.param("p", parameter.ty.clone(), llmc_ir::ParamRole::State(String::new()));
+        let mut g = b.state(&parameter.grads[0], parameter.ty.clone());
+        let scale = broadcast(&mut b, scalars.grad_scale, &parameter.ty)?;
+        g = b.op1(Binary { kind: BinaryKind::Mul }, &[g, scale])?;
+        let next = match config.kind {
+            OptimizerKind::AdamW => adamw::define(&mut b, config, p, g, &scalars)?,
+            OptimizerKind::Sgd => sgd::define(&mut b, config, p, g, &scalars)?,
+        };
+        b.state_result("", next);
+        let zero = zeros(&mut b, &parameter.ty)?;
+        b.state_result(&parameter.grads[0], zero);
+        let function = b.finish();
+        module.add(function);
+    }
+    let mut b = FunctionBuilder::new(&module, "update");
+    let scalars = scalar_inputs(&mut b);
+    let no_decay = b.op1(Constant { dtype: DType::F32, dims: Vec::new(), value: 0.0 }, &[])?;
+    b.name(no_decay, "no_decay");
+    for parameter in parameters {
+        let callee = function_name(config, parameter);
+        let callee = module.find(&callee).ok_or_else(|| {
+            TypeError::new("optimizer::c0", format!("no update for `{}`", parameter.path))
+        })?;
+        let decay = match is_exempt_from_decay(parameter, &config.no_decay) {
+            true => no_decay,
+            false => scalars.weight_decay,
+        };
+        let inputs = [
+            scalars.lr,
+            decay,
+            scalars.grad_scale,
+            scalars.bias_correction1,
+            scalars.bias_correction2,
+        ];
+        b.call(callee, &parameter.path, &inputs)?;
+    }
+    let function = b.finish();
+    module.add(function);
+    Ok(module)
+}
+
+/// The module whose entry `@merge` folds the accumulators of every parameter that is used more
+/// than once into the first, in order, and sets the others to zero.
+pub fn merge_module(parameters: &[Parameter]) -> Result<Module, TypeError> {
+    let empty = Module::new("merge");
+    let mut b = FunctionBuilder::new(&empty, "merge");
+    for parameter in parameters.iter().filter(|p| p.grads.len() > 1) {
+        let paths: Vec<String> =
+            parameter.grads.iter().map(|grad| format!("{}.{grad}", parameter.path)).collect();
+        let mut total = b.state(&paths[0], parameter.ty.clone());
+        for path in &paths[1..] {
+            let other = b.state(path, parameter.ty.clone());
+            total = b.op1(Binary { kind: BinaryKind::Add }, &[total, other])?;
+        }
+        b.state_result(&paths[0], total);
+        for path in &paths[1..] {
+            let zero = zeros(&mut b, &parameter.ty)?;
+            b.state_result(path, zero);
+        }
+    }
+    let function = b.finish();
+    let mut module = Module::new("merge");
+    module.add(function);
+    Ok(module)
+}
+
+fn zeros(b: &mut FunctionBuilder, ty: &TensorType) -> Result<ValueId, TypeError> {
+    b.op1(Constant { dtype: ty.dtype, dims: ty.shape.clone(), value: 0.0 }, &[])
+}
+
+/// One function per type and accumulator: `adamw_64x64`, `adamw_64x64_grad.0`.
+fn function_name(config: &OptimizerConfig, parameter: &Parameter) -> String {
+    let kind = match config.kind {
+        OptimizerKind::AdamW => "adamw",
+        OptimizerKind::Sgd => "sgd",
+    };
+    let dims: Vec<String> = parameter.ty.shape.iter().map(|d| d.to_string()).collect();
+    format!("{kind}_{}_{}", dims.join("x"), parameter.grads[0].replace('.', "_"))
+}
+
+fn scalar_inputs(b: &mut FunctionBuilder) -> Scalars {
+    let mut input = |name: &str| b.input(name, TensorType::scalar(DType::F32));
+    let [lr, weight_decay, grad_scale, bias_correction1, bias_correction2] = INPUTS.map(&mut input);
+    Scalars { lr, weight_decay, grad_scale, bias_correction1, bias_correction2 }
+}
+
+/// A scalar in the shape of a parameter.
+pub(crate) fn broadcast(
+    b: &mut FunctionBuilder,
+    scalar: ValueId,
+    ty: &TensorType,
+) -> Result<ValueId, TypeError> {
+    b.op1(Broadcast { dims: ty.shape.clone(), axes: Vec::new() }, &[scalar])
+}
+
+/// Relative paths of the moments that an optimiser keeps per parameter.
+pub fn moment_names(kind: OptimizerKind) -> &'static [&'static str] {
+    match kind {
+        OptimizerKind::AdamW => &adamw::MOMENTS,
+        OptimizerKind::Sgd => &sgd::MOMENTS,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn globs_match_paths() {
+        let matches = |glob: &str, path: &str| matches_glob(glob.as_bytes(), path.as_bytes());
+        assert!(matches("*.bias", "layers.0.attention.q.bias"));
+        assert!(matches("layers.*.mlp.*", "layers.12.mlp.up.weight"));
+        assert!(!matches("*.bias", "layers.0.attention.q.weight"));
+        assert!(matches("embedding.weight", "embedding.weight"));
+        assert!(!matches("embedding", "embedding.weight"));
+    }
+}

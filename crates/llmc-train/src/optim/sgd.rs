@@ -1,0 +1,30 @@
+//! Stochastic gradient descent with momentum and L2 decay, as in PyTorch.
+//!
+//! g' = g + λ·p; m' = μ·m + g'; p' = p − lr·m'
+//!
+//! Source: Sutskever et al. 2013, "On the importance of initialization and momentum in deep
+//! learning", §2, with the velocity in units of the gradient.
+
+use super::Scalars;
+use llmc_ir::ops::SgdStep;
+use llmc_ir::{FunctionBuilder, TypeError, ValueId};
+use llmc_spec::OptimizerConfig;
+
+/// The velocity, with PyTorch's name.
+pub(crate) const MOMENTS: [&str; 1] = ["momentum_buffer"];
+
+/// Adds the update to a function; returns the successor of `p`.
+pub(crate) fn define(
+    b: &mut FunctionBuilder,
+    config: &OptimizerConfig,
+    p: ValueId,
+    g: ValueId,
+    scalars: &Scalars,
+) -> Result<ValueId, TypeError> {
+    let ty = b.ty(p).clone();
+    let m = b.state(MOMENTS[0], ty);
+    let step = SgdStep { momentum: config.momentum };
+    let next = b.op(step, &[p, g, m, scalars.lr, scalars.weight_decay])?;
+    b.state_result(MOMENTS[0], next[1]);
+    Ok(next[0])
+}

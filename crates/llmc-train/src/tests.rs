@@ -1,0 +1,145 @@
+//! A step is a pure function of the program: neither threads, nor the micro-batch split, nor the
+//! instruction set leave a trace in the weights.
+
+use crate::{Batch, Modules, TrainError, Trainer, optim};
+use llmc_runtime::{Engine, Isa};
+use llmc_spec::{Goal, OptimizerConfig, Resolved, TrainingConfig, from_json, resolve};
+use serde_json::{Value, json};
+
+fn resolved(model: Value, training: Value) -> Resolved {
+    let spec = json!({
+        "model": model,
+        "dataset": {"domains": ["synthetic"], "target_tokens": 100},
+        "tokenizer": {"type": "char", "vocab_size": 32},
+        "optimizer": {"type": "adamw", "lr": 1e-2},
+        "training": training,
+    });
+    let (spec, diagnostics) = from_json(&spec, &[]);
+    let spec = spec.unwrap_or_else(|| panic!("{diagnostics:#?}"));
+    let params = |arch: &llmc_spec::Architecture| {
+        llmc_model::parameter_polynomial(arch).expect("the template builds")
+    };
+    resolve(&spec, Goal::Training, &params).unwrap_or_else(|d| panic!("{d:#?}"))
+}
+
+fn llama() -> Value {
+    json!({
+        "vocab_size": 32, "context_length": 8, "num_layers": 2, "hidden_size": 16, "num_heads": 4,
+        "num_kv_heads": 2, "intermediate_size": 24, "activation": "swiglu", "norm": "rmsnorm",
+        "tie_embeddings": true,
+    })
+}
+
+fn training(batch: u64, micro: u64) -> Value {
+    json!({"batch_size": batch, "microbatch_size": micro, "max_steps": 6})
+}
+
+struct Setup {
+    resolved: Resolved,
+    engine: Engine,
+}
+
+impl Setup {
+    fn new(model: Value, training: Value, threads: usize, isa: Option<Isa>) -> Self {
+        let engine = Engine::new(threads, isa).expect("available");
+        Setup { resolved: resolved(model, training), engine }
+    }
+
+    fn trainer(self) -> Trainer {
+        let r = self.resolved;
+        let model = r.model.expect("there is a model");
+        let dims = llmc_spec::DimExprs::from(&model.dims);
+        let module = llmc_model::build(&model.architecture, &dims).expect("builds");
+        let gradient = llmc_passes::autodiff(&module, &Default::default()).expect("differentiable");
+        let parameters = optim::parameters(&gradient, "grad").expect("accumulators");
+        let modules = Modules {
+            model: &module,
+            gradient: &gradient,
+            parameters,
+            n_layers: model.dims.num_layers,
+            init: model.architecture.init,
+        };
+        let optimizer: OptimizerConfig = r.optimizer.expect("there is an optimizer");
+        let training: TrainingConfig = r.training.expect("there is a training");
+        Trainer::new(modules, &optimizer, &training, self.engine).expect("plans")
+    }
+}
+
+/// Rows with two segments and some empty slots.
+fn batch(step: u64, rows: usize, length: usize) -> Batch {
+    let n = rows * length;
+    let id = |i: usize, salt: usize| ((i * 7 + step as usize * 13 + salt) % 31) as i32;
+    let cut = length / 2 + 1;
+    Batch {
+        first_sample: step * rows as u64,
+        rows,
+        tokens: (0..n).map(|i| id(i, 0)).collect(),
+        targets: (0..n).map(|i| id(i + 1, 0)).collect(),
+        positions: (0..n)
+            .map(|i| (if i % length < cut { i % length } else { i % length - cut }) as i32)
+            .collect(),
+        segments: (0..n).map(|i| i32::from(i % length >= cut)).collect(),
+        weights: (0..n)
+            .map(|i| if i % length == length - 1 && i % 3 == 0 { 0.0 } else { 1.0 })
+            .collect(),
+    }
+}
+
+/// All weights and moments after `steps`, by bits, and the losses.
+fn run(mut trainer: Trainer, steps: u64, rows: usize) -> (Vec<u32>, Vec<f64>) {
+    let losses = (0..steps)
+        .map(|step| trainer.step(&batch(step % 2, rows, 8)).expect("finite").loss)
+        .collect();
+    let mut bits = Vec::new();
+    let paths: Vec<String> = trainer.parameters().iter().map(|p| p.path.clone()).collect();
+    for path in paths.into_iter().chain(trainer.moment_paths()) {
+        bits.extend(trainer.tensor(&path).expect("placed").1.iter().map(|x| x.to_bits()));
+    }
+    (bits, losses)
+}
+
+#[test]
+fn the_loss_falls() {
+    let trainer = Setup::new(llama(), training(4, 4), 1, None).trainer();
+    let (_, losses) = run(trainer, 12, 4);
+    assert!(losses[11] < losses[0] - 0.3, "{losses:?}");
+    assert!((losses[0] - 32f64.ln()).abs() < 0.3, "{losses:?}");
+}
+
+#[test]
+fn threads_micro_batches_and_instruction_sets_leave_no_trace() {
+    let models = [
+        llama(),
+        json!({
+            "vocab_size": 32, "context_length": 8, "num_layers": 1, "hidden_size": 16,
+            "num_heads": 2, "intermediate_size": 20, "activation": "gelu_tanh", "norm": "layernorm",
+            "positional_encoding": "learned", "tie_embeddings": false, "bias": true,
+            "attention": "mha", "dropout": 0.1,
+        }),
+    ];
+    for model in models {
+        let reference = run(Setup::new(model.clone(), training(6, 6), 1, None).trainer(), 3, 6);
+        for (micro, threads) in [(6, 2), (3, 3), (2, 8), (1, 1), (1, 2)] {
+            let setup = Setup::new(model.clone(), training(6, micro), threads, None);
+            let other = run(setup.trainer(), 3, 6);
+            assert!(other == reference, "micro-batch {micro}, {threads} threads");
+        }
+        for isa in Isa::available() {
+            let setup = Setup::new(model.clone(), training(6, 2), 2, Some(isa));
+            assert!(run(setup.trainer(), 3, 6) == reference, "{isa:?}");
+        }
+    }
+}
+
+#[test]
+fn a_non_finite_weight_is_named_with_its_node_and_rows() {
+    let mut trainer = Setup::new(llama(), training(4, 2), 1, None).trainer();
+    trainer.tensor_mut("layers.1.mlp.up.weight").expect("placed")[0] = f32::INFINITY;
+    let before: Vec<f32> = trainer.tensor("embedding.weight").expect("placed").1.to_vec();
+    let error = trainer.step(&batch(0, 4, 8)).expect_err("not finite");
+    let TrainError::NonFinite(found) = error else { panic!("{error}") };
+    let node = found.node.expect("one node is the first");
+    assert!(node.starts_with("layers.1: `linear`"), "{node}");
+    assert_eq!(found.rows, 0..2);
+    assert_eq!(trainer.tensor("embedding.weight").expect("placed").1, before);
+}
