@@ -12,6 +12,8 @@ use llmc_base::math;
 
 type F64Fn = fn(f64) -> f64;
 type F32Fn = fn(f32) -> f32;
+type F64Pair = fn(f64, f64) -> f64;
+type F32Pair = fn(f32, f32) -> f32;
 
 /// One operand.
 pub(crate) fn unary(kind: UnaryKind, x: &Tensor, mode: Mode) -> Result<Tensor, EvalError> {
@@ -110,7 +112,7 @@ fn binary_float(
     a: &[f64],
     b: &[f64],
 ) -> Result<Vec<f64>, EvalError> {
-    let (wide, narrow): (fn(f64, f64) -> f64, fn(f32, f32) -> f32) = match kind {
+    let (wide, narrow): (F64Pair, F32Pair) = match kind {
         BinaryKind::Add => (|a, b| a + b, |a, b| a + b),
         BinaryKind::Sub => (|a, b| a - b, |a, b| a - b),
         BinaryKind::Mul => (|a, b| a * b, |a, b| a * b),

@@ -208,7 +208,7 @@ fn calls_find_weights_and_thread_state_by_scope() {
     let x = Tensor::f32(&[3], &[1.0, 1.0, 1.0]).unwrap();
     let options = EvalOptions::new(Mode::Rounded);
     let main = module.find("main").unwrap();
-    let got = run(&module, main, &[x.clone()], &weights, &states, &options).unwrap();
+    let got = run(&module, main, std::slice::from_ref(&x), &weights, &states, &options).unwrap();
     assert_eq!(got.outputs[0].to_f32().unwrap(), [2.0, 3.0, 16.0]);
     assert_eq!(got.states["layers.0.n"], Tensor::scalar(DType::I32, 1.0));
     assert_eq!(got.states["layers.1.n"], Tensor::scalar(DType::I32, 2.0));
@@ -310,7 +310,7 @@ fn hostile_modules_are_errors() {
         ),
     ];
     for (module, want) in cases {
-        let error = evaluate(&module, &[x.clone()]).unwrap_err();
+        let error = evaluate(&module, std::slice::from_ref(&x)).unwrap_err();
         assert!(error.message.contains(want), "{}", error.message);
     }
     let huge = |dims: &[i64]| {

@@ -178,6 +178,18 @@ fn probabilities(
     Ok(Grouped { q, k, v, ty, scale, p })
 }
 
+/// A product with + 0: whether masked terms, which are ±0, were added or skipped does not show.
+fn product(
+    b: &mut FunctionBuilder,
+    x: ValueId,
+    y: ValueId,
+    batch: (&[usize], &[usize]),
+    contract: (&[usize], &[usize]),
+) -> Result<ValueId, TypeError> {
+    let product = b.dot(x, y, batch, contract)?;
+    b.add_scalar(product, 0.0)
+}
+
 /// Which of the scores [B, K, T, G, S] are visible; `None` is all.
 fn mask(
     b: &mut FunctionBuilder,
@@ -258,7 +270,7 @@ impl OpDef for Attention {
         let wide = [b.widen(v[0])?, b.widen(v[1])?, b.widen(v[2])?];
         let g = probabilities(b, self, wide, &v[3..])?;
         // [B, K, T, G, D] → [B, T, K, G, D] → [B, T, H, D]
-        let o = b.dot(g.p, g.v, P_BATCH, (&[4], &[1]))?;
+        let o = product(b, g.p, g.v, P_BATCH, (&[4], &[1]))?;
         let o = b.transpose(o, &[0, 2, 1, 3, 4])?;
         let o = b.reshape(o, ty.shape)?;
         Ok(vec![b.cast(o, ty.dtype)?])
@@ -455,14 +467,14 @@ impl OpDef for AttentionBackward {
         let difference = b.sub(dp, d)?;
         let ds = b.mul(g.p, difference)?;
         let ds = b.mul_scalar(ds, g.scale)?;
-        let dq = b.dot(ds, g.k, P_BATCH, (&[4], &[1]))?;
+        let dq = product(b, ds, g.k, P_BATCH, (&[4], &[1]))?;
         let dq = b.transpose(dq, &[0, 2, 1, 3, 4])?;
         let dq = b.reshape(dq, ty_q.shape.iter().cloned())?;
         // Over (group, T), group outer: [B, K, S, D] → [B, S, K, D].
         let over_queries: (&[usize], &[usize]) = (&[3, 2], &[3, 1]);
-        let dk = b.dot(ds, g.q, PQ_BATCH, over_queries)?;
+        let dk = product(b, ds, g.q, PQ_BATCH, over_queries)?;
         let dk = b.transpose(dk, &[0, 2, 1, 3])?;
-        let dv = b.dot(g.p, dy, PQ_BATCH, over_queries)?;
+        let dv = product(b, g.p, dy, PQ_BATCH, over_queries)?;
         let dv = b.transpose(dv, &[0, 2, 1, 3])?;
         Ok(vec![b.cast(dq, ty_q.dtype)?, b.cast(dk, ty_k.dtype)?, b.cast(dv, ty_k.dtype)?])
     }

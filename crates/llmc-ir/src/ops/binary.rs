@@ -171,11 +171,11 @@ impl OpDef for Binary {
         if !b.ty(dy).dtype.is_float() {
             return Ok(Some(out));
         }
-        for i in 0..2 {
+        for (i, slot) in out.iter_mut().enumerate() {
             if input.needed[i]
                 && let Some(grad) = self.gradient(b, input, i, dy)?
             {
-                out[i] = Some(input.fold(b, i, grad)?);
+                *slot = Some(input.fold(b, i, grad)?);
             }
         }
         Ok(Some(out))

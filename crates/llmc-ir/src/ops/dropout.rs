@@ -47,7 +47,7 @@ impl OpDef for Dropout {
             "dropout::c1",
             || format!("operand `x` has type {x}, expected floats [B, ...] with the B of {sample}"),
         )?;
-        ensure((0.0..1.0).contains(&self.rate), "dropout::c2", || {
+        ensure((0.0..1.0).contains(&(self.rate as f32)), "dropout::c2", || {
             format!("rate {:?} is not in 0..1", self.rate)
         })?;
         check_random("dropout::c3", key, step, sample)?;
@@ -62,9 +62,15 @@ impl OpDef for Dropout {
         let stream = b.literal(DType::U32, &[2], words)?;
         let key = b.xor(v[1], stream)?;
         let bits = b.op1(RandomBits { dims }, &[key, v[2], v[3]])?;
-        let threshold = b.constant_like(bits, (self.rate * 4_294_967_296.0).floor())?;
+        // The rate enters as f32, in both modes, so that both drop the same elements.
+        let threshold = (f64::from(self.rate as f32) * 4_294_967_296.0).floor();
+        let threshold = b.constant_like(bits, threshold)?;
         let keep = b.compare(CompareKind::Ge, bits, threshold)?;
-        let scaled = b.mul_scalar(x, 1.0 / (1.0 - self.rate))?;
+        let rate = b.scalar(b.ty(x).dtype, self.rate)?;
+        let kept = b.scalar_sub(1.0, rate)?;
+        let factor = b.recip(kept)?;
+        let factor = b.splat_like(factor, x)?;
+        let scaled = b.mul(x, factor)?;
         let zero = b.constant_like(x, 0.0)?;
         let y = b.select(keep, scaled, zero)?;
         Ok(vec![b.cast(y, dtype)?])

@@ -57,6 +57,14 @@ fn check_step(op: &str, like: &[TensorType], scalars: &[TensorType]) -> Result<(
         .try_for_each(|ty| check::ensure_same(&format!("{op}::c3"), "scalar", ty, &scalar))
 }
 
+/// x·(1 − beta), with the difference in the dtype of x.
+fn mul_rest(b: &mut FunctionBuilder, x: ValueId, beta: f64) -> Result<ValueId, TypeError> {
+    let beta = b.scalar(b.ty(x).dtype, beta)?;
+    let rest = b.scalar_sub(1.0, beta)?;
+    let rest = b.splat_like(rest, x)?;
+    b.mul(x, rest)
+}
+
 impl OpDef for AdamwStep {
     const NAME: &'static str = "adamw_step";
     const CLASS: Class = Class::Composite;
@@ -90,11 +98,11 @@ impl OpDef for AdamwStep {
             return Err(TypeError::new("adamw_step::arity", "not 8 operands"));
         };
         let decayed = b.mul_scalar(m, self.beta1)?;
-        let fresh = b.mul_scalar(g, 1.0 - self.beta1)?;
+        let fresh = mul_rest(b, g, self.beta1)?;
         let m = b.add(decayed, fresh)?;
         let decayed = b.mul_scalar(s, self.beta2)?;
         let square = b.mul(g, g)?;
-        let fresh = b.mul_scalar(square, 1.0 - self.beta2)?;
+        let fresh = mul_rest(b, square, self.beta2)?;
         let s = b.add(decayed, fresh)?;
         let shrink = b.mul(lr, wd)?;
         let shrink = b.splat_like(shrink, p)?;

@@ -12,7 +12,9 @@ use llmc_ir::{Class, Module, Op};
 fn objective(op: &Op, operands: &[Tensor], cotangents: &[Option<Tensor>]) -> f64 {
     let mut sum = 0.0;
     for (result, cotangent) in apply(op, operands, Mode::Real).iter().zip(cotangents) {
-        if let (Data::Float(y), Some(Data::Float(c))) = (&result.data, cotangent.as_ref().map(|c| &c.data)) {
+        if let (Data::Float(y), Some(Data::Float(c))) =
+            (&result.data, cotangent.as_ref().map(|c| &c.data))
+        {
             sum += y.iter().zip(c).map(|(y, c)| y * c).sum::<f64>();
         }
     }

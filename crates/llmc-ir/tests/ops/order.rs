@@ -1,10 +1,10 @@
 //! Gradients folded into accumulators: splitting the batch leaves every bit alone.
 
 use crate::support::{evaluate, good_samples};
+use llmc_base::Expr;
 use llmc_ir::eval::{Mode, Tensor};
 use llmc_ir::ops::{Broadcast, Dot, Embedding, Gather, LayerNorm, Linear, RmsNorm};
 use llmc_ir::sample::{Fill, f32, filled, i32};
-use llmc_base::Expr;
 use llmc_ir::{DType, Op, TensorType, ValueId, VjpInput};
 
 /// The accumulated gradient of operand `weight`, from that of the result of `op`.
@@ -143,8 +143,7 @@ fn with_accumulator(
     let outputs = evaluate(&inputs, Mode::Real, |b, v| {
         let results = b.op(op.clone(), &v[..n])?;
         let mut given = v[n..].iter().copied();
-        let cotangents: Vec<_> =
-            dy.iter().map(|t| t.as_ref().and_then(|_| given.next())).collect();
+        let cotangents: Vec<_> = dy.iter().map(|t| t.as_ref().and_then(|_| given.next())).collect();
         let mut needed = vec![false; n];
         let mut accumulators = vec![None; n];
         needed[i] = true;

@@ -90,7 +90,8 @@ fn rounded_is_near_real() {
             };
             let tolerance = match real.dtype.to_string().as_str() {
                 "f64" => 1e-12,
-                "f32" => 1e-5,
+                // `adamw_step` takes 1 − β2 in f32, which alone is 5e-5 off.
+                "f32" => 3e-5,
                 "f16" => 2e-3,
                 "bf16" => 1e-2,
                 _ => 0.15,
@@ -145,7 +146,10 @@ fn attributes_make_the_same_op_again() {
 #[test]
 fn regions_are_read_from_attributes() {
     let function = |name: &str| Attr::Function(name.to_string());
-    let call = vec![("callee".to_string(), function("f")), ("scope".to_string(), Attr::Text("a.b".into()))];
+    let call = vec![
+        ("callee".to_string(), function("f")),
+        ("scope".to_string(), Attr::Text("a.b".into())),
+    ];
     let branch = vec![("then".to_string(), function("f")), ("else".to_string(), function("g"))];
     let loop_ = vec![("cond".to_string(), function("f")), ("body".to_string(), function("g"))];
     let scan = vec![("body".to_string(), function("f")), ("reverse".to_string(), Attr::Bool(true))];

@@ -2,7 +2,9 @@
 
 use llmc_ir::eval::{EvalOptions, Mode, Tensor, run};
 use llmc_ir::sample::Sample;
-use llmc_ir::{Class, DType, FunctionBuilder, Module, Op, TensorType, TypeError, ValueId, VjpInput};
+use llmc_ir::{
+    Class, DType, FunctionBuilder, Module, Op, TensorType, TypeError, ValueId, VjpInput,
+};
 use std::collections::BTreeMap;
 
 /// Relative tolerance of gradients against central differences in f64.
@@ -20,7 +22,8 @@ pub fn good_samples() -> impl Iterator<Item = (String, Sample)> {
 
 /// One op on tensors.
 pub fn apply(op: &Op, operands: &[Tensor], mode: Mode) -> Vec<Tensor> {
-    llmc_ir::eval::op(&Module::new("test"), op, operands, mode).unwrap_or_else(|e| panic!("{op:?}: {e}"))
+    llmc_ir::eval::op(&Module::new("test"), op, operands, mode)
+        .unwrap_or_else(|e| panic!("{op:?}: {e}"))
 }
 
 /// The outputs of a function that `build` makes from its inputs.
