@@ -1,8 +1,8 @@
 //! A folder of files, whole or not at all.
 //!
-//! Protocol: write every file into `NAME.tmp-…`, sync every file and folder,
-//! write and sync the marker [`COMPLETE`] with the length and BLAKE3 of every
-//! file, rename to `NAME`, sync the folder above. A folder without marker, or
+//! Protocol: write every file into `NAME.tmp-…`, and the marker [`COMPLETE`] with
+//! the length and BLAKE3 of every file; sync all files and folders; rename to
+//! `NAME`; sync the folder above. A folder without marker, or
 //! with a file that differs from it, is torn: [`verify_folder`] says how.
 
 use super::atomic::parent_of;
@@ -193,22 +193,21 @@ impl FolderWriter<'_> {
         Ok(())
     }
 
-    /// Makes everything durable under the temporary name, marker last.
+    /// Adds the marker and makes everything durable under the temporary name.
+    /// The order does not matter: nothing counts before the rename.
     fn seal(self) -> Result<Complete, StoreError> {
-        for file in &self.files {
-            self.store.sync_file(&join(&self.folder, &file.path))?;
-        }
-        for folder in &self.folders {
-            self.store.sync_dir(folder)?;
-        }
+        let mut files: Vec<PathBuf> =
+            self.files.iter().map(|file| join(&self.folder, &file.path)).collect();
         let marker = Complete::of(self.files);
         let path = self.folder.join(COMPLETE);
         let mut text = serde_json::to_string_pretty(&marker)
             .map_err(|e| StoreError::new(Operation::Write, &path, e.into()))?;
         text.push('\n');
         self.store.write(&path, text.as_bytes())?;
-        self.store.sync_file(&path)?;
-        self.store.sync_dir(&self.folder)?;
+        files.push(path);
+        let mut folders: Vec<PathBuf> = self.folders.into_iter().collect();
+        folders.push(self.folder);
+        self.store.sync_all(&files, &folders)?;
         Ok(marker)
     }
 }

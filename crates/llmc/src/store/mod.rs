@@ -25,7 +25,9 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use atomic::{create_dir_all, remove_temporaries, temporary_name, write_atomic};
+pub use atomic::{
+    create_dir_all, remove_temporaries, temporary_name, write_all_atomic, write_atomic,
+};
 pub use crash::{CrashState, RecordingStore};
 pub use error::{Operation, StoreError};
 pub use fault::{Fault, FaultStore};
@@ -40,7 +42,7 @@ pub use memory::MemStore;
 pub use writer::StoreWriter;
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What a name in a folder stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -125,6 +127,13 @@ pub trait Store: Source {
 
     /// Makes the names in a folder durable: created, renamed and removed ones.
     fn sync_dir(&self, path: &Path) -> Result<(), StoreError>;
+
+    /// Makes the content of many files and the names in many folders durable,
+    /// in any order. A store may do it at once, where that takes less time.
+    fn sync_all(&self, files: &[PathBuf], folders: &[PathBuf]) -> Result<(), StoreError> {
+        files.iter().try_for_each(|path| self.sync_file(path))?;
+        folders.iter().try_for_each(|path| self.sync_dir(path))
+    }
 
     /// Removes a file.
     fn remove_file(&self, path: &Path) -> Result<(), StoreError>;

@@ -155,6 +155,45 @@ fn an_atomic_write_is_old_or_new_after_every_crash() {
 }
 
 #[test]
+fn many_files_are_each_old_or_new_after_every_crash() {
+    let store = RecordingStore::new();
+    create_dir_all(&store, p("d")).unwrap();
+    write_all_atomic(&store, &[(p("f"), b"old"), (p("d/g"), b"old")]).unwrap();
+    let old = store.position();
+    write_all_atomic(&store, &[(p("f"), b"new"), (p("d/g"), b"new")]).unwrap();
+    let new = store.position();
+    let (is_old, is_new) = (Some(b"old".to_vec()), Some(b"new".to_vec()));
+    for path in ["f", "d/g"] {
+        let seen = contents_after_crash(&store, old..=new, path);
+        assert_eq!(seen, BTreeSet::from([is_old.clone(), is_new.clone()]));
+        let seen = contents_after_crash(&store, new..=new, path);
+        assert_eq!(seen, BTreeSet::from([is_new.clone()]));
+    }
+    for nth in 0..20 {
+        let disk = MemStore::new();
+        disk.write(p("f"), b"old").unwrap();
+        let store = FaultStore::new(disk, nth, Fault::DiskFull);
+        let result = write_all_atomic(&store, &[(p("f"), b"new"), (p("g"), b"new")]);
+        assert_eq!(result.is_err(), store.has_failed());
+        let disk = store.inner();
+        assert!(matches!(disk.read(p("f")).unwrap().as_slice(), b"old" | b"new"));
+        assert!(disk.list(p("")).unwrap().iter().all(|e| !e.name.contains(".tmp-")));
+    }
+}
+
+#[test]
+fn syncing_together_works_on_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let names: Vec<PathBuf> = (0..40).map(|i| folder.path().join(format!("f{i}"))).collect();
+    let files: Vec<(&Path, &[u8])> = names.iter().map(|n| (n.as_path(), &b"x"[..])).collect();
+    write_all_atomic(&FsStore, &files).unwrap();
+    assert_eq!(FsStore.list(folder.path()).unwrap().len(), 40);
+    let none = folder.path().join("none");
+    let error = FsStore.sync_all(&[names[0].clone(), none], &[]).unwrap_err();
+    assert_eq!((error.operation, error.kind()), (Operation::SyncFile, ErrorKind::NotFound));
+}
+
+#[test]
 fn the_recorder_notices_every_missing_sync() {
     let some = |text: &str| Some(text.as_bytes().to_vec());
     // No sync of the file: the name is there, the content is not.
