@@ -10,7 +10,9 @@
 //! KIND is `byte_bpe`, `bpe` or `char`; VOCAB 0 leaves the size of `char` open.
 //! Writes OUT/tokenizer.json, OUT/tokenizer_config.json and OUT/ids.jsonl, one
 //! object per line: `text`, `ids`, `decoded` (specials spelled out), `plain`
-//! (without specials), `is_trained` (whether the text was trained on).
+//! (without specials), `is_trained` (whether the text was trained on). Besides
+//! the files there are the awkward strings, every code point beside letters,
+//! digits and spaces, and, with `text` null, ids at random, for decoding only.
 
 use llmc_data::tokenizer::{self, SpecialTokens, TokenizerConfig, TokenizerKind};
 use serde_json::json;
@@ -100,7 +102,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     std::fs::write(out.join("tokenizer.json"), tokenizer.to_json())?;
     std::fs::write(out.join("tokenizer_config.json"), tokenizer.to_config_json())?;
     let mut dump = std::io::BufWriter::new(std::fs::File::create(out.join("ids.jsonl"))?);
-    let others = others.into_iter().chain(AWKWARD.iter().map(|text| text.to_string()));
+    // Each code point after a letter, after a digit, after a space and before one.
+    let blocks = (0..0x1100u32).map(|block| {
+        (block * 256..(block + 1) * 256)
+            .filter_map(char::from_u32)
+            .flat_map(|c| ['a', c, '1', c, ' ', c, ' '])
+            .collect::<String>()
+    });
+    let others =
+        others.into_iter().chain(AWKWARD.iter().map(|text| text.to_string())).chain(blocks);
     let records = trained.into_iter().map(|text| (text, true));
     for (text, is_trained) in records.chain(others.map(|text| (text, false))) {
         let ids = tokenizer.encode(&text);
@@ -110,6 +120,23 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "decoded": tokenizer.decode(&ids),
             "plain": tokenizer.decode_plain(&ids),
             "is_trained": is_trained,
+        });
+        writeln!(dump, "{record}")?;
+    }
+    let mut state = 1u64;
+    for _ in 0..500 {
+        let ids: Vec<u32> = (0..40)
+            .map(|_| {
+                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                (state >> 33) as u32 % tokenizer.vocab_size()
+            })
+            .collect();
+        let record = json!({
+            "text": null,
+            "ids": ids,
+            "decoded": tokenizer.decode(&ids),
+            "plain": tokenizer.decode_plain(&ids),
+            "is_trained": false,
         });
         writeln!(dump, "{record}")?;
     }

@@ -1,7 +1,9 @@
 //! Reading, cutting, duplicates, splits, the generated corpus, and what goes wrong.
 
+use super::builder::pieces;
 use super::*;
 use crate::source::MemorySource;
+use llmc_base::Span;
 use proptest::prelude::*;
 
 fn config(paths: &[&str]) -> DatasetConfig {

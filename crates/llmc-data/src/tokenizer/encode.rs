@@ -76,6 +76,23 @@ impl Tokenizer {
         }
         all
     }
+
+    /// The ids of each text as a document to train on: the bos token in front and
+    /// the eos token behind, where the tokenizer has them.
+    pub fn encode_documents<T: AsRef<str> + Sync>(
+        &self,
+        texts: &[T],
+        threads: usize,
+    ) -> Vec<Vec<u32>> {
+        let mut documents = self.encode_batch(texts, threads);
+        for ids in &mut documents {
+            if let Some(bos) = self.roles.bos {
+                ids.insert(0, bos);
+            }
+            ids.extend(self.roles.eos);
+        }
+        documents
+    }
 }
 
 /// Encodes many texts with one cache of words.

@@ -6,14 +6,17 @@
 //! | `bpe` | `Split` by the GPT-2 pattern, isolated | `BPE` with `unk_token`, tokens as they are | `Fuse` |
 //! | `char` | none | `BPE` without merges, with `unk_token` | `Fuse` |
 //!
+//! With a bos token, a `TemplateProcessing` post-processor puts it in front of
+//! every text, as [`Tokenizer::encode_documents`] does in training.
+//!
 //! White space stays in its tokens, so decoding is joining. The bytes are
 //! canonical: fixed key order, vocabulary by id, merges by rank as arrays of
 //! two, two spaces of indent, one newline at the end.
 //!
 //! The reader takes what the writer writes (and merges as `"a b"`, the older
 //! spelling). A feature that would encode differently is an error that names
-//! it. `tokenizer.json` knows only the unknown token by its role; the others are
-//! in `tokenizer_config.json`.
+//! it. `tokenizer.json` knows only unk and bos by their roles; the others are in
+//! `tokenizer_config.json`.
 
 use super::merge::Merge;
 use super::vocab::Vocab;
@@ -46,6 +49,22 @@ fn decoder(kind: TokenizerKind) -> Value {
     }
 }
 
+/// Puts the bos token in front, or nothing.
+fn post_processor(bos: Option<(&str, u32)>) -> Value {
+    let Some((text, id)) = bos else { return Value::Null };
+    let special = |type_id: u32| json!({ "SpecialToken": { "id": text, "type_id": type_id } });
+    let sequence =
+        |name: &str, type_id: u32| json!({ "Sequence": { "id": name, "type_id": type_id } });
+    let mut special_tokens = Map::new();
+    special_tokens.insert(text.into(), json!({ "id": text, "ids": [id], "tokens": [text] }));
+    json!({
+        "type": "TemplateProcessing",
+        "single": [special(0), sequence("A", 0)],
+        "pair": [special(0), sequence("A", 0), special(1), sequence("B", 1)],
+        "special_tokens": special_tokens
+    })
+}
+
 impl Tokenizer {
     /// The canonical `tokenizer.json`.
     pub fn to_json(&self) -> String {
@@ -68,7 +87,7 @@ impl Tokenizer {
             .collect();
         let unk = match self.kind {
             TokenizerKind::ByteBpe => None,
-            TokenizerKind::Bpe | TokenizerKind::Char => self.role_text(self.roles.unk),
+            TokenizerKind::Bpe | TokenizerKind::Char => self.special(self.roles.unk),
         };
         let document = json!({
             "version": "1.0",
@@ -77,12 +96,12 @@ impl Tokenizer {
             "added_tokens": added,
             "normalizer": null,
             "pre_tokenizer": pre_tokenizer(self.kind),
-            "post_processor": null,
+            "post_processor": post_processor(self.special(self.roles.bos)),
             "decoder": decoder(self.kind),
             "model": {
                 "type": "BPE",
                 "dropout": null,
-                "unk_token": unk,
+                "unk_token": unk.map(|(text, _)| text),
                 "continuing_subword_prefix": null,
                 "end_of_word_suffix": null,
                 "fuse_unk": false,
@@ -102,7 +121,7 @@ impl Tokenizer {
         config.insert("tokenizer_class".into(), "PreTrainedTokenizerFast".into());
         config.insert("clean_up_tokenization_spaces".into(), false.into());
         for (key, id) in role_keys(&self.roles) {
-            if let Some(text) = self.role_text(*id) {
+            if let Some((text, _)) = self.special(id) {
                 config.insert(key.into(), text.into());
             }
         }
@@ -116,15 +135,9 @@ impl Tokenizer {
     /// this reader does not know), `tokenizer::invalid` (contradictions).
     pub fn from_json(tokenizer: &str, config: Option<&str>) -> Result<Tokenizer, Diagnostic> {
         let document = parse("tokenizer.json", tokenizer)?;
-        let known = "`version` 1.0, no normaliser, no post-processor";
-        for (key, expect) in [
-            ("version", Value::from("1.0")),
-            ("truncation", Value::Null),
-            ("padding", Value::Null),
-            ("normalizer", Value::Null),
-            ("post_processor", Value::Null),
-        ] {
-            expect_value(&document, key, &expect, known)?;
+        expect_value(&document, "version", &"1.0".into(), "1.0")?;
+        for key in ["truncation", "padding", "normalizer"] {
+            expect_value(&document, key, &Value::Null, "null")?;
         }
         let kind = read_kind(&document)?;
         expect_value(&document, "decoder", &decoder(kind), "the decoder that goes with it")?;
@@ -140,30 +153,35 @@ impl Tokenizer {
         }
         expect_value(model, "type", &"BPE".into(), "BPE")?;
         let specials = read_specials(&document)?;
+        let bos = read_template(&document["post_processor"], &specials)?;
         let (vocab, ids) = read_vocab(kind, &model["vocab"], &specials)?;
         let merges = read_merges(&model["merges"], &vocab, &ids)?;
 
-        let id_of = |value: &Value, what: &str| match value {
+        // The id of the special token that a key names.
+        let role = |object: &Value, key: &str| match &object[key] {
             Value::Null => Ok(None),
-            Value::String(text) => match ids.get(text.as_str()) {
-                Some(id) => Ok(Some(*id)),
-                None => Err(invalid(format!("`{what}` is `{text}`, which is no token"))),
-            },
-            other => Err(foreign(what, other, "a text")),
+            Value::String(text) => specials
+                .iter()
+                .find(|(special, _)| special == text)
+                .map(|(_, id)| Some(*id))
+                .ok_or_else(|| invalid(format!("`{key}` is `{text}`, which is no special token"))),
+            other => Err(foreign(key, other, "a text")),
         };
-        let mut roles = Roles { unk: id_of(&model["unk_token"], "unk_token")?, ..Roles::default() };
+        let mut roles = Roles { unk: role(model, "unk_token")?, bos, ..Roles::default() };
         if let Some(config) = config {
             let config = parse("tokenizer_config.json", config)?;
-            let unk = roles.unk;
-            roles = Roles {
-                pad: id_of(&config["pad_token"], "pad_token")?,
-                unk: id_of(&config["unk_token"], "unk_token")?.or(unk),
-                bos: id_of(&config["bos_token"], "bos_token")?,
-                eos: id_of(&config["eos_token"], "eos_token")?,
+            let stated = Roles {
+                pad: role(&config, "pad_token")?,
+                unk: role(&config, "unk_token")?,
+                bos: role(&config, "bos_token")?,
+                eos: role(&config, "eos_token")?,
             };
-            if unk.is_some() && unk != roles.unk {
-                return Err(invalid("the two files name different unknown tokens".into()));
+            if (roles.unk.is_some() && roles.unk != stated.unk) || roles.bos != stated.bos {
+                return Err(invalid(
+                    "the two files do not agree on the unknown token or the one in front".into(),
+                ));
             }
+            roles = stated;
         }
         Tokenizer::assemble(kind, vocab, specials, merges, roles)
     }
@@ -178,17 +196,21 @@ impl Tokenizer {
         }
     }
 
-    fn role_text(&self, id: Option<u32>) -> Option<String> {
-        id.map(|id| self.token_text(id))
+    /// The text and id of a special token.
+    fn special(&self, id: Option<u32>) -> Option<(&str, u32)> {
+        self.specials
+            .iter()
+            .find(|(_, own)| Some(*own) == id)
+            .map(|(text, own)| (text.as_str(), *own))
     }
 }
 
-fn role_keys(roles: &Roles) -> [(&'static str, &Option<u32>); 4] {
+fn role_keys(roles: &Roles) -> [(&'static str, Option<u32>); 4] {
     [
-        ("bos_token", &roles.bos),
-        ("eos_token", &roles.eos),
-        ("pad_token", &roles.pad),
-        ("unk_token", &roles.unk),
+        ("bos_token", roles.bos),
+        ("eos_token", roles.eos),
+        ("pad_token", roles.pad),
+        ("unk_token", roles.unk),
     ]
 }
 
@@ -265,6 +287,18 @@ fn read_specials(document: &Value) -> Result<Vec<(String, u32)>, Diagnostic> {
     }
     specials.sort_by_key(|(_, id)| *id);
     Ok(specials)
+}
+
+/// The bos token of the post-processor.
+fn read_template(value: &Value, specials: &[(String, u32)]) -> Result<Option<u32>, Diagnostic> {
+    if value.is_null() {
+        return Ok(None);
+    }
+    specials
+        .iter()
+        .find(|(text, id)| *value == post_processor(Some((text, *id))))
+        .map(|(_, id)| Some(*id))
+        .ok_or_else(|| foreign("post_processor", value, "null or a template with a token in front"))
 }
 
 /// The tokens by id, and the ids by the text of `tokenizer.json`.

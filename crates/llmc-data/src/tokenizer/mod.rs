@@ -173,7 +173,8 @@ impl Tokenizer {
         Hash::of_bytes(self.to_json().as_bytes())
     }
 
-    fn is_special(&self, id: u32) -> bool {
+    /// Whether the id is one of a special token.
+    pub fn is_special(&self, id: u32) -> bool {
         self.specials.iter().any(|(_, special)| *special == id)
     }
 }

@@ -71,6 +71,18 @@ fn special_tokens_come_first_and_are_found_in_text() {
 }
 
 #[test]
+fn documents_are_framed_by_bos_and_eos() {
+    for tokenizer in all_kinds() {
+        let inner = tokenizer.encode("low");
+        let expect = [vec![2], inner.clone(), vec![3]].concat();
+        assert_eq!(tokenizer.encode_documents(&["low", ""], 2), [expect, vec![2, 3]]);
+    }
+    let bare = train(&TokenizerConfig::new(TokenizerKind::ByteBpe, Some(256)), &["x"], 1).unwrap();
+    assert_eq!(bare.encode_documents(&["x"], 1), [bare.encode("x")]);
+    assert!(bare.to_json().contains("\"post_processor\": null"));
+}
+
+#[test]
 fn training_ignores_the_spelling_of_special_tokens() {
     let asked = config(TokenizerKind::Char, None);
     let tokenizer = train(&asked, &["ab</s>ab"], 1).unwrap();
@@ -165,6 +177,9 @@ fn json_round_trips_to_the_same_bytes() {
         assert_eq!(read.to_config_json(), config);
         assert_eq!(read.encode(TEXT), tokenizer.encode(TEXT));
         assert_eq!(read.content_hash(), tokenizer.content_hash());
+        assert_eq!(read.roles(), tokenizer.roles());
+        let roles = Tokenizer::from_json(&json, None).unwrap().roles();
+        assert_eq!((roles.bos, roles.eos), (Some(2), None));
     }
 }
 
@@ -206,7 +221,14 @@ fn foreign_and_broken_json_is_refused_by_name() {
     check("\"<pad>\": 0", "\"<pad>\": 7", "tokenizer::invalid", "taken");
     check("\"<pad>\": 0", "\"<pod>\": 0", "tokenizer::invalid", "<pad>");
     check("\"unk_token\": \"<unk>\"", "\"unk_token\": null", "tokenizer::invalid", "unknown token");
+    check("\"A\"", "\"C\"", "tokenizer::foreign", "post_processor");
     check("{", "[", "tokenizer::json", "JSON");
+
+    let tokenizer = trained(TokenizerKind::Bpe, Some(60));
+    let config =
+        tokenizer.to_config_json().replace("\"bos_token\": \"<s>\"", "\"bos_token\": \"</s>\"");
+    let found = Tokenizer::from_json(&tokenizer.to_json(), Some(&config)).unwrap_err();
+    assert_eq!(found.code, "tokenizer::invalid");
 }
 
 #[test]

@@ -1,0 +1,311 @@
+//! Documents one by one: cut, checked, counted, kept or left out, and at last split.
+
+use super::{
+    Dataset, DatasetConfig, Document, Duplicate, InvalidFile, InvalidUtf8, Ledger, Place,
+    SourceEntry, Split, Totals,
+};
+use crate::fast_hash::FastMap;
+use crate::random::first_u64;
+use llmc_base::{CanonicalHasher, Diagnostic, Hash, Span};
+use std::collections::BTreeMap;
+
+/// Formats whose bytes are not the text.
+const OTHER_FORMATS: [&str; 9] =
+    ["jsonl", "json.gz", "parquet", "arrow", "gz", "zst", "xz", "bz2", "zip"];
+
+/// Documents and their account so far.
+#[derive(Default)]
+pub struct Builder {
+    documents: Vec<Document>,
+    sources: Vec<SourceEntry>,
+    duplicates: Vec<Duplicate>,
+    invalid: Vec<InvalidFile>,
+    first_by_hash: FastMap<[u8; 32], usize>,
+}
+
+impl Builder {
+    /// Adds the documents of one file.
+    pub fn add_file(
+        &mut self,
+        config: &DatasetConfig,
+        path: &str,
+        bytes: Vec<u8>,
+        found: &mut Vec<Diagnostic>,
+    ) {
+        if let Some(format) = OTHER_FORMATS.iter().find(|f| path.ends_with(&format!(".{f}"))) {
+            found.push(
+                Diagnostic::error(
+                    "dataset::format_not_supported",
+                    format!("`{path}`: files of format `{format}` are not supported yet"),
+                )
+                .help("give plain text files, or leave these out with `exclude_extensions`"),
+            );
+            return;
+        }
+        let n_bytes = bytes.len() as u64;
+        self.sources.push(SourceEntry {
+            source: path.to_string(),
+            hash: Some(Hash::of_bytes(&bytes)),
+            bytes: n_bytes,
+            ..SourceEntry::default()
+        });
+        let text = match String::from_utf8(bytes) {
+            Ok(text) => text,
+            Err(error) => {
+                let offset = error.utf8_error().valid_up_to();
+                let action = config.invalid_utf8;
+                if action == InvalidUtf8::Error {
+                    found.push(invalid_utf8(path, offset, error.as_bytes()[offset]));
+                    return;
+                }
+                self.invalid.push(InvalidFile {
+                    source: path.to_string(),
+                    offset: offset as u64,
+                    action: action.name().to_string(),
+                });
+                if action == InvalidUtf8::Skip {
+                    return;
+                }
+                String::from_utf8_lossy(error.as_bytes()).into_owned()
+            }
+        };
+        match config.max_length {
+            None => {
+                let words = text.split_whitespace().count() as u64;
+                self.add_document(config, path, 0, text, words);
+            }
+            Some(max) => {
+                for (index, (piece, words)) in (0..).zip(pieces(&text, max)) {
+                    self.add_document(config, path, index, piece.to_string(), words);
+                }
+            }
+        }
+    }
+
+    /// Adds a document of the last source unless it is empty, too short or a duplicate.
+    fn add_document(
+        &mut self,
+        config: &DatasetConfig,
+        path: &str,
+        index: u64,
+        text: String,
+        words: u64,
+    ) {
+        let entry = self.sources.last_mut().expect("a source is entered before its documents");
+        if words == 0 {
+            entry.empty += 1;
+            return;
+        }
+        if words < config.min_length.unwrap_or(0) {
+            entry.too_short += 1;
+            return;
+        }
+        let hash = Hash::of_bytes(text.as_bytes());
+        if config.deduplicate {
+            let first = *self.first_by_hash.entry(hash.0).or_insert(self.documents.len());
+            if let Some(kept) = self.documents.get(first) {
+                entry.duplicates += 1;
+                self.duplicates.push(Duplicate {
+                    dropped: Place { source: path.to_string(), index },
+                    kept: Place { source: kept.source.clone(), index: kept.index },
+                    hash,
+                });
+                return;
+            }
+        }
+        entry.documents += 1;
+        entry.words += words;
+        let source = path.to_string();
+        self.documents.push(Document { source, index, hash, words, split: Split::Train, text });
+    }
+
+    /// Keeps documents in the order of a keyed hash until `target` words are there.
+    pub fn keep_until(&mut self, target: u64, seed: u64) {
+        let mut order: Vec<(u64, usize)> = (0..)
+            .zip(&self.documents)
+            .map(|(i, document)| (draw("llmc.dataset.sample.v1", seed, &document.hash), i))
+            .collect();
+        order.sort_unstable();
+        let mut words = 0;
+        let mut kept = vec![false; self.documents.len()];
+        for (_, i) in order {
+            if words >= target {
+                break;
+            }
+            kept[i] = true;
+            words += self.documents[i].words;
+        }
+        let entries: BTreeMap<String, usize> =
+            self.sources.iter().map(|entry| entry.source.clone()).zip(0..).collect();
+        for (document, kept) in self.documents.iter().zip(&kept) {
+            if !kept {
+                let entry = &mut self.sources[entries[&document.source]];
+                entry.documents -= 1;
+                entry.words -= document.words;
+                entry.over_target += 1;
+            }
+        }
+        let mut kept = kept.into_iter();
+        self.documents.retain(|_| kept.next().unwrap_or(false));
+    }
+
+    /// Adds the generated corpus as one source, after all files.
+    pub fn add_generated(&mut self, domain: &str, texts: Vec<String>) {
+        let source = format!("{domain}:en");
+        let mut entry = SourceEntry { source: source.clone(), ..SourceEntry::default() };
+        for (index, text) in (0..).zip(texts) {
+            let words = text.split_whitespace().count() as u64;
+            entry.documents += 1;
+            entry.words += words;
+            entry.bytes += text.len() as u64;
+            let hash = Hash::of_bytes(text.as_bytes());
+            let source = source.clone();
+            self.documents.push(Document { source, index, hash, words, split: Split::Train, text });
+        }
+        self.sources.push(entry);
+    }
+
+    /// Splits the documents and closes the account; `found` are the warnings so far.
+    pub fn finish(
+        mut self,
+        config: &DatasetConfig,
+        mut found: Vec<Diagnostic>,
+    ) -> Result<(Dataset, Vec<Diagnostic>), Vec<Diagnostic>> {
+        if self.documents.is_empty() {
+            let sum = |of: fn(&SourceEntry) -> u64| self.sources.iter().map(of).sum::<u64>();
+            found.push(
+                Diagnostic::error(
+                    "dataset::empty",
+                    format!(
+                        "dataset `{}` has no documents: of {} files read, {} documents are empty, {} too short, {} files not UTF-8",
+                        config.name,
+                        self.sources.len(),
+                        sum(|entry| entry.empty),
+                        sum(|entry| entry.too_short),
+                        self.invalid.len()
+                    ),
+                )
+                .help("check `paths`, the extensions and `min_length`"),
+            );
+            return Err(found);
+        }
+        split(&mut self.documents, config.validation_ppm, config.seed);
+        let (mut train, mut validation) = (Totals::default(), Totals::default());
+        for document in &self.documents {
+            let totals = match document.split {
+                Split::Train => &mut train,
+                Split::Validation => &mut validation,
+            };
+            totals.documents += 1;
+            totals.words += document.words;
+            totals.bytes += document.text.len() as u64;
+        }
+        if config.validation_ppm > 0 && validation.documents == 0 {
+            found.push(
+                Diagnostic::warning(
+                    "dataset::no_validation",
+                    format!("dataset `{}` has one document, so nothing is held out", config.name),
+                )
+                .help("set `max_length` to cut it into several documents"),
+            );
+        }
+        if let Some(target) = config.target_tokens
+            && train.words + validation.words < target
+        {
+            found.push(Diagnostic::warning(
+                "dataset::below_target",
+                format!(
+                    "dataset `{}` has {} words, `target_tokens` is {target}",
+                    config.name,
+                    train.words + validation.words
+                ),
+            ));
+        }
+        let recipe_hash =
+            config.recipe_hash(self.sources.iter().filter_map(|entry| entry.hash.as_ref()));
+        let content_hash = content_hash(&self.documents);
+        let ledger = Ledger {
+            name: config.name.clone(),
+            recipe_hash,
+            content_hash,
+            train,
+            validation,
+            sources: self.sources,
+            duplicates: self.duplicates,
+            invalid_utf8: self.invalid,
+        };
+        Ok((Dataset { documents: self.documents, ledger, recipe_hash, content_hash }, found))
+    }
+}
+
+fn invalid_utf8(path: &str, offset: usize, byte: u8) -> Diagnostic {
+    Diagnostic::error(
+        "dataset::invalid_utf8",
+        format!("file `{path}` is not UTF-8: byte 0x{byte:02x} at offset {offset}, record 0"),
+    )
+    .at(Span::new(path, offset, offset + 1), "not UTF-8 from here")
+    .help("convert the file, or set `invalid_utf8` to `skip` or `replace`")
+}
+
+/// Cuts a text after every `max` words and the white space behind them. The
+/// pieces together are the text; each comes with its number of words.
+pub fn pieces(text: &str, max: u64) -> Vec<(&str, u64)> {
+    let mut pieces = Vec::new();
+    let (mut start, mut words, mut in_word) = (0, 0, false);
+    for (at, c) in text.char_indices() {
+        let is_word = !c.is_whitespace();
+        if is_word && !in_word {
+            if words == max {
+                pieces.push((&text[start..at], words));
+                (start, words) = (at, 0);
+            }
+            words += 1;
+        }
+        in_word = is_word;
+    }
+    pieces.push((&text[start..], words));
+    pieces
+}
+
+/// A number for a content hash, keyed by purpose and seed.
+fn draw(purpose: &str, seed: u64, hash: &Hash) -> u64 {
+    first_u64(&CanonicalHasher::new(purpose).int(seed.into()).hash(hash).finish())
+}
+
+/// Gives every document its side. Where all would fall on one side, the one with
+/// the lowest (or highest) draw moves to the other.
+fn split(documents: &mut [Document], validation_ppm: u32, seed: u64) {
+    if validation_ppm == 0 || documents.len() < 2 {
+        return;
+    }
+    let draws: Vec<u64> = documents
+        .iter()
+        .map(|document| draw("llmc.dataset.split.v1", seed, &document.hash))
+        .collect();
+    let mut n_validation = 0;
+    for (document, draw) in documents.iter_mut().zip(&draws) {
+        if (u128::from(*draw) * 1_000_000) >> 64 < u128::from(validation_ppm) {
+            document.split = Split::Validation;
+            n_validation += 1;
+        }
+    }
+    let by_draw = || (0..draws.len()).map(|i| (draws[i], i));
+    if n_validation == 0
+        && let Some((_, lowest)) = by_draw().min()
+    {
+        documents[lowest].split = Split::Validation;
+    } else if n_validation == documents.len()
+        && let Some((_, highest)) = by_draw().max()
+    {
+        documents[highest].split = Split::Train;
+    }
+}
+
+fn content_hash(documents: &[Document]) -> Hash {
+    let mut hasher = CanonicalHasher::new("llmc.dataset.content.v1");
+    hasher.seq(documents.len());
+    for document in documents {
+        hasher.bool(document.split == Split::Validation).hash(&document.hash);
+    }
+    hasher.finish()
+}

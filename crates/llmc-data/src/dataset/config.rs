@@ -1,0 +1,199 @@
+//! What was asked of a dataset, as plain data: what can be wrong with it, and
+//! its recipe hash.
+
+use super::synthetic;
+use llmc_base::diag::nearest;
+use llmc_base::{CanonicalHasher, Diagnostic, Hash};
+use std::collections::BTreeMap;
+
+/// What to do with a file that is not UTF-8.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum InvalidUtf8 {
+    /// Stop with the file and the byte.
+    #[default]
+    Error,
+    /// Leave the file out; the ledger says so.
+    Skip,
+    /// Put U+FFFD for every maximal bad stretch; the ledger says so.
+    Replace,
+}
+
+impl InvalidUtf8 {
+    /// The name in specs: `error`, `skip`, `replace`.
+    pub fn name(self) -> &'static str {
+        match self {
+            InvalidUtf8::Error => "error",
+            InvalidUtf8::Skip => "skip",
+            InvalidUtf8::Replace => "replace",
+        }
+    }
+
+    /// The policy of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [InvalidUtf8::Error, InvalidUtf8::Skip, InvalidUtf8::Replace]
+            .into_iter()
+            .find(|policy| policy.name() == name)
+    }
+}
+
+/// What was asked of a dataset.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DatasetConfig {
+    /// For messages; does not enter the hash.
+    pub name: String,
+    /// Files, folders (with everything below) and globs.
+    pub paths: Vec<String>,
+    /// If not empty: only files with these extensions, `py` or `.py`.
+    pub include_extensions: Vec<String>,
+    /// Files with these extensions are left out.
+    pub exclude_extensions: Vec<String>,
+    /// Files whose path one of these globs matches are left out.
+    pub exclude: Vec<String>,
+    /// Generated corpora; only `synthetic` exists.
+    pub domains: Vec<String>,
+    /// Weight of each language; only `en` exists. It filters no files.
+    pub languages: BTreeMap<String, f64>,
+    /// Whitespace-separated words to reach, by the files together and by the
+    /// generated corpus. The latter needs it; for files, `None` is all of them.
+    pub target_tokens: Option<u64>,
+    /// Documents with fewer words are left out; generated ones have at least as many.
+    pub min_length: Option<u64>,
+    /// Longer documents are cut; generated ones have at most as many words.
+    pub max_length: Option<u64>,
+    /// What to do with a file that is not UTF-8.
+    pub invalid_utf8: InvalidUtf8,
+    /// Whether equal documents are left out.
+    pub deduplicate: bool,
+    /// Share of the validation split in millionths; below 1 000 000. Above 0,
+    /// two documents or more always leave one on either side.
+    pub validation_ppm: u32,
+    /// Seed of the split, of the choice under `target_tokens`, and of the generated corpus.
+    pub seed: u64,
+}
+
+impl Default for DatasetConfig {
+    /// Nothing to read yet; duplicates left out, 1 % for validation, seed 0.
+    fn default() -> Self {
+        DatasetConfig {
+            name: String::new(),
+            paths: Vec::new(),
+            include_extensions: Vec::new(),
+            exclude_extensions: Vec::new(),
+            exclude: Vec::new(),
+            domains: Vec::new(),
+            languages: BTreeMap::new(),
+            target_tokens: None,
+            min_length: None,
+            max_length: None,
+            invalid_utf8: InvalidUtf8::Error,
+            deduplicate: true,
+            validation_ppm: 10_000,
+            seed: 0,
+        }
+    }
+}
+
+impl DatasetConfig {
+    /// What can be found without reading.
+    pub(super) fn check(&self) -> Vec<Diagnostic> {
+        let mut found = Vec::new();
+        if self.paths.is_empty() && self.domains.is_empty() {
+            found.push(
+            Diagnostic::error(
+                "dataset::no_source",
+                format!("dataset `{}` has neither `paths` nor `domains`", self.name),
+            )
+            .help(
+                "set `paths = [\"FOLDER\"]`, or `domains = [\"synthetic\"]` for a generated corpus",
+            ),
+        );
+        }
+        for (i, domain) in self.domains.iter().enumerate() {
+            if domain != synthetic::DOMAIN || i > 0 {
+                let mut diagnostic = Diagnostic::error(
+                    "dataset::domain_not_supported",
+                    format!("the domain `{domain}` is not supported yet; `synthetic` is, once"),
+                );
+                if let Some(name) = nearest(domain, [synthetic::DOMAIN]).filter(|_| i == 0) {
+                    diagnostic = diagnostic.help(format!("did you mean `{name}`?"));
+                }
+                found.push(diagnostic);
+            }
+        }
+        for (language, weight) in &self.languages {
+            if language != "en" {
+                found.push(
+                    Diagnostic::error(
+                        "dataset::language_not_supported",
+                        format!("the language `{language}` is not supported yet"),
+                    )
+                    .help("use `languages = { en = 1.0 }`"),
+                );
+            } else if !(weight.is_finite() && *weight > 0.0) {
+                found.push(Diagnostic::error(
+                    "dataset::language_not_supported",
+                    format!("the weight of language `en` is {weight}, expected a number above 0"),
+                ));
+            }
+        }
+        if !self.domains.is_empty() && self.target_tokens.unwrap_or(0) == 0 {
+            found.push(
+                Diagnostic::error(
+                    "dataset::target_missing",
+                    "the generated corpus needs `target_tokens`, its number of words",
+                )
+                .help("set `target_tokens`, for example to 100000"),
+            );
+        }
+        if self.max_length == Some(0)
+            || matches!((self.min_length, self.max_length), (Some(min), Some(max)) if min > max)
+        {
+            found.push(Diagnostic::error(
+                "dataset::length_range",
+                format!(
+                    "no document can have at least {} and at most {} words",
+                    self.min_length.unwrap_or(0),
+                    self.max_length.unwrap_or(0)
+                ),
+            ));
+        }
+        if self.validation_ppm >= 1_000_000 {
+            found.push(Diagnostic::error(
+                "dataset::validation_range",
+                format!(
+                    "the validation share is {} millionths, expected less than 1000000",
+                    self.validation_ppm
+                ),
+            ));
+        }
+        found
+    }
+
+    /// The name of the dataset: a hash of the content of its files, in order, and
+    /// of everything in the config that acts on it.
+    pub(super) fn recipe_hash<'a>(&self, files: impl Iterator<Item = &'a Hash>) -> Hash {
+        let mut hasher = CanonicalHasher::new("llmc.dataset.v1");
+        let files: Vec<&Hash> = files.collect();
+        hasher.field("files").seq(files.len());
+        for file in files {
+            hasher.hash(file);
+        }
+        if !self.domains.is_empty() {
+            hasher.field("synthetic").int(synthetic::VERSION.into());
+        }
+        for (field, value) in [
+            ("target_tokens", self.target_tokens),
+            ("min_length", self.min_length),
+            ("max_length", self.max_length),
+        ] {
+            if let Some(value) = value {
+                hasher.field(field).int(value.into());
+            }
+        }
+        hasher.field("invalid_utf8").str(self.invalid_utf8.name());
+        hasher.field("deduplicate").bool(self.deduplicate);
+        hasher.field("validation_ppm").int(self.validation_ppm.into());
+        hasher.field("seed").int(self.seed.into());
+        hasher.finish()
+    }
+}
