@@ -9,7 +9,7 @@ use crate::parallel::Ctx;
 use crate::simd::{LANES, Simd};
 use crate::softmax::check_ids;
 
-/// `y[token, ..] = w[ids[token], ..]`: w [V, width], ids [tokens], y [tokens,
+/// `y[token, ..] = w[ids[token], ..]`: w [V, width], ids \[tokens\], y [tokens,
 /// width].
 ///
 /// Errors: [`Error::Length`] or [`Error::Dimension`] if the shapes do not fit,
@@ -37,7 +37,7 @@ pub fn embedding(
 }
 
 /// `acc[ids[token], ..] += dy[token, ..]`, tokens in order: acc [V, width], ids
-/// [tokens], dy [tokens, width].
+/// \[tokens\], dy [tokens, width].
 ///
 /// Threads split the columns, so every row meets its tokens in order.
 ///

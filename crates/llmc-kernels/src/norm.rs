@@ -13,7 +13,7 @@ use crate::isa::{Kernel, dispatch};
 use crate::parallel::Ctx;
 use crate::simd::{LANES, Simd, generic};
 
-/// `y = (x·r)·w`, `r = rsqrt(sum(x·x)/E + eps)`: x, y [rows, E], w [E].
+/// `y = (x·r)·w`, `r = rsqrt(sum(x·x)/E + eps)`: x, y [rows, E], w \[E\].
 ///
 /// Errors: [`Error::Length`] or [`Error::Dimension`] if the shapes do not fit.
 pub fn rms_norm(ctx: &Ctx<'_>, x: &[f32], w: &[f32], eps: f32, y: &mut [f32]) -> Result<(), Error> {
@@ -21,7 +21,7 @@ pub fn rms_norm(ctx: &Ctx<'_>, x: &[f32], w: &[f32], eps: f32, y: &mut [f32]) ->
 }
 
 /// `y = (c·r)·w (+ b)`, `c = x − sum(x)/E`, `r = rsqrt(sum(c·c)/E + eps)`: x, y
-/// [rows, E], w, b [E].
+/// [rows, E], w, b \[E\].
 ///
 /// Errors: [`Error::Length`] or [`Error::Dimension`] if the shapes do not fit.
 pub fn layer_norm(
@@ -43,7 +43,7 @@ pub fn norm_scratch_len(rows: usize) -> usize {
 /// The gradients of [`rms_norm`]: `xh = x·r; g = dy·w; c = sum(g·xh)/E;
 /// dx = r·(g − xh·c)`, and `dw[e] += dy·xh` as one chain over the rows.
 ///
-/// x, dy, dx: [rows, E]; w, dw: [E]; scratch: [`norm_scratch_len`] elements.
+/// x, dy, dx: [rows, E]; w, dw: \[E\]; scratch: [`norm_scratch_len`] elements.
 ///
 /// Errors: [`Error::Length`], [`Error::Dimension`], [`Error::Scratch`].
 pub fn rms_norm_backward(
@@ -63,7 +63,7 @@ pub fn rms_norm_backward(
 /// m2 = sum(g·xh)/E; dx = r·((g − m1) − xh·m2)`, and `dw[e] += dy·xh` as one chain
 /// over the rows. The gradient of b is [`bias_grad`](crate::bias_grad) of dy.
 ///
-/// x, dy, dx: [rows, E]; w, dw: [E]; scratch: [`norm_scratch_len`] elements.
+/// x, dy, dx: [rows, E]; w, dw: \[E\]; scratch: [`norm_scratch_len`] elements.
 ///
 /// Errors: [`Error::Length`], [`Error::Dimension`], [`Error::Scratch`].
 pub fn layer_norm_backward(

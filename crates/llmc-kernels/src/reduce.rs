@@ -11,7 +11,7 @@ use crate::isa::{Kernel, dispatch};
 use crate::parallel::{Ctx, part};
 use crate::simd::{LANES, Simd};
 
-/// `y[row] = sum(x[row, ..])` with `order = lanes`: x [rows, width], y [rows].
+/// `y[row] = sum(x[row, ..])` with `order = lanes`: x [rows, width], y \[rows\].
 ///
 /// Errors: [`Error::Length`] or [`Error::Dimension`] if the shapes do not fit.
 pub fn sum_rows(ctx: &Ctx<'_>, x: &[f32], width: usize, y: &mut [f32]) -> Result<(), Error> {
@@ -62,7 +62,7 @@ pub fn sum_chain(acc: f32, x: &[f32]) -> f32 {
     x.iter().fold(acc, |acc, &x| acc + x)
 }
 
-/// `acc[e] += dy[row, e]` for each row in order: acc [E], dy [rows, E].
+/// `acc[e] += dy[row, e]` for each row in order: acc \[E\], dy [rows, E].
 ///
 /// Errors: [`Error::Length`] or [`Error::Dimension`] if the shapes do not fit.
 pub fn bias_grad(ctx: &Ctx<'_>, acc: &mut [f32], dy: &[f32]) -> Result<(), Error> {

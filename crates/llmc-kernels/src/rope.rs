@@ -13,7 +13,7 @@ use crate::simd::{LANES, Simd, generic};
 /// y2 = x2·c + x1·s`.
 ///
 /// x, y: [tokens, H, D]; inv_freq: [D/2], the f of `docs/numerics.md`; positions:
-/// [tokens].
+/// \[tokens\].
 ///
 /// Errors: [`Error::Length`] if the shapes do not fit, [`Error::Dimension`] for
 /// zero heads or frequencies.

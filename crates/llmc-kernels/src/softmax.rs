@@ -86,7 +86,7 @@ fn row_max<V: Simd>(x: &[f32]) -> f32 {
 /// `m = max; l = log(sum(exp(x − m))); loss = ((m − x[target]) + l)·weight` per
 /// token.
 ///
-/// logits: [tokens, V]; targets, weights, loss: [tokens]. A token that does not
+/// logits: [tokens, V]; targets, weights, loss: \[tokens\]. A token that does not
 /// count has weight 0, and any valid target.
 ///
 /// Errors: [`Error::Length`] if the shapes do not fit, [`Error::Index`] for a
@@ -119,7 +119,7 @@ pub fn cross_entropy(
 
 /// The gradient of [`cross_entropy`]: `dx = (softmax(x) − onehot(target))·dloss`.
 ///
-/// logits, dlogits: [tokens, V]; targets, dloss: [tokens], where dloss has the
+/// logits, dlogits: [tokens, V]; targets, dloss: \[tokens\], where dloss has the
 /// weight in it.
 ///
 /// Errors: as [`cross_entropy`].

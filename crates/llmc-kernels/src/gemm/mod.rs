@@ -62,7 +62,7 @@ pub struct Gemm<'a> {
     pub b: MatRef<'a>,
     /// Whether the chains start from C instead of +0.
     pub accumulate: bool,
-    /// [n], added to every row after the chain with a rounding of its own.
+    /// \[n\], added to every row after the chain with a rounding of its own.
     pub bias: Option<&'a [f32]>,
     /// [m, n] with this row stride, added after the bias with a rounding of its
     /// own.
