@@ -7,6 +7,9 @@
 //! buffered, every row comes once per epoch, and a batch at the end of an epoch
 //! goes on with the next one.
 //!
+//! Validation rows have no order of their own: they are taken as the plan numbers
+//! them, so that losses at two steps compare.
+//!
 //! Source: Black and Rogaway 2002, "Ciphers with arbitrary finite domains"
 //! (cycle walking and the generalised Feistel cipher); round function:
 //! Philox4x32-10.

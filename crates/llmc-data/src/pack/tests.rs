@@ -51,6 +51,13 @@ fn best_fit_takes_the_tightest_row() {
     assert_eq!(plan.fill(), 20.0 / 24.0);
 }
 
+/// The plan is part of the definition of a run.
+#[test]
+fn the_plan_does_not_move() {
+    let lengths: Vec<u64> = (0..200).map(|i| i * 37 % 101).collect();
+    assert_eq!(plan(&lengths, 64).unwrap().content_hash().short(), "7cacdfea43aa");
+}
+
 #[test]
 fn nothing_to_predict_is_an_error() {
     assert_eq!(plan(&[0, 1, 1], 8).unwrap_err().code, "pack::empty");

@@ -231,6 +231,14 @@ fn foreign_and_broken_json_is_refused_by_name() {
     assert_eq!(found.code, "tokenizer::invalid");
 }
 
+/// Training is part of the definition of a run: what it makes of a text moves
+/// only on purpose. The byte-level one is also what Hugging Face's trainer makes.
+#[test]
+fn trained_tokenizers_do_not_move() {
+    let hashes: Vec<String> = all_kinds().iter().map(|t| t.content_hash().short()).collect();
+    assert_eq!(hashes, ["504e1751b3c1", "c23311353a33", "e700e5f40d2a"]);
+}
+
 #[test]
 fn recipe_hash_follows_meaning() {
     let corpus = Hash::of_bytes(b"corpus");
