@@ -1,12 +1,12 @@
-//! `attention` and `attention_backward`: scaled dot-product attention with grouped heads.
+//! `attention`: scaled dot-product attention with grouped heads.
 //!
 //! o = softmax(q·kᵀ·scale + mask)·v for each head; query head h reads key-value head h / (H/K).
 //!
 //! Source: Vaswani et al. 2017, arXiv:1706.03762, eq. 1; grouped heads: Ainslie et al. 2023,
 //! arXiv:2305.13245; sliding window: Jiang et al. 2023, arXiv:2310.06825.
 
-use super::softmax::exponentials;
-use super::{CompareKind, check};
+use super::softmax::softmax;
+use super::{AttentionBackward, CompareKind};
 use crate::attr::{Attr, AttrError, AttrReader, Attrs};
 use crate::builder::FunctionBuilder;
 use crate::cost::Cost;
@@ -38,31 +38,14 @@ pub struct Attention {
     pub scale: Option<f64>,
 }
 
-/// Gradient of [`Attention`]; recomputes the probabilities.
-///
-/// q, k, v as in the forward op, dy: the type of q, segments as there → dq, dk, dv of the types
-/// of q, k, v.
-///
-/// Errors: `attention_backward::c1` to `c4` as for [`Attention`], `attention_backward::c5` if dy is
-/// not of the type of q.
-#[derive(Clone, Debug, PartialEq)]
-pub struct AttentionBackward {
-    /// As in the forward op.
-    pub causal: bool,
-    /// As in the forward op.
-    pub window: Option<usize>,
-    /// As in the forward op.
-    pub scale: Option<f64>,
-}
-
-fn attrs(causal: bool, window: Option<usize>, scale: Option<f64>) -> Attrs {
+pub(super) fn attrs(causal: bool, window: Option<usize>, scale: Option<f64>) -> Attrs {
     let mut attrs = vec![("causal", Attr::Bool(causal))];
     attrs.extend(window.map(|w| ("window", Attr::Int(w as i64))));
     attrs.extend(scale.map(|s| ("scale", Attr::Float(s))));
     attrs
 }
 
-fn check_operands(
+pub(super) fn check_operands(
     op: &str,
     window: Option<usize>,
     [q, k, v]: [&TensorType; 3],
@@ -100,34 +83,34 @@ fn check_operands(
 }
 
 /// `<op>::arity` unless there are `n` operands, or `n` and two segments.
-fn with_segments(op: &str, types: &[TensorType], n: usize) -> Result<(), TypeError> {
+pub(super) fn with_segments(op: &str, types: &[TensorType], n: usize) -> Result<(), TypeError> {
     ensure(types.len() == n || types.len() == n + 2, &format!("{op}::arity"), || {
         format!("`{op}` takes {n} or {} operands, got {}", n + 2, types.len())
     })
 }
 
 /// The operands by group of heads, and what the two passes share.
-struct Grouped {
+pub(super) struct Grouped {
     /// [B, T, K, G, D].
-    q: ValueId,
+    pub(super) q: ValueId,
     /// [B, S, K, D].
-    k: ValueId,
+    pub(super) k: ValueId,
     /// [B, S, K, D].
-    v: ValueId,
+    pub(super) v: ValueId,
     /// The type of q with the dims B, T, K, G, D.
-    ty: TensorType,
+    pub(super) ty: TensorType,
     /// Factor of the scores.
-    scale: f64,
+    pub(super) scale: f64,
     /// Probabilities, [B, K, T, G, S].
-    p: ValueId,
+    pub(super) p: ValueId,
 }
 
 /// Axes of the products: batch (B, K) of [B, K, T, G, S] with that of [B, S, K, D].
-const P_BATCH: (&[usize], &[usize]) = (&[0, 1], &[0, 2]);
+pub(super) const P_BATCH: (&[usize], &[usize]) = (&[0, 1], &[0, 2]);
 /// Batch (B, K) of [B, T, K, G, D] with that of [B, S, K, D].
-const Q_BATCH: (&[usize], &[usize]) = (&[0, 2], &[0, 2]);
+pub(super) const Q_BATCH: (&[usize], &[usize]) = (&[0, 2], &[0, 2]);
 /// Batch (B, K) of [B, K, T, G, S] with that of [B, T, K, G, D].
-const PQ_BATCH: (&[usize], &[usize]) = (&[0, 1], &[0, 2]);
+pub(super) const PQ_BATCH: (&[usize], &[usize]) = (&[0, 1], &[0, 2]);
 
 /// Splits H into (K, G).
 fn group(b: &mut FunctionBuilder, x: ValueId, kv_heads: &Expr) -> Result<ValueId, TypeError> {
@@ -140,7 +123,7 @@ fn group(b: &mut FunctionBuilder, x: ValueId, kv_heads: &Expr) -> Result<ValueId
 }
 
 /// Scores and probabilities. Operands have been widened.
-fn probabilities(
+pub(super) fn probabilities(
     b: &mut FunctionBuilder,
     op: &Attention,
     [q, k, v]: [ValueId; 3],
@@ -159,27 +142,23 @@ fn probabilities(
     };
     let scores = b.dot(q, k, Q_BATCH, (&[4], &[3]))?;
     let scores = b.mul_scalar(scores, scale)?;
-    let Some(mask) = mask(b, op, scores, segments)? else {
-        let (e, _, sum) = exponentials(b, scores)?;
-        let inverse = b.recip(sum)?;
-        let inverse = b.broadcast_last(inverse, e)?;
-        let p = b.mul(e, inverse)?;
-        return Ok(Grouped { q, k, v, ty, scale, p });
-    };
-    let hidden = b.constant_like(scores, f64::NEG_INFINITY)?;
-    let scores = b.select(mask, scores, hidden)?;
-    let (e, _, sum) = exponentials(b, scores)?;
-    let inverse = b.recip(sum)?;
-    let inverse = b.broadcast_last(inverse, e)?;
-    let p = b.mul(e, inverse)?;
-    // Hidden keys are exact zeros already, but in a row that sees nothing, which is NaN here.
-    let zero = b.constant_like(p, 0.0)?;
-    let p = b.select(mask, p, zero)?;
+    let mask = mask(b, op, scores, segments)?;
+    let mut p = scores;
+    if let Some(mask) = mask {
+        let hidden = b.constant_like(scores, f64::NEG_INFINITY)?;
+        p = b.select(mask, scores, hidden)?;
+    }
+    p = softmax(b, p)?;
+    if let Some(mask) = mask {
+        // Hidden keys are exact zeros already, but in a row that sees nothing, which is NaN here.
+        let zero = b.constant_like(p, 0.0)?;
+        p = b.select(mask, p, zero)?;
+    }
     Ok(Grouped { q, k, v, ty, scale, p })
 }
 
 /// A product with + 0: whether masked terms, which are ±0, were added or skipped does not show.
-fn product(
+pub(super) fn product(
     b: &mut FunctionBuilder,
     x: ValueId,
     y: ValueId,
@@ -239,7 +218,7 @@ fn mask(
 }
 
 /// Two matrix products over visible pairs; a causal mask hides about half of them.
-fn product_flops(q: &TensorType, k: &TensorType) -> Expr {
+pub(super) fn product_flops(q: &TensorType, k: &TensorType) -> Expr {
     q.numel() * k.shape[1].clone() * 2
 }
 
@@ -300,363 +279,67 @@ impl OpDef for Attention {
     }
 
     fn samples() -> Samples {
+        let op = |causal, window, scale| Attention { causal, window, scale };
+        let good = |op: Attention, (shape, segments, dtype)| {
+            Sample::new(op, sample_operands(shape, segments, dtype), &[0, 1, 2])
+        };
+        let bad = |window, [q, k, v]: [TensorType; 3], segments: &[TensorType], code| {
+            let operands = [&[q, k, v], segments].concat();
+            BadSample::new(op(true, window, None), operands, code)
+        };
+        let (q, k) = (f32(&[1, 2, 2, 4]), f32(&[1, 3, 2, 4]));
+        let fine = [q.clone(), k.clone(), k.clone()];
+        let odd_heads = [f32(&[1, 2, 3, 4]), k.clone(), k.clone()];
         Samples {
-            good: vec![
-                Sample::new(
-                    Attention { causal: true, window: None, scale: None },
-                    [
-                        (f32(&[2, 5, 4, 6]), Fill::Normal),
-                        (f32(&[2, 5, 2, 6]), Fill::Normal),
-                        (f32(&[2, 5, 2, 6]), Fill::Normal),
-                    ],
-                    &[0, 1, 2],
-                ),
-                Sample::new(
-                    Attention { causal: false, window: None, scale: None },
-                    [
-                        (f32(&[1, 3, 2, 4]), Fill::Normal),
-                        (f32(&[1, 7, 2, 4]), Fill::Normal),
-                        (f32(&[1, 7, 2, 4]), Fill::Normal),
-                    ],
-                    &[0, 1, 2],
-                ),
-                Sample::new(
-                    Attention { causal: true, window: Some(2), scale: None },
-                    [
-                        (f32(&[1, 6, 2, 4]), Fill::Normal),
-                        (f32(&[1, 6, 1, 4]), Fill::Normal),
-                        (f32(&[1, 6, 1, 4]), Fill::Normal),
-                    ],
-                    &[0, 1, 2],
-                ),
-                Sample::new(
-                    Attention { causal: true, window: None, scale: None },
-                    [
-                        (f32(&[1, 2, 2, 4]), Fill::Normal),
-                        (f32(&[1, 5, 1, 4]), Fill::Normal),
-                        (f32(&[1, 5, 1, 4]), Fill::Normal),
-                    ],
-                    &[0, 1, 2],
-                ),
-                Sample::new(
-                    Attention { causal: true, window: None, scale: Some(0.3) },
-                    [
-                        (f32(&[2, 6, 2, 4]), Fill::Normal),
-                        (f32(&[2, 6, 2, 4]), Fill::Normal),
-                        (f32(&[2, 6, 2, 4]), Fill::Normal),
-                        (i32(&[2, 6]), Fill::Segments),
-                        (i32(&[2, 6]), Fill::Segments),
-                    ],
-                    &[0, 1, 2],
-                ),
-                Sample::new(
-                    Attention { causal: false, window: None, scale: None },
-                    [
-                        (f32(&[1, 6, 2, 4]), Fill::Normal),
-                        (f32(&[1, 6, 1, 4]), Fill::Normal),
-                        (f32(&[1, 6, 1, 4]), Fill::Normal),
-                        (i32(&[1, 6]), Fill::Segments),
-                        (i32(&[1, 6]), Fill::Segments),
-                    ],
-                    &[0, 1, 2],
-                ),
-                Sample::new(
-                    Attention { causal: false, window: Some(3), scale: None },
-                    [
-                        (f32(&[1, 5, 1, 4]), Fill::Normal),
-                        (f32(&[1, 5, 1, 4]), Fill::Normal),
-                        (f32(&[1, 5, 1, 4]), Fill::Normal),
-                    ],
-                    &[0, 1, 2],
-                ),
-                Sample::new(
-                    Attention { causal: true, window: None, scale: None },
-                    [
-                        (f32(&[1, 19, 1, 2]), Fill::Normal),
-                        (f32(&[1, 19, 1, 2]), Fill::Normal),
-                        (f32(&[1, 19, 1, 2]), Fill::Normal),
-                    ],
-                    &[0, 1, 2],
-                ),
-                Sample::new(
-                    Attention { causal: true, window: None, scale: None },
-                    [
-                        (typed(DType::Bf16, &[1, 5, 2, 4]), Fill::Normal),
-                        (typed(DType::Bf16, &[1, 5, 1, 4]), Fill::Normal),
-                        (typed(DType::Bf16, &[1, 5, 1, 4]), Fill::Normal),
-                    ],
-                    &[0, 1, 2],
-                ),
-            ],
+            good: sample_cases().map(|((c, w, s), operands)| good(op(c, w, s), operands)).into(),
             bad: vec![
-                BadSample::new(
-                    Attention { causal: true, window: None, scale: None },
-                    [f32(&[1, 2, 2, 4]), f32(&[1, 3, 2, 5]), f32(&[1, 3, 2, 5])],
+                bad(
+                    None,
+                    [q.clone(), f32(&[1, 3, 2, 5]), f32(&[1, 3, 2, 5])],
+                    &[],
                     "attention::c1",
                 ),
-                BadSample::new(
-                    Attention { causal: true, window: None, scale: None },
-                    [f32(&[1, 2, 2, 4]), f32(&[1, 3, 2, 4]), f32(&[1, 4, 2, 4])],
-                    "attention::c1",
-                ),
-                BadSample::new(
-                    Attention { causal: true, window: None, scale: None },
-                    [f32(&[1, 2, 3, 4]), f32(&[1, 3, 2, 4]), f32(&[1, 3, 2, 4])],
-                    "attention::c2",
-                ),
-                BadSample::new(
-                    Attention { causal: true, window: None, scale: None },
-                    [
-                        f32(&[1, 2, 2, 4]),
-                        f32(&[1, 3, 2, 4]),
-                        f32(&[1, 3, 2, 4]),
-                        i32(&[1, 2]),
-                        i32(&[1, 2]),
-                    ],
-                    "attention::c3",
-                ),
-                BadSample::new(
-                    Attention { causal: true, window: Some(0), scale: None },
-                    [f32(&[1, 2, 2, 4]), f32(&[1, 3, 2, 4]), f32(&[1, 3, 2, 4])],
-                    "attention::c4",
-                ),
-                BadSample::new(
-                    Attention { causal: true, window: None, scale: None },
-                    [f32(&[1, 2, 2, 4]), f32(&[1, 3, 2, 4]), f32(&[1, 3, 2, 4]), i32(&[1, 2])],
-                    "attention::arity",
-                ),
+                bad(None, [q.clone(), k.clone(), f32(&[1, 4, 2, 4])], &[], "attention::c1"),
+                bad(None, odd_heads, &[], "attention::c2"),
+                bad(None, fine.clone(), &[i32(&[1, 2]), i32(&[1, 2])], "attention::c3"),
+                bad(Some(0), fine.clone(), &[], "attention::c4"),
+                bad(None, fine, &[i32(&[1, 2])], "attention::arity"),
             ],
         }
     }
 }
 
-impl OpDef for AttentionBackward {
-    const NAME: &'static str = "attention_backward";
-    const CLASS: Class = Class::Composite;
+/// (causal, window, scale) and ([B, T, H, D, S, K], whether there are segments, dtype).
+type Case = ((bool, Option<usize>, Option<f64>), ([usize; 6], bool, DType));
 
-    fn attrs(&self) -> Attrs {
-        attrs(self.causal, self.window, self.scale)
-    }
+/// What the samples of both passes try: grouped heads, caches, windows, segments, odd sizes.
+pub(super) fn sample_cases() -> [Case; 9] {
+    let f32 = DType::F32;
+    [
+        ((true, None, None), ([2, 5, 4, 6, 5, 2], false, f32)),
+        ((false, None, None), ([1, 3, 2, 4, 7, 2], false, f32)),
+        ((true, Some(2), None), ([1, 6, 2, 4, 6, 1], false, f32)),
+        ((true, None, None), ([1, 2, 2, 4, 5, 1], false, f32)),
+        ((true, None, Some(0.3)), ([2, 6, 2, 4, 6, 2], true, f32)),
+        ((false, None, None), ([1, 6, 2, 4, 6, 1], true, f32)),
+        ((false, Some(3), None), ([1, 5, 1, 4, 5, 1], false, f32)),
+        ((true, None, None), ([1, 19, 1, 2, 19, 1], false, f32)),
+        ((true, None, None), ([1, 5, 2, 4, 5, 1], false, DType::Bf16)),
+    ]
+}
 
-    fn from_attrs(attrs: &mut AttrReader) -> Result<Self, AttrError> {
-        Ok(AttentionBackward {
-            causal: attrs.req("causal")?,
-            window: attrs.opt("window")?,
-            scale: attrs.opt("scale")?,
-        })
+/// q, k, v and segments of a case.
+pub(super) fn sample_operands(
+    [b, t, h, d, s, kv]: [usize; 6],
+    segments: bool,
+    dtype: DType,
+) -> Vec<(TensorType, Fill)> {
+    let q = (typed(dtype, &[b, t, h, d]), Fill::Normal);
+    let k = (typed(dtype, &[b, s, kv, d]), Fill::Normal);
+    let mut operands = vec![q, k.clone(), k];
+    if segments {
+        operands.push((i32(&[b, t]), Fill::Segments));
+        operands.push((i32(&[b, s]), Fill::Segments));
     }
-
-    fn infer(&self, _: &Module, types: &[TensorType]) -> Result<Vec<TensorType>, TypeError> {
-        with_segments(Self::NAME, types, 4)?;
-        check_operands(Self::NAME, self.window, [&types[0], &types[1], &types[2]], &types[4..])?;
-        check::ensure_same("attention_backward::c5", "dy", &types[3], &types[0])?;
-        Ok(types[..3].to_vec())
-    }
-
-    fn decompose(&self, b: &mut FunctionBuilder, v: &[ValueId]) -> Result<Vec<ValueId>, TypeError> {
-        let (ty_q, ty_k) = (b.ty(v[0]).clone(), b.ty(v[1]).clone());
-        let wide = [b.widen(v[0])?, b.widen(v[1])?, b.widen(v[2])?];
-        let dy = b.widen(v[3])?;
-        let forward = Attention { causal: self.causal, window: self.window, scale: self.scale };
-        let g = probabilities(b, &forward, wide, &v[4..])?;
-        let dy = b.reshape(dy, g.ty.shape.iter().cloned())?;
-        let dp = b.dot(dy, g.v, Q_BATCH, (&[4], &[3]))?;
-        let products = b.mul(g.p, dp)?;
-        let d = b.sum_last(products)?;
-        let d = b.broadcast_last(d, dp)?;
-        let difference = b.sub(dp, d)?;
-        let ds = b.mul(g.p, difference)?;
-        let ds = b.mul_scalar(ds, g.scale)?;
-        let dq = product(b, ds, g.k, P_BATCH, (&[4], &[1]))?;
-        let dq = b.transpose(dq, &[0, 2, 1, 3, 4])?;
-        let dq = b.reshape(dq, ty_q.shape.iter().cloned())?;
-        // Over (group, T), group outer: [B, K, S, D] → [B, S, K, D].
-        let over_queries: (&[usize], &[usize]) = (&[3, 2], &[3, 1]);
-        let dk = product(b, ds, g.q, PQ_BATCH, over_queries)?;
-        let dk = b.transpose(dk, &[0, 2, 1, 3])?;
-        let dv = product(b, g.p, dy, PQ_BATCH, over_queries)?;
-        let dv = b.transpose(dv, &[0, 2, 1, 3])?;
-        Ok(vec![b.cast(dq, ty_q.dtype)?, b.cast(dk, ty_k.dtype)?, b.cast(dv, ty_k.dtype)?])
-    }
-
-    fn cost(&self, types: &[TensorType], _: &[TensorType]) -> Cost {
-        // The scores again, dp, dq, dk and dv.
-        Cost::flops(product_flops(&types[0], &types[1]) * 5)
-    }
-
-    fn samples() -> Samples {
-        Samples {
-            good: vec![
-                Sample::new(
-                    AttentionBackward { causal: true, window: None, scale: None },
-                    [
-                        (f32(&[2, 5, 4, 6]), Fill::Normal),
-                        (f32(&[2, 5, 2, 6]), Fill::Normal),
-                        (f32(&[2, 5, 2, 6]), Fill::Normal),
-                        (f32(&[2, 5, 4, 6]), Fill::Normal),
-                    ],
-                    &[0, 1, 2, 3],
-                ),
-                Sample::new(
-                    AttentionBackward { causal: false, window: None, scale: None },
-                    [
-                        (f32(&[1, 3, 2, 4]), Fill::Normal),
-                        (f32(&[1, 7, 2, 4]), Fill::Normal),
-                        (f32(&[1, 7, 2, 4]), Fill::Normal),
-                        (f32(&[1, 3, 2, 4]), Fill::Normal),
-                    ],
-                    &[0, 1, 2, 3],
-                ),
-                Sample::new(
-                    AttentionBackward { causal: true, window: Some(2), scale: None },
-                    [
-                        (f32(&[1, 6, 2, 4]), Fill::Normal),
-                        (f32(&[1, 6, 1, 4]), Fill::Normal),
-                        (f32(&[1, 6, 1, 4]), Fill::Normal),
-                        (f32(&[1, 6, 2, 4]), Fill::Normal),
-                    ],
-                    &[0, 1, 2, 3],
-                ),
-                Sample::new(
-                    AttentionBackward { causal: true, window: None, scale: None },
-                    [
-                        (f32(&[1, 2, 2, 4]), Fill::Normal),
-                        (f32(&[1, 5, 1, 4]), Fill::Normal),
-                        (f32(&[1, 5, 1, 4]), Fill::Normal),
-                        (f32(&[1, 2, 2, 4]), Fill::Normal),
-                    ],
-                    &[0, 1, 2, 3],
-                ),
-                Sample::new(
-                    AttentionBackward { causal: true, window: None, scale: Some(0.3) },
-                    [
-                        (f32(&[2, 6, 2, 4]), Fill::Normal),
-                        (f32(&[2, 6, 2, 4]), Fill::Normal),
-                        (f32(&[2, 6, 2, 4]), Fill::Normal),
-                        (f32(&[2, 6, 2, 4]), Fill::Normal),
-                        (i32(&[2, 6]), Fill::Segments),
-                        (i32(&[2, 6]), Fill::Segments),
-                    ],
-                    &[0, 1, 2, 3],
-                ),
-                Sample::new(
-                    AttentionBackward { causal: false, window: None, scale: None },
-                    [
-                        (f32(&[1, 6, 2, 4]), Fill::Normal),
-                        (f32(&[1, 6, 1, 4]), Fill::Normal),
-                        (f32(&[1, 6, 1, 4]), Fill::Normal),
-                        (f32(&[1, 6, 2, 4]), Fill::Normal),
-                        (i32(&[1, 6]), Fill::Segments),
-                        (i32(&[1, 6]), Fill::Segments),
-                    ],
-                    &[0, 1, 2, 3],
-                ),
-                Sample::new(
-                    AttentionBackward { causal: false, window: Some(3), scale: None },
-                    [
-                        (f32(&[1, 5, 1, 4]), Fill::Normal),
-                        (f32(&[1, 5, 1, 4]), Fill::Normal),
-                        (f32(&[1, 5, 1, 4]), Fill::Normal),
-                        (f32(&[1, 5, 1, 4]), Fill::Normal),
-                    ],
-                    &[0, 1, 2, 3],
-                ),
-                Sample::new(
-                    AttentionBackward { causal: true, window: None, scale: None },
-                    [
-                        (f32(&[1, 19, 1, 2]), Fill::Normal),
-                        (f32(&[1, 19, 1, 2]), Fill::Normal),
-                        (f32(&[1, 19, 1, 2]), Fill::Normal),
-                        (f32(&[1, 19, 1, 2]), Fill::Normal),
-                    ],
-                    &[],
-                ),
-                Sample::new(
-                    AttentionBackward { causal: true, window: None, scale: None },
-                    [
-                        (typed(DType::Bf16, &[1, 5, 2, 4]), Fill::Normal),
-                        (typed(DType::Bf16, &[1, 5, 1, 4]), Fill::Normal),
-                        (typed(DType::Bf16, &[1, 5, 1, 4]), Fill::Normal),
-                        (typed(DType::Bf16, &[1, 5, 2, 4]), Fill::Normal),
-                    ],
-                    &[0, 1, 2, 3],
-                ),
-            ],
-            bad: vec![
-                BadSample::new(
-                    AttentionBackward { causal: true, window: None, scale: None },
-                    [
-                        f32(&[1, 2, 2, 4]),
-                        f32(&[1, 3, 2, 5]),
-                        f32(&[1, 3, 2, 5]),
-                        f32(&[1, 2, 2, 4]),
-                    ],
-                    "attention_backward::c1",
-                ),
-                BadSample::new(
-                    AttentionBackward { causal: true, window: None, scale: None },
-                    [
-                        f32(&[1, 2, 2, 4]),
-                        f32(&[1, 3, 2, 4]),
-                        f32(&[1, 4, 2, 4]),
-                        f32(&[1, 2, 2, 4]),
-                    ],
-                    "attention_backward::c1",
-                ),
-                BadSample::new(
-                    AttentionBackward { causal: true, window: None, scale: None },
-                    [
-                        f32(&[1, 2, 3, 4]),
-                        f32(&[1, 3, 2, 4]),
-                        f32(&[1, 3, 2, 4]),
-                        f32(&[1, 2, 3, 4]),
-                    ],
-                    "attention_backward::c2",
-                ),
-                BadSample::new(
-                    AttentionBackward { causal: true, window: None, scale: None },
-                    [
-                        f32(&[1, 2, 2, 4]),
-                        f32(&[1, 3, 2, 4]),
-                        f32(&[1, 3, 2, 4]),
-                        f32(&[1, 2, 2, 4]),
-                        i32(&[1, 2]),
-                        i32(&[1, 2]),
-                    ],
-                    "attention_backward::c3",
-                ),
-                BadSample::new(
-                    AttentionBackward { causal: true, window: Some(0), scale: None },
-                    [
-                        f32(&[1, 2, 2, 4]),
-                        f32(&[1, 3, 2, 4]),
-                        f32(&[1, 3, 2, 4]),
-                        f32(&[1, 2, 2, 4]),
-                    ],
-                    "attention_backward::c4",
-                ),
-                BadSample::new(
-                    AttentionBackward { causal: true, window: None, scale: None },
-                    [
-                        f32(&[1, 2, 2, 4]),
-                        f32(&[1, 3, 2, 4]),
-                        f32(&[1, 3, 2, 4]),
-                        f32(&[1, 2, 2, 4]),
-                        i32(&[1, 2]),
-                    ],
-                    "attention_backward::arity",
-                ),
-                BadSample::new(
-                    AttentionBackward { causal: true, window: None, scale: None },
-                    [
-                        f32(&[1, 2, 2, 4]),
-                        f32(&[1, 3, 2, 4]),
-                        f32(&[1, 3, 2, 4]),
-                        f32(&[1, 3, 2, 4]),
-                    ],
-                    "attention_backward::c5",
-                ),
-            ],
-        }
-    }
+    operands
 }

@@ -5,11 +5,13 @@
 //! emitting) follows from the decomposition.
 
 mod attention;
+mod attention_backward;
 mod binary;
 mod call;
 mod cast;
 pub(crate) mod check;
 mod compare;
+mod concat;
 mod constant;
 mod control;
 mod cross_entropy;
@@ -35,12 +37,14 @@ mod softmax;
 mod swiglu;
 mod unary;
 
-pub use attention::{Attention, AttentionBackward};
+pub use attention::Attention;
+pub use attention_backward::AttentionBackward;
 pub use binary::{Binary, BinaryKind};
 pub use call::{Bindings, Call, applied, unify};
 pub use cast::Cast;
 pub use check::compute_dtype;
 pub use compare::{Compare, CompareKind, Select};
+pub use concat::{Concat, UpdateSlice};
 pub use constant::{Constant, DimSize, Iota, Literal};
 pub use control::{If, Scan, While};
 pub use cross_entropy::{CrossEntropy, CrossEntropyBackward};
@@ -61,7 +65,7 @@ pub use rms_norm::{RmsNorm, RmsNormBackward};
 pub use rope::{Rope, RopeScaling, rope_frequencies};
 pub use shape::{Broadcast, Reshape, Transpose};
 pub use silu::{Silu, SiluBackward};
-pub use slice::{Concat, Pad, Slice, UpdateSlice};
+pub use slice::{Pad, Slice};
 pub use softmax::Softmax;
 pub use swiglu::{Swiglu, SwigluBackward};
 pub use unary::{Unary, UnaryKind};
