@@ -132,7 +132,8 @@ fn has_native(op: &Op, operands: &[View], all_f32: bool) -> bool {
         | Op::CrossEntropy(_)
         | Op::CrossEntropyBackward(_)
         | Op::Attention(_)
-        | Op::AttentionBackward(_) => true,
+        | Op::AttentionBackward(_)
+        | Op::UpdateSlice(_) => true,
         Op::RmsNorm(_)
         | Op::LayerNorm(_)
         | Op::Relu(_)

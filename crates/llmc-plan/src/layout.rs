@@ -114,14 +114,13 @@ fn call_env(
     let function = module.function(callee);
     let expected: Vec<TensorType> = function.inputs().map(|v| function.ty(v).clone()).collect();
     let actual: Vec<TensorType> = operands.iter().map(|v| caller.ty(*v).bind(env)).collect();
-    let bound = unify(&expected, &actual).map_err(|e| e.to_string())?;
-    bound
-        .into_iter()
-        .map(|(symbol, expr)| {
-            let value = expr.as_constant();
-            value.map(|v| (symbol.clone(), v)).ok_or_else(|| format!("dim `{symbol}` is unbound"))
-        })
-        .collect()
+    // A symbol that only the callee's state has means the caller's symbol of that name.
+    let mut dims = env.clone();
+    for (symbol, expr) in unify(&expected, &actual).map_err(|e| e.to_string())? {
+        let value = expr.as_constant().ok_or_else(|| format!("dim `{symbol}` is unbound"))?;
+        dims.insert(symbol, value);
+    }
+    Ok(dims)
 }
 
 /// For each value, the value whose storage it uses. Reshapes look at their operand's storage;

@@ -39,7 +39,7 @@ pub struct Launch {
 }
 
 /// A function for concrete dims, ready to run.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
     /// Launches in order.
     pub launches: Vec<Launch>,

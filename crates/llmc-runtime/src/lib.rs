@@ -7,6 +7,7 @@ mod memory;
 mod native;
 mod pool;
 mod sample;
+mod session;
 
 #[cfg(test)]
 mod tests;
@@ -16,3 +17,4 @@ pub use llmc_kernels::Isa;
 pub use memory::Memory;
 pub use pool::Pool;
 pub use sample::{Sampling, sample};
+pub use session::{Session, SessionError};

@@ -180,6 +180,20 @@ fn dispatch(
         Op::CrossEntropyBackward(_) => {
             k::cross_entropy_backward(ctx, operand(0), ints(operand(1)), operand(2), y)
         }
+        Op::UpdateSlice(op) => {
+            let shape = &launch.operands[0].shape;
+            let inner: usize = shape[op.axis + 1..].iter().product();
+            let row = shape[op.axis] * inner;
+            let start = usize::try_from(ints(operand(2))[0]).unwrap_or(0);
+            update_slice(
+                y,
+                row,
+                operand(1),
+                launch.operands[1].shape[op.axis] * inner,
+                start * inner,
+            )?;
+            Ok(())
+        }
         Op::Softmax(_) => k::softmax(ctx, operand(0), width, y),
         Op::Relu(_) => k::relu(ctx, operand(0), y),
         Op::ReluBackward(_) => k::relu_backward(ctx, operand(0), operand(1), y),
@@ -214,6 +228,23 @@ fn dispatch(
         }
     }
     .map_err(text)
+}
+
+/// Writes each run of `n_new` words of `update` at `start` of each run of `row` words of `x`.
+fn update_slice(
+    x: &mut [f32],
+    row: usize,
+    update: &[f32],
+    n_new: usize,
+    start: usize,
+) -> Result<(), String> {
+    if start + n_new > row || row == 0 || n_new == 0 {
+        return Err(format!("words {start}..{} do not lie in {row}", start + n_new));
+    }
+    for (to, from) in x.chunks_exact_mut(row).zip(update.chunks_exact(n_new)) {
+        to[start..start + n_new].copy_from_slice(from);
+    }
+    Ok(())
 }
 
 /// Segment ids from operand `at` on, if they are there.

@@ -143,3 +143,39 @@ fn a_non_finite_weight_is_named_with_its_node_and_rows() {
     assert_eq!(found.rows, 0..2);
     assert_eq!(trainer.tensor("embedding.weight").expect("placed").1, before);
 }
+
+#[test]
+fn a_session_over_the_cache_gives_the_bits_of_the_whole_forward_pass() {
+    let windowed = json!({
+        "vocab_size": 32, "context_length": 8, "num_layers": 2, "hidden_size": 16, "num_heads": 2,
+        "num_kv_heads": 1, "intermediate_size": 24, "attention": "sliding_window",
+        "sliding_window_size": 3, "tie_embeddings": false,
+    });
+    for model in [llama(), windowed] {
+        let setup = Setup::new(model.clone(), training(4, 4), 1, None);
+        let r = setup.resolved.model.clone().expect("there is a model");
+        let module = llmc_model::build(&r.architecture, &llmc_spec::DimExprs::from(&r.dims))
+            .expect("builds");
+        let mut trainer = setup.trainer();
+        trainer.step(&batch(0, 4, 8)).expect("finite");
+        let engine = Engine::new(2, None).expect("available");
+        let mut session = llmc_runtime::Session::new(&module, 8, engine).expect("plans");
+        for path in session.weights() {
+            let values = trainer.tensor(&path).expect("placed").1.to_vec();
+            session.weight_mut(&path).expect("placed").copy_from_slice(&values);
+        }
+        let ids = [3, 1, 4, 1, 5, 9, 2, 6];
+        for n in 2..=ids.len() {
+            let whole: Vec<u32> =
+                trainer.next_logits(&ids[..n]).expect("runs").iter().map(|x| x.to_bits()).collect();
+            let cached: Vec<u32> =
+                session.next_logits(&ids[..n]).expect("runs").iter().map(|x| x.to_bits()).collect();
+            assert_eq!(whole, cached, "{n} tokens");
+        }
+        // Beyond the capacity the text is cut, and goes on.
+        let long: Vec<u32> = (0..20).collect();
+        for n in 9..20 {
+            assert!(session.next_logits(&long[..n]).expect("runs").iter().all(|x| x.is_finite()));
+        }
+    }
+}

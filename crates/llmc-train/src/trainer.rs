@@ -228,6 +228,11 @@ impl Trainer {
         self.memory.len() * llmc_plan::WORD_BYTES
     }
 
+    /// Threads in use.
+    pub fn threads(&self) -> usize {
+        self.engine.threads()
+    }
+
     /// The parameters, in path order.
     pub fn parameters(&self) -> &[Parameter] {
         &self.parameters

@@ -6,10 +6,12 @@
 pub mod cache;
 pub mod checkpoint;
 pub mod doctor;
+pub mod events;
 pub mod lock;
 pub mod logs;
 pub mod machine;
 pub mod manifest;
 pub mod metrics;
+pub mod pipeline;
 pub mod report;
 pub mod store;

@@ -160,7 +160,8 @@ fn read_documents(cached: &Cached) -> Result<TextSet, Failure> {
     let mut at = 0;
     let mut documents = Vec::with_capacity(index.documents.len());
     for entry in index.documents {
-        let text = texts.get(at..at + entry.bytes).ok_or_else(|| damaged("dataset", "too short"))?;
+        let text =
+            texts.get(at..at + entry.bytes).ok_or_else(|| damaged("dataset", "too short"))?;
         at += entry.bytes;
         documents.push(Document {
             source: entry.source,
@@ -319,11 +320,7 @@ fn pack_split(
     Ok(PackedSplit { shards, plan, documents })
 }
 
-fn finish_rows(
-    train: PackedSplit,
-    validation: Option<PackedSplit>,
-    tokenizer: &Tokenizer,
-) -> Rows {
+fn finish_rows(train: PackedSplit, validation: Option<PackedSplit>, tokenizer: &Tokenizer) -> Rows {
     let mut hasher = CanonicalHasher::new("llmc.rows.v1");
     let mut account = Vec::new();
     for (name, split) in [("train", Some(&train)), ("validation", validation.as_ref())] {
@@ -414,10 +411,7 @@ pub fn to_train_batch(batch: Batch, first_sample: u64) -> llmc_train::Batch {
 }
 
 /// Reads a tokenizer from a folder that holds `tokenizer.json`.
-pub fn read_tokenizer(
-    source: &dyn Source,
-    folder: &std::path::Path,
-) -> Result<Tokenizer, Failure> {
+pub fn read_tokenizer(source: &dyn Source, folder: &std::path::Path) -> Result<Tokenizer, Failure> {
     let json = source.read_text(&folder.join("tokenizer.json"))?;
     let config = folder.join("tokenizer_config.json");
     let config = match source.exists(&config)? {

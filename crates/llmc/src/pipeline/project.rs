@@ -4,7 +4,8 @@ use super::failure::Failure;
 use llmc_base::{Diagnostic, Hash};
 use llmc_ir::Module;
 use llmc_spec::{
-    Architecture, DimExprs, Format, Goal, Resolved, ResolvedModel, Spec, parse_with, refuse_defaults,
+    Architecture, DimExprs, Format, Goal, Resolved, ResolvedModel, Spec, parse_with,
+    refuse_defaults,
 };
 use serde_json::{Value, json};
 use std::path::Path;
@@ -45,7 +46,7 @@ impl Project {
         goal: Goal,
         defaults: Defaults,
     ) -> Result<(Project, Vec<Diagnostic>), Failure> {
-        let format = Format::of_path(path)?;
+        let format = Format::from_path(&path.display().to_string());
         let text = std::fs::read_to_string(path).map_err(|e| {
             Diagnostic::error("spec::unreadable", format!("cannot read `{}`: {e}", path.display()))
                 .help("name a spec file: .toml, .yaml, .yml or .json; `llmc new NAME` writes one")
@@ -113,9 +114,11 @@ impl Project {
 
     /// `solution.json`: every dim with why, alternatives, and every value that was not written.
     pub fn solution(&self) -> Value {
-        let model = self.resolved.model.as_ref().map(|m| {
-            json!({"name": m.name, "dims": m.dims, "solution": m.solution})
-        });
+        let model = self
+            .resolved
+            .model
+            .as_ref()
+            .map(|m| json!({"name": m.name, "dims": m.dims, "solution": m.solution}));
         json!({
             "model": model,
             "defaults": self.resolved.defaults,

@@ -1,0 +1,148 @@
+//! A generation session: prefill once, then one token at a time over the KV cache.
+//!
+//! Logits have the bits of the whole forward pass, whatever the state of the cache.
+
+use crate::exec::{Engine, RunError};
+use crate::memory::Memory;
+use llmc_base::Symbol;
+use llmc_base::expr::Env;
+use llmc_ir::Module;
+use llmc_plan::{AddressSpace, Plan, PlanError, PlanRequest, View, plan_all};
+
+/// Why a session cannot go on.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // The fields are in the messages.
+pub enum SessionError {
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    #[error(transparent)]
+    Run(#[from] RunError),
+    #[error("the model has no function `@{0}`")]
+    Missing(&'static str),
+    #[error("no tensor `{0}`")]
+    UnknownTensor(String),
+}
+
+/// One text in the making: weights, cache, and the tokens that the cache holds.
+pub struct Session {
+    engine: Engine,
+    module: Module,
+    memory: Memory,
+    space: AddressSpace,
+    decode: Plan,
+    capacity: usize,
+    cached: Vec<u32>,
+    logits: Vec<f32>,
+}
+
+fn dims(length: usize, capacity: usize) -> Env {
+    Env::from([
+        (Symbol::new("B"), 1),
+        (Symbol::new("T"), length as i128),
+        (Symbol::new("S"), capacity as i128),
+    ])
+}
+
+impl Session {
+    /// A session over a module with `@prefill` and `@decode`, with room for `capacity` tokens. The
+    /// weights are zeros until they are filled.
+    pub fn new(module: &Module, capacity: usize, engine: Engine) -> Result<Self, SessionError> {
+        let mut session = Session {
+            engine,
+            module: module.clone(),
+            memory: Memory::default(),
+            space: AddressSpace::default(),
+            decode: Plan::default(),
+            capacity,
+            cached: Vec::new(),
+            logits: Vec::new(),
+        };
+        session.decode = session.plan("decode", 1)?;
+        Ok(session)
+    }
+
+    fn plan(&mut self, entry: &'static str, length: usize) -> Result<Plan, SessionError> {
+        let id = self.module.find(entry).ok_or(SessionError::Missing(entry))?;
+        let env = dims(length, self.capacity);
+        let request = PlanRequest { module: &self.module, entry: id, env };
+        let mut plans = plan_all(&[request], &mut self.space)?;
+        let plan = plans.pop().ok_or(SessionError::Missing(entry))?;
+        self.memory.reserve(&self.space, [&plan]);
+        Ok(plan)
+    }
+
+    /// Paths and views of the weights, in path order.
+    pub fn weights(&self) -> Vec<String> {
+        let is_cache = |path: &str| path.ends_with("_cache");
+        self.space.iter().map(|(p, _)| p).filter(|p| !is_cache(p)).map(str::to_string).collect()
+    }
+
+    /// Elements of a weight, to be filled.
+    pub fn weight_mut(&mut self, path: &str) -> Result<&mut [f32], SessionError> {
+        let view = self.space.get(path).ok_or_else(|| SessionError::UnknownTensor(path.into()))?;
+        Ok(self.memory.f32s_mut(view))
+    }
+
+    /// Logits [V] of the token that follows `ids`.
+    ///
+    /// Goes on from the cache where `ids` is what it holds and one more token. A text longer than
+    /// the capacity is cut to its last half capacity, and the cache starts anew with position 0.
+    pub fn next_logits(&mut self, ids: &[u32]) -> Result<&[f32], SessionError> {
+        let n_cached = self.cached.len();
+        if let Some((_, before)) = ids.split_last()
+            && (1..self.capacity).contains(&n_cached)
+            && before.ends_with(&self.cached)
+        {
+            return self.decode(&ids[before.len() - n_cached..]);
+        }
+        let ids = match ids.len() > self.capacity {
+            true => &ids[ids.len() - self.capacity.div_ceil(2)..],
+            false => ids,
+        };
+        self.prefill(ids)
+    }
+
+    fn prefill(&mut self, ids: &[u32]) -> Result<&[f32], SessionError> {
+        let plan = self.plan("prefill", ids.len())?;
+        for (name, view) in &plan.inputs {
+            let out = self.memory.i32s_mut(view);
+            for (i, x) in out.iter_mut().enumerate() {
+                *x = match name.as_str() {
+                    "tokens" => ids[i] as i32,
+                    "positions" => i as i32,
+                    _ => 0,
+                };
+            }
+        }
+        self.finish(plan, ids)
+    }
+
+    fn decode(&mut self, ids: &[u32]) -> Result<&[f32], SessionError> {
+        let at = ids.len() - 1;
+        let plan = self.decode.clone();
+        for (name, view) in &plan.inputs {
+            let out = self.memory.i32s_mut(view);
+            match name.as_str() {
+                "tokens" => out.fill(ids[at] as i32),
+                "key_segments" => {
+                    out[..=at].fill(0);
+                    out[at + 1..].fill(-1);
+                }
+                // The position, and the slot that it takes.
+                _ => out.fill(at as i32),
+            }
+        }
+        self.finish(plan, ids)
+    }
+
+    fn finish(&mut self, plan: Plan, ids: &[u32]) -> Result<&[f32], SessionError> {
+        self.cached.clear();
+        self.engine.run(&plan, &mut self.memory)?;
+        let (_, logits): &(String, View) =
+            plan.outputs.first().ok_or(SessionError::Missing("logits"))?;
+        self.logits.clear();
+        self.logits.extend_from_slice(self.memory.f32s(logits));
+        self.cached.extend_from_slice(ids);
+        Ok(&self.logits)
+    }
+}

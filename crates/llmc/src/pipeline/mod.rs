@@ -1,0 +1,19 @@
+//! The stages joined: from a spec to a verified run, and from a run to its uses.
+
+pub mod data;
+pub mod emit;
+pub mod failure;
+pub mod finish;
+pub mod generate;
+pub mod observer;
+pub mod project;
+pub mod report;
+pub mod rerun;
+pub mod runs;
+pub mod text;
+pub mod train;
+
+pub use failure::Failure;
+pub use observer::{Event, Observer, Silent};
+pub use project::{Defaults, Project};
+pub use train::{TrainOptions, TrainResult, TrainStatus, train};
