@@ -72,26 +72,12 @@ fn measure(isa: Isa, threads: usize, (m, n, k): (usize, usize, usize), form: For
     let mut c = vec![0.0; m * n];
     let mut scratch = vec![0.0; gemm_scratch_len(m, n, k, threads)];
     let (a, b) = match form {
-        Form::NT => (
-            MatRef::row_major(&a, k),
-            MatRef::row_major(&b, k).transposed(),
-        ),
+        Form::NT => (MatRef::row_major(&a, k), MatRef::row_major(&b, k).transposed()),
         Form::NN => (MatRef::row_major(&a, k), MatRef::row_major(&b, n)),
-        Form::TN => (
-            MatRef::row_major(&a, m).transposed(),
-            MatRef::row_major(&b, n),
-        ),
+        Form::TN => (MatRef::row_major(&a, m).transposed(), MatRef::row_major(&b, n)),
     };
-    let problem = Gemm {
-        m,
-        n,
-        k,
-        a,
-        b,
-        accumulate: matches!(form, Form::TN),
-        bias: None,
-        residual: None,
-    };
+    let problem =
+        Gemm { m, n, k, a, b, accumulate: matches!(form, Form::TN), bias: None, residual: None };
     let mut times = Vec::new();
     let start = Instant::now();
     while times.len() < 3 || start.elapsed().as_secs_f64() < 0.4 {

@@ -17,7 +17,9 @@ const PANEL: usize = 32;
 const K_BLOCK: usize = 256;
 /// Rows of A that are packed at a time: a multiple of the tile heights, and
 /// 172 KiB with `K_BLOCK`, which stays in the second-level cache.
-const M_BLOCK: usize = 168;
+const M_BLOCK: usize = 336;
+/// Links of the chain that are packed at a time where the rows of A are adjacent.
+const K_STEP: usize = 16;
 /// The most elements of B that are packed at a time.
 const B_BUDGET: usize = 1 << 22;
 /// The longest part of the chains whose B is packed at a time.
@@ -134,23 +136,31 @@ impl Kernel for PackB<'_> {
     fn run<V: Simd>(self) {
         let b = &self.problem.b;
         let k_len = self.chain.len();
-        for panel in self.panels {
-            let column = self.columns.start + panel * PANEL;
-            let i_len = (self.columns.end - column).min(PANEL);
-            // SAFETY: the panels of tasks are disjoint, as are their places.
-            let to =
-                unsafe { self.packed.range(panel * k_len * PANEL..(panel + 1) * k_len * PANEL) };
-            let block = Block {
-                start: b
-                    .data
-                    .as_ptr()
-                    .wrapping_add(column * b.col_stride + self.chain.start * b.row_stride),
-                i_stride: b.col_stride,
-                k_stride: b.row_stride,
-            };
-            // SAFETY: columns and chain are inside of B, whose reach was
-            // checked; the panel is a multiple of 16 wide and fits its place.
-            unsafe { pack_panel::<V>(block, i_len, k_len, PANEL, to.as_mut_ptr()) };
+        // Where columns are adjacent, a few k at a time for all panels, so that
+        // memory is read in long stretches.
+        let step = if b.col_stride == 1 { K_STEP } else { k_len.max(1) };
+        // SAFETY: the panels of tasks are disjoint, as are their places.
+        let packed = unsafe {
+            let place = k_len * PANEL;
+            self.packed.range(self.panels.start * place..self.panels.end * place)
+        };
+        for k in (0..k_len).step_by(step) {
+            let k_count = step.min(k_len - k);
+            for (index, panel) in self.panels.clone().enumerate() {
+                let column = self.columns.start + panel * PANEL;
+                let i_len = (self.columns.end - column).min(PANEL);
+                let block = Block {
+                    start: b.data.as_ptr().wrapping_add(
+                        column * b.col_stride + (self.chain.start + k) * b.row_stride,
+                    ),
+                    i_stride: b.col_stride,
+                    k_stride: b.row_stride,
+                };
+                let to = &mut packed[(index * k_len + k) * PANEL..];
+                // SAFETY: columns and chain are inside of B, whose reach was
+                // checked; the panel is a multiple of 16 wide and fits its place.
+                unsafe { pack_panel::<V>(block, i_len, k_count, PANEL, to.as_mut_ptr()) };
+            }
         }
     }
 }
@@ -176,16 +186,18 @@ impl Kernel for Multiply<'_> {
     fn run<V: Simd>(self) {
         // SAFETY: each task has a block of its own.
         let a_pack = unsafe { self.a_scratch.range(self.a_offset..self.a_offset + A_PACK_LEN) };
-        let mut k_start = self.chain.start;
-        loop {
-            let k_end = (k_start + K_BLOCK).min(self.chain.end);
-            for m_start in self.rows.clone().step_by(M_BLOCK) {
-                let rows = m_start..(m_start + M_BLOCK).min(self.rows.end);
-                self.block::<V>(rows, k_start..k_end, a_pack);
-            }
-            k_start = k_end;
-            if k_start == self.chain.end {
-                break;
+        for m_start in self.rows.clone().step_by(M_BLOCK) {
+            let rows = m_start..(m_start + M_BLOCK).min(self.rows.end);
+            // The chains of these rows from end to end, while their part of C is
+            // in cache. At least one round, so that k = 0 still writes C.
+            let mut k_start = self.chain.start;
+            loop {
+                let k_end = (k_start + K_BLOCK).min(self.chain.end);
+                self.block::<V>(rows.clone(), k_start..k_end, a_pack);
+                k_start = k_end;
+                if k_start == self.chain.end {
+                    break;
+                }
             }
         }
     }
@@ -197,31 +209,10 @@ impl Multiply<'_> {
     #[inline(always)]
     fn block<V: Simd>(&self, rows: Range<usize>, chain: Range<usize>, a_pack: &mut [f32]) {
         let problem = self.problem;
-        let a = &problem.a;
         let k_len = chain.len();
         // Tiles of almost equal height waste less than full ones and a rest.
         let tiles = rows.len().div_ceil(V::TILE_ROWS);
-        for tile in 0..tiles {
-            let tile_rows = part(rows.len(), tiles, tile);
-            let start = a.data.as_ptr().wrapping_add(
-                (rows.start + tile_rows.start) * a.row_stride + chain.start * a.col_stride,
-            );
-            let block = Block { start, i_stride: a.row_stride, k_stride: a.col_stride };
-            let height = tile_rows.len();
-            // SAFETY: rows and chain are inside of A, whose reach was checked.
-            // The panels follow each other from `tile_rows.start · k_len` on, so
-            // each one's slack is the next one's beginning, written later, or
-            // the slack at the end of the block.
-            unsafe {
-                pack_panel::<V>(
-                    block,
-                    height,
-                    k_len,
-                    height,
-                    a_pack.as_mut_ptr().add(tile_rows.start * k_len),
-                );
-            }
-        }
+        self.pack_a::<V>(rows.clone(), tiles, chain.clone(), a_pack);
 
         let first = chain.start == 0;
         let last = chain.end == problem.k;
@@ -264,6 +255,10 @@ impl Multiply<'_> {
                         bias,
                         residual,
                         residual_stride,
+                        // The first two tiles fetch the next panel, two lines for
+                        // each k; the others have nothing to wait for.
+                        prefetch: b.wrapping_add(packed_len * PANEL + tile * k_len * LANES),
+                        prefetch_step: if tile < 2 { LANES } else { 0 },
                     };
                     // SAFETY: A and B were packed with these strides; rows and
                     // columns are inside of C, whose reach was checked, and
@@ -271,6 +266,50 @@ impl Multiply<'_> {
                     unsafe { V::run_tile(&tile, height, columns.div_ceil(LANES)) };
                 }
                 done += columns;
+            }
+        }
+    }
+
+    /// Packs the rows as `tiles` panels, one behind the other.
+    #[inline(always)]
+    fn pack_a<V: Simd>(
+        &self,
+        rows: Range<usize>,
+        tiles: usize,
+        chain: Range<usize>,
+        a_pack: &mut [f32],
+    ) {
+        let a = &self.problem.a;
+        let k_len = chain.len();
+        let start =
+            a.data.as_ptr().wrapping_add(rows.start * a.row_stride + chain.start * a.col_stride);
+        // Where rows are adjacent, a few k at a time for all tiles, so that each
+        // stretch of memory is read once.
+        let step = if a.row_stride == 1 { K_STEP } else { k_len.max(1) };
+        for k in (0..k_len).step_by(step) {
+            let k_count = step.min(k_len - k);
+            for tile in 0..tiles {
+                let tile_rows = part(rows.len(), tiles, tile);
+                let height = tile_rows.len();
+                let block = Block {
+                    start: start.wrapping_add(tile_rows.start * a.row_stride + k * a.col_stride),
+                    i_stride: a.row_stride,
+                    k_stride: a.col_stride,
+                };
+                // SAFETY: rows and chain are inside of A, whose reach was checked.
+                // Panel `tile` begins at `tile_rows.start · k_len`. What spills
+                // over its end is the beginning of the next panel, written later,
+                // or the slack at the end of the block; adjacent rows do not
+                // spill.
+                unsafe {
+                    pack_panel::<V>(
+                        block,
+                        height,
+                        k_count,
+                        height,
+                        a_pack.as_mut_ptr().add(tile_rows.start * k_len + k * height),
+                    );
+                }
             }
         }
     }

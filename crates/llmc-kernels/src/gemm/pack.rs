@@ -35,8 +35,8 @@ pub(crate) const PANEL_SLACK: usize = LANES;
 ///
 /// # Safety
 /// The block is readable; `to` is writable for `k_len·width + PANEL_SLACK`
-/// floats, of which those past `k_len·width` are left with any value, unless
-/// `width` is a multiple of 16, when none of them is touched.
+/// floats, of which those past `k_len·width` are left with any value. None of them
+/// is touched if `width` is a multiple of 16 or `i_stride` is 1.
 #[inline(always)]
 pub(crate) unsafe fn pack_panel<V: Simd>(
     block: Block,
@@ -61,7 +61,11 @@ pub(crate) unsafe fn pack_panel<V: Simd>(
                     } else {
                         V::load_first(from.add(i), count, 0.0)
                     };
-                    value.store(to.add(i));
+                    if i + LANES <= width {
+                        value.store(to.add(i));
+                    } else {
+                        value.store_first(to.add(i), count);
+                    }
                     i += LANES;
                 }
             }

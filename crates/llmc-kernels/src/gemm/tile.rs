@@ -40,6 +40,11 @@ pub(crate) struct Tile {
     pub residual: *const f32,
     /// Distance between rows of the residual.
     pub residual_stride: usize,
+    /// Memory that is wanted soon: one cache line per k is fetched from here on,
+    /// `prefetch_step` floats apart. Any address is allowed.
+    pub prefetch: *const f32,
+    /// Distance between fetched lines, or 0.
+    pub prefetch_step: usize,
 }
 
 impl Tile {
@@ -57,6 +62,8 @@ impl Tile {
         bias: core::ptr::null(),
         residual: core::ptr::null(),
         residual_stride: 0,
+        prefetch: core::ptr::null(),
+        prefetch_step: 0,
     };
 }
 
@@ -76,8 +83,9 @@ pub(crate) unsafe fn tile_body<V: Simd, const ROWS: usize, const VECTORS: usize>
                 load_row(tile.c.add(r * tile.c_stride), last, row);
             }
         }
-        let (mut a, mut b) = (tile.a, tile.b);
+        let (mut a, mut b, mut soon) = (tile.a, tile.b, tile.prefetch);
         for _ in 0..tile.k {
+            V::prefetch(soon);
             let mut columns = [V::splat(0.0); VECTORS];
             for (v, column) in columns.iter_mut().enumerate() {
                 *column = V::load(b.add(v * LANES));
@@ -91,6 +99,7 @@ pub(crate) unsafe fn tile_body<V: Simd, const ROWS: usize, const VECTORS: usize>
             // The last step may leave the operands' allocations.
             a = a.wrapping_add(tile.a_step);
             b = b.wrapping_add(tile.b_step);
+            soon = soon.wrapping_add(tile.prefetch_step);
         }
         if !tile.bias.is_null() {
             let mut bias = [V::splat(0.0); VECTORS];

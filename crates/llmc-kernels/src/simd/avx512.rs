@@ -237,6 +237,11 @@ unsafe impl Simd for Avx512 {
         Self(unsafe { _mm512_max_ps(self.0, other.0) })
     }
     #[inline(always)]
+    fn prefetch(address: *const f32) {
+        // SAFETY: a hint, for any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) };
+    }
+    #[inline(always)]
     unsafe fn run_tile(tile: &Tile, rows: usize, vectors: usize) {
         // SAFETY: the caller's.
         unsafe { TILES[(rows - 1).min(13)][(vectors - 1).min(1)](tile) }

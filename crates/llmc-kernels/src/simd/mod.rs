@@ -65,6 +65,11 @@ pub(crate) unsafe trait Simd: Lanes {
     /// Turns sixteen rows into sixteen columns.
     fn transpose(rows: &mut [Self; LANES]);
 
+    /// Asks for the cache line at an address, which need not be valid, to be
+    /// brought to the second-level cache.
+    #[inline(always)]
+    fn prefetch(_address: *const f32) {}
+
     /// Runs one register tile of the matrix product, compiled for this
     /// instruction set; see [`Tile`].
     ///
