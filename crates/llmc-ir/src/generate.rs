@@ -252,17 +252,18 @@ fn region(
             let name = function.name.clone();
             let mut operands = vec![condition];
             operands.extend(fitting(b, function, values)?);
-            // State would be found under the same path at every `if` of a function.
-            if function.states().next().is_some() || reaches_state(module, callee) {
-                return Err(TypeError::new("generate::state", "no state in branches"));
+            // Branches have no scope, so their paths could clash with others.
+            if needs_parameters(module, callee) {
+                return Err(TypeError::new("generate::path", "no weights or state in branches"));
             }
             b.op(If { then_fn: name.clone(), else_fn: name }, &operands)
         }
     }
 }
 
-fn reaches_state(module: &Module, callee: FuncId) -> bool {
-    !crate::account::states(module, callee).is_empty()
+fn needs_parameters(module: &Module, callee: FuncId) -> bool {
+    let is_empty = crate::account::weights(module, callee).is_empty();
+    !is_empty || !crate::account::states(module, callee).is_empty()
 }
 
 /// One value per input of the callee, each of exactly its type.

@@ -11,6 +11,7 @@ pub mod builder;
 pub mod cost;
 pub mod eval;
 pub mod generate;
+pub mod graph;
 pub mod hash;
 pub mod module;
 pub mod op;

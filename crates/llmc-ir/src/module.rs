@@ -96,6 +96,37 @@ impl Module {
         OriginId(at as u32)
     }
 
+    /// Adds what another module has: its functions after ours, the stricter of two facts about a
+    /// symbol, its origins. A function that is here already, and equal, stays as it is.
+    ///
+    /// Errors: the name of a function that is here with another meaning; nothing has changed then.
+    pub fn link(&mut self, other: &Module) -> Result<(), String> {
+        let ours = crate::hash::function_hashes(self);
+        let theirs = crate::hash::function_hashes(other);
+        let mut new = Vec::new();
+        for (function, hash) in other.functions.iter().zip(theirs) {
+            match self.find(&function.name) {
+                None => new.push(function),
+                Some(id) if ours[id.index()] == hash => {}
+                Some(_) => return Err(function.name.clone()),
+            }
+        }
+        for fact in &other.symbols {
+            let known = self.symbols.iter().find(|s| s.symbol == fact.symbol);
+            let (min, multiple_of) = known.map_or((0, 1), |k| (k.min, k.multiple_of));
+            let both = lcm(multiple_of, fact.multiple_of);
+            self.declare_symbol(fact.symbol.name(), min.max(fact.min), both);
+        }
+        for function in new {
+            let mut function = function.clone();
+            for node in &mut function.nodes {
+                node.origin = self.origin(other.origin_text(node.origin));
+            }
+            self.add(function);
+        }
+        Ok(())
+    }
+
     /// The text of an origin; empty if there is none.
     pub fn origin_text(&self, id: OriginId) -> &str {
         self.origins.get(id.index()).map_or("", String::as_str)
@@ -108,6 +139,16 @@ impl Module {
         self.symbols.push(SymbolFact { symbol, min, multiple_of });
         self.symbols.sort_by(|a, b| a.symbol.cmp(&b.symbol));
     }
+}
+
+/// The least common multiple of two divisors; on overflow the first.
+fn lcm(a: i64, b: i64) -> i64 {
+    let (mut x, mut y) = (a.max(1), b.max(1));
+    let (a, b) = (x, y);
+    while y != 0 {
+        (x, y) = (y, x % y);
+    }
+    (a / x).checked_mul(b).unwrap_or(a)
 }
 
 /// What a function parameter is.

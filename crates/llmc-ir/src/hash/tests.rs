@@ -111,3 +111,35 @@ fn dtypes_count() {
     let of = |dtype: DType| hash_of(&TEXT.replace("f32[", &format!("{dtype}[")));
     assert_ne!(of(DType::F32), of(DType::F64));
 }
+
+#[test]
+fn linking_adds_what_is_new_and_refuses_what_differs() {
+    let mut module = parse(TEXT).unwrap();
+    let other = parse(
+        "module @o { symbol B >= 3, multiple_of 4 symbol C >= 2
+  composite @mine(%x: f32[N]) -> (y: f32[N]) {
+    %a = exp(%x) from \"spec: scale\"
+    %b = abs(%a) from \"user\"
+    return %b
+  }
+  fn @other(%x: f32[N]) -> (y: f32[N]) {
+    %renamed = neg(%x)
+    return %renamed
+  }
+}",
+    )
+    .unwrap();
+    module.link(&other).unwrap();
+    assert_eq!(crate::verify::verify(&module), []);
+    assert_eq!(module.functions.len(), 4);
+    assert_eq!(module.origins.len(), 3);
+    let facts: Vec<_> = module.symbols.iter().map(|s| (s.min, s.multiple_of)).collect();
+    assert_eq!(facts, [(3, 4), (2, 1)]);
+    let mine = module.find("mine").unwrap();
+    let theirs = other.find("mine").unwrap();
+    assert_eq!(function_hash(&module, mine), function_hash(&other, theirs));
+    let clash = parse(&TEXT.replace("neg(%x)", "exp(%x)")).unwrap();
+    let before = module.clone();
+    assert_eq!(module.link(&clash), Err("other".to_string()));
+    assert_eq!(module, before);
+}

@@ -8,6 +8,7 @@
 //! type anew and compares it with the written one. It never panics and holds to the limits in
 //! [`limits`], whatever the text.
 
+mod cursor;
 pub(crate) mod fold;
 mod lexer;
 pub mod limits;

@@ -1,8 +1,8 @@
 //! The smaller parts of the grammar: types, dims, attributes, index expressions.
 
+use super::cursor::{Failed, Parse, Parser};
 use super::lexer::{self, Kind};
 use super::limits::{MAX_DIM, Size, check_dims};
-use super::parser::{Failed, Parse, Parser};
 use super::syntax::{Affine, At, OpSyntax, Pattern, Piece};
 use crate::attr::Attr;
 use crate::types::{DType, TensorType};
@@ -213,9 +213,8 @@ impl Parser<'_> {
                 return Err(Failed);
             }
             affine.scale = leading.unwrap_or(1);
-            if self.eat("+") {
-                affine.offset = self.integer()?;
-            } else if self.at_punct("-") {
+            // The sign of a difference belongs to the integer.
+            if self.eat("+") || self.at_punct("-") {
                 affine.offset = self.integer()?;
             }
         } else {

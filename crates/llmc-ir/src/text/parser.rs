@@ -4,26 +4,15 @@
 //! next token that is the first of its line and can start a statement.
 
 use super::Report;
+use super::cursor::{Failed, Parse, Parser};
 use super::lexer::{Kind, Token};
 use super::syntax::{
-    Affine, At, FunctionSyntax, ModuleSyntax, OpSyntax, ParamSyntax, Place, RepeatSyntax,
-    ResultSyntax, RoleSyntax, StatementSyntax, SymbolSyntax, TargetSyntax, UseSyntax, ValueName,
+    Affine, At, FunctionSyntax, ModuleSyntax, OpSyntax, ParamSyntax, RepeatSyntax, ResultSyntax,
+    RoleSyntax, StatementSyntax, SymbolSyntax, TargetSyntax, UseSyntax, ValueName,
 };
 
-/// An error has been reported; the caller recovers.
-#[derive(Debug)]
-pub(super) struct Failed;
-
-pub(super) type Parse<T> = Result<T, Failed>;
-
-/// A cursor over tokens.
-pub(super) struct Parser<'a> {
-    tokens: Vec<Token>,
-    pos: usize,
-    pub(super) report: &'a mut Report,
-    /// The index name of the `repeat` around, if any.
-    pub(super) index: Option<String>,
-}
+/// Statements, and what is returned if that could be read.
+type Body = (Vec<StatementSyntax>, Option<At<Vec<UseSyntax>>>);
 
 /// A whole text. The tree is partial if anything was reported.
 pub(super) fn module(tokens: Vec<Token>, report: &mut Report) -> Option<ModuleSyntax> {
@@ -31,137 +20,7 @@ pub(super) fn module(tokens: Vec<Token>, report: &mut Report) -> Option<ModuleSy
     parser.module().ok()
 }
 
-impl<'a> Parser<'a> {
-    pub(super) fn new(tokens: Vec<Token>, report: &'a mut Report) -> Self {
-        Parser { tokens, pos: 0, report, index: None }
-    }
-
-    // The cursor.
-
-    pub(super) fn peek(&self) -> &Kind {
-        &self.tokens[self.pos.min(self.tokens.len() - 1)].kind
-    }
-
-    /// The token after the next, or the next: `n` is 1 or 0.
-    pub(super) fn peek_past(&self, n: usize) -> &Kind {
-        &self.tokens[(self.pos + n).min(self.tokens.len() - 1)].kind
-    }
-
-    fn token(&self) -> &Token {
-        &self.tokens[self.pos.min(self.tokens.len() - 1)]
-    }
-
-    /// Steps over one token and gives its place.
-    pub(super) fn bump(&mut self) -> Place {
-        let place = self.here();
-        self.pos = (self.pos + 1).min(self.tokens.len() - 1);
-        place
-    }
-
-    pub(super) fn here(&self) -> Place {
-        self.token().start..self.token().end
-    }
-
-    /// From a start to the end of the token before the cursor.
-    pub(super) fn since(&self, start: usize) -> Place {
-        let end = self.pos.checked_sub(1).map_or(start, |before| self.tokens[before].end);
-        start..end.max(start)
-    }
-
-    pub(super) fn at_punct(&self, p: &str) -> bool {
-        matches!(self.peek(), Kind::Punct(q) if *q == p)
-    }
-
-    pub(super) fn at_word(&self, word: &str) -> bool {
-        matches!(self.peek(), Kind::Word(w) if w == word)
-    }
-
-    pub(super) fn eat(&mut self, p: &str) -> bool {
-        let found = self.at_punct(p);
-        if found {
-            self.bump();
-        }
-        found
-    }
-
-    pub(super) fn eat_word(&mut self, word: &str) -> bool {
-        let found = self.at_word(word);
-        if found {
-            self.bump();
-        }
-        found
-    }
-
-    pub(super) fn expected<T>(&mut self, what: &str) -> Parse<T> {
-        if *self.peek() == Kind::Bad {
-            return Err(Failed);
-        }
-        let found = self.peek().describe();
-        let place = self.here();
-        self.report.error("ir::syntax", place, format!("expected {what}, found {found}"));
-        Err(Failed)
-    }
-
-    pub(super) fn expect(&mut self, p: &str) -> Parse<Place> {
-        if self.at_punct(p) { Ok(self.bump()) } else { self.expected(&format!("`{p}`")) }
-    }
-
-    fn expect_word(&mut self, word: &str) -> Parse<Place> {
-        if self.at_word(word) { Ok(self.bump()) } else { self.expected(&format!("`{word}`")) }
-    }
-
-    pub(super) fn word(&mut self, what: &str) -> Parse<At<String>> {
-        let Kind::Word(word) = self.peek().clone() else { return self.expected(what) };
-        Ok(At { it: word, place: self.bump() })
-    }
-
-    pub(super) fn text(&mut self, what: &str) -> Parse<At<String>> {
-        let Kind::Text(text) = self.peek().clone() else { return self.expected(what) };
-        Ok(At { it: text, place: self.bump() })
-    }
-
-    pub(super) fn function_name(&mut self) -> Parse<At<String>> {
-        let Kind::Function(name) = self.peek().clone() else {
-            return self.expected("a function name such as `@layer`");
-        };
-        Ok(At { it: name, place: self.bump() })
-    }
-
-    /// An integer with an optional sign that fits i64.
-    pub(super) fn integer(&mut self) -> Parse<i64> {
-        let negative = self.eat("-");
-        let Kind::Int(value) = *self.peek() else { return self.expected("an integer") };
-        let place = self.bump();
-        let value = if negative { -value } else { value };
-        i64::try_from(value).map_err(|_| {
-            self.report.error("ir::limit", place, format!("`{value}` does not fit 64 bits"));
-            Failed
-        })
-    }
-
-    /// `item , item , …` up to `close`, which is eaten; a comma may stand before it.
-    pub(super) fn list<T>(
-        &mut self,
-        close: &str,
-        mut item: impl FnMut(&mut Self) -> Parse<T>,
-    ) -> Parse<Vec<T>> {
-        let mut items = Vec::new();
-        while !self.eat(close) {
-            if items.len() >= super::limits::MAX_ARITY {
-                let place = self.here();
-                self.report.error("ir::limit", place, "this list is too long".to_string());
-                return Err(Failed);
-            }
-            items.push(item(self)?);
-            if !self.eat(",") && !self.at_punct(close) {
-                return self.expected(&format!("`,` or `{close}`"));
-            }
-        }
-        Ok(items)
-    }
-
-    // Items.
-
+impl Parser<'_> {
     fn module(&mut self) -> Parse<ModuleSyntax> {
         self.expect_word("module")?;
         let name = self.function_name()?.it;
@@ -211,7 +70,7 @@ impl<'a> Parser<'a> {
                 let place = self.here();
                 let message = format!("more than {} functions", super::limits::MAX_FUNCTIONS);
                 self.report.error("ir::limit", place, message);
-                self.pos = self.tokens.len() - 1;
+                self.skip_to_end();
                 return Err(Failed);
             }
             let is_composite = self.at_word("composite");
@@ -290,7 +149,7 @@ impl<'a> Parser<'a> {
             (RoleSyntax::State(path.it.clone()), path)
         } else {
             // `state` may also be the name of an output.
-            let name = match self.pos.checked_sub(1).map(|before| &self.tokens[before]) {
+            let name = match self.before() {
                 Some(Token { kind: Kind::Word(word), start, end, .. }) if self.at_punct(":") => {
                     At { it: word.clone(), place: *start..*end }
                 }
@@ -305,7 +164,7 @@ impl<'a> Parser<'a> {
 
     // Statements.
 
-    fn body(&mut self) -> Parse<(Vec<StatementSyntax>, Option<At<Vec<UseSyntax>>>)> {
+    fn body(&mut self) -> Parse<Body> {
         let mut body = Vec::new();
         loop {
             if self.at_word("return") {

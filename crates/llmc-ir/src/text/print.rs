@@ -3,7 +3,7 @@
 use super::fold::{Folds, Run, RunOperand, folds};
 use super::names::{is_bare, written};
 use super::sugar;
-use super::syntax::{Pattern, Piece};
+use super::syntax::Pattern;
 use crate::attr::Attr;
 use crate::module::{
     FuncId, Function, Module, Node, OriginId, ParamRole, ResultRole, ValueData, ValueId,
@@ -209,7 +209,7 @@ impl<'a> Printer<'a> {
         let attrs: Vec<String> = attrs
             .into_iter()
             .map(|(name, value)| match (name, scope) {
-                ("scope", Some(scope)) => format!("scope = {}", quoted_pattern(scope)),
+                ("scope", Some(scope)) => format!("scope = {:?}", scope.written()),
                 _ => format!("{name} = {value}"),
             })
             .collect();
@@ -265,7 +265,7 @@ impl<'a> Printer<'a> {
                 .iter()
                 .map(|result| {
                     let named = result.named.as_ref();
-                    let named = named.map(|p| format!(" as {}", quoted_pattern(p)));
+                    let named = named.map(|p| format!(" as {:?}", p.written()));
                     element(result.family, result.index) + &named.unwrap_or_default()
                 })
                 .collect();
@@ -279,7 +279,7 @@ impl<'a> Printer<'a> {
                 .collect();
             let mut origin = String::new();
             if self.options.origins && node.origin != OriginId(0) {
-                origin = format!(" from {}", quoted_pattern(&folded.origin));
+                origin = format!(" from {:?}", folded.origin.written());
             }
             let line = self.statement(node, &targets, &operands, folded.scope.as_ref(), &origin);
             _ = writeln!(out, "{indent}    {line}");
@@ -290,18 +290,6 @@ impl<'a> Printer<'a> {
 
 fn name_of_value(name: &str) -> String {
     format!("%{}", written(name))
-}
-
-/// A pattern in quotes, its own braces doubled.
-fn quoted_pattern(pattern: &Pattern) -> String {
-    let mut text = String::new();
-    for piece in &pattern.0 {
-        match piece {
-            Piece::Text(plain) => text.push_str(&plain.replace('{', "{{").replace('}', "}}")),
-            Piece::Index(affine) => _ = write!(text, "{{{}}}", affine.written()),
-        }
-    }
-    format!("{text:?}")
 }
 
 fn list_lines(out: &mut String, indent: &str, items: &[String]) {

@@ -137,6 +137,15 @@ impl Pattern {
         Pattern(vec![Piece::Text(text)])
     }
 
+    /// With braces around index expressions and doubled braces for plain ones.
+    pub(super) fn written(&self) -> String {
+        let piece = |piece: &Piece| match piece {
+            Piece::Text(plain) => plain.replace('{', "{{").replace('}', "}}"),
+            Piece::Index(affine) => format!("{{{}}}", affine.written()),
+        };
+        self.0.iter().map(piece).collect()
+    }
+
     /// The text for one index.
     pub(super) fn at(&self, i: i64) -> String {
         let mut out = String::new();

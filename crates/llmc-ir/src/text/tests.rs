@@ -246,8 +246,8 @@ fn named_results_and_origins_fold_if_they_count() {
     let mut module = layered(5, false);
     let origins: Vec<_> = (0..5).map(|i| module.origin(&format!("layer {{{i}}}"))).collect();
     let main = module.functions.last_mut().unwrap();
-    for i in 0..5 {
-        main.nodes[i + 1].origin = origins[i];
+    for (i, origin) in origins.into_iter().enumerate() {
+        main.nodes[i + 1].origin = origin;
         let value = main.nodes[i + 1].results[0];
         main.values[value.index()].name = Some(format!("h_{}", i + 1));
     }

@@ -15,11 +15,16 @@
 //! the parser numbers unrolled values in that order. Runs of fewer than [`MIN_STEPS`] steps and
 //! runs without a call whose scope counts stay as they are.
 
+mod candidate;
+mod counting;
+
 use super::names::label;
 use super::sugar;
 use super::syntax::{Affine, Pattern, Piece};
 use crate::module::{Function, Module, Node, ValueId};
 use crate::ops::Op;
+use candidate::{Candidate, Guess};
+use counting::Counting;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Fewer steps are easier to read unrolled.
@@ -70,6 +75,13 @@ pub(crate) struct RunNode {
     pub(crate) results: Vec<RunResult>,
 }
 
+impl RunNode {
+    /// The scope with its index expression, `layers.{i}`.
+    pub(crate) fn scope_text(&self) -> Option<String> {
+        self.scope.as_ref().map(Pattern::written)
+    }
+}
+
 /// An operand in each step.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum RunOperand {
@@ -112,7 +124,8 @@ impl Folds {
 /// The runs of a function.
 pub(crate) fn folds(module: &Module, function: &Function) -> Folds {
     let mut folds = Folds::default();
-    if !function.is_canonical() {
+    let has_calls = function.nodes.iter().any(|node| matches!(node.op, Op::Call(_)));
+    if !has_calls || !function.is_canonical() {
         return folds;
     }
     let mut labels: BTreeSet<String> =
@@ -134,152 +147,7 @@ pub(crate) fn folds(module: &Module, function: &Function) -> Folds {
     folds
 }
 
-/// Texts that are equal but for one number that counts.
-#[derive(Clone, Debug)]
-struct Counting {
-    prefix: String,
-    suffix: String,
-    first: i64,
-    /// 0: the texts are equal, and `prefix` is the whole.
-    step: i64,
-}
-
-impl Counting {
-    /// From the texts of the first two steps.
-    fn new(a: &str, b: &str) -> Option<Counting> {
-        if a == b {
-            return Some(Counting { prefix: a.into(), suffix: String::new(), first: 0, step: 0 });
-        }
-        let bytes = a.as_bytes();
-        let mut start = 0;
-        while start < bytes.len() {
-            let len = bytes[start..].iter().take_while(|b| b.is_ascii_digit()).count();
-            let (prefix, suffix) = (&a[..start], &a[start + len..]);
-            if len > 0
-                && let Some(rest) = b.strip_prefix(prefix)
-                && let Some(second) = rest.strip_suffix(suffix)
-                && let (Some(first), Some(second)) = (count(&a[start..start + len]), count(second))
-            {
-                let (prefix, suffix) = (prefix.to_string(), suffix.to_string());
-                return Some(Counting { prefix, suffix, first, step: second - first });
-            }
-            start += len.max(1);
-            while !a.is_char_boundary(start) {
-                start += 1;
-            }
-        }
-        None
-    }
-
-    fn holds(&self, step: usize, text: &str) -> bool {
-        if self.step == 0 {
-            return text == self.prefix;
-        }
-        let number = text.strip_prefix(&self.prefix).and_then(|t| t.strip_suffix(&self.suffix));
-        number.and_then(count) == Some(self.first + self.step * step as i64)
-    }
-}
-
-/// A number without sign or leading zeros.
-fn count(text: &str) -> Option<i64> {
-    let is_plain =
-        text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
-    text.parse().ok().filter(|n| is_plain && *n < 1 << 30)
-}
-
-/// What an operand can be, judged by the steps seen so far.
-#[derive(Clone, Copy, Debug)]
-enum Guess {
-    /// Result `.1` of node `.0` of the same step.
-    Same(usize, usize),
-    /// Result `.1` of node `.0` of the step before.
-    Carried(usize, usize),
-    Fixed(ValueId),
-    /// Family, index in the first step, and how it counts.
-    Element(usize, i64, i64),
-}
-
-struct CandidateNode {
-    scope: Option<Counting>,
-    origin: Counting,
-    operands: Vec<Vec<Guess>>,
-    names: Vec<Option<Counting>>,
-}
-
-/// A run before its families are made.
-struct Candidate {
-    first: usize,
-    period: usize,
-    count: usize,
-    nodes: Vec<CandidateNode>,
-}
-
-fn scope(node: &Node) -> Option<&str> {
-    match &node.op {
-        Op::Call(call) => Some(&call.scope),
-        _ => None,
-    }
-}
-
-/// Whether two nodes differ in no more than scope, operands and results.
-fn alike(f: &Function, a: &Node, b: &Node) -> bool {
-    let same_op = match (&a.op, &b.op) {
-        (Op::Call(a), Op::Call(b)) => a.callee == b.callee,
-        (a, b) => a == b,
-    };
-    same_op
-        && a.operands.len() == b.operands.len()
-        && a.results.len() == b.results.len()
-        && a.results.iter().zip(&b.results).all(|(a, b)| f.ty(*a) == f.ty(*b))
-}
-
 impl Candidate {
-    /// The longest run of this period from node `first`, if it is long enough.
-    fn find(
-        module: &Module,
-        f: &Function,
-        folds: &Folds,
-        first: usize,
-        period: usize,
-    ) -> Option<Candidate> {
-        if first + period * MIN_STEPS > f.nodes.len() {
-            return None;
-        }
-        let step = |t: usize| &f.nodes[first + t * period..first + (t + 1) * period];
-        let mut nodes = Vec::with_capacity(period);
-        for (a, b) in step(0).iter().zip(step(1)) {
-            if !alike(f, a, b) {
-                return None;
-            }
-            nodes.push(CandidateNode::new(module, f, folds, [a, b], [step(0), step(1)])?);
-        }
-        if nodes.iter().all(|n| n.scope.as_ref().is_none_or(|s| s.step == 0)) {
-            return None;
-        }
-        let mut run = Candidate { first, period, count: 2, nodes };
-        while first + (run.count + 1) * period <= f.nodes.len() {
-            let (t, before, now) = (run.count, step(run.count - 1), step(run.count));
-            let next: Option<Vec<Vec<Vec<Guess>>>> = run
-                .nodes
-                .iter()
-                .zip(step(0))
-                .zip(now)
-                .map(|((candidate, template), node)| {
-                    if !alike(f, template, node) {
-                        return None;
-                    }
-                    candidate.narrowed(module, f, folds, t, node, [before, now])
-                })
-                .collect();
-            let Some(next) = next else { break };
-            for (node, operands) in run.nodes.iter_mut().zip(next) {
-                node.operands = operands;
-            }
-            run.count += 1;
-        }
-        (run.count >= MIN_STEPS).then_some(run)
-    }
-
     /// Makes the families. `None` if one result would start from two initial values.
     fn into_run(
         self,
@@ -404,107 +272,4 @@ fn unique_label(node: &Node, r: usize, labels: &mut BTreeSet<String>, module: &M
         n += 1;
     }
     unique
-}
-
-impl CandidateNode {
-    /// From a node in the first two steps, given all nodes of these steps.
-    fn new(
-        module: &Module,
-        f: &Function,
-        folds: &Folds,
-        [a, b]: [&Node; 2],
-        [before, now]: [&[Node]; 2],
-    ) -> Option<CandidateNode> {
-        let scope = match (scope(a), scope(b)) {
-            (Some(a), Some(b)) => Some(Counting::new(a, b)?),
-            _ => None,
-        };
-        let origin = Counting::new(module.origin_text(a.origin), module.origin_text(b.origin))?;
-        let mut names = Vec::new();
-        for (a, b) in a.results.iter().zip(&b.results) {
-            names.push(match (&f.value(*a).name, &f.value(*b).name) {
-                (None, None) => None,
-                (Some(a), Some(b)) => Some(Counting::new(a, b)?),
-                _ => return None,
-            });
-        }
-        let mut operands = Vec::new();
-        for (first, second) in a.operands.iter().zip(&b.operands) {
-            let mut guesses = Vec::new();
-            for (j, node) in now.iter().enumerate() {
-                if let Some(r) = node.results.iter().position(|v| v == second) {
-                    guesses.push(Guess::Same(j, r));
-                }
-            }
-            for (j, node) in before.iter().enumerate() {
-                if let Some(r) = node.results.iter().position(|v| v == second) {
-                    guesses.push(Guess::Carried(j, r));
-                }
-            }
-            guesses.push(Guess::Fixed(*first));
-            for (family, index) in folds.members.get(first).into_iter().flatten() {
-                for (other, next) in folds.members.get(second).into_iter().flatten() {
-                    if other == family && next != index {
-                        guesses.push(Guess::Element(*family, *index, next - index));
-                    }
-                }
-            }
-            // The first step decides between a value of the same step and others.
-            guesses.retain(|guess| match guess {
-                Guess::Same(j, r) => before[*j].results[*r] == *first,
-                Guess::Fixed(_) => first == second,
-                _ => true,
-            });
-            if guesses.is_empty() {
-                return None;
-            }
-            operands.push(guesses);
-        }
-        Some(CandidateNode { scope, origin, operands, names })
-    }
-
-    /// The guesses about operands that step `t` leaves; `None` if the step does not fit.
-    fn narrowed(
-        &self,
-        module: &Module,
-        f: &Function,
-        folds: &Folds,
-        t: usize,
-        node: &Node,
-        [before, now]: [&[Node]; 2],
-    ) -> Option<Vec<Vec<Guess>>> {
-        let scope_fits = match (&self.scope, scope(node)) {
-            (Some(counting), Some(scope)) => counting.holds(t, scope),
-            (None, None) => true,
-            _ => false,
-        };
-        let names_fit = self.names.iter().zip(&node.results).all(|(counting, value)| {
-            match (counting, &f.value(*value).name) {
-                (Some(counting), Some(name)) => counting.holds(t, name),
-                (None, None) => true,
-                _ => false,
-            }
-        });
-        if !scope_fits || !names_fit || !self.origin.holds(t, module.origin_text(node.origin)) {
-            return None;
-        }
-        let mut operands = Vec::new();
-        for (guesses, value) in self.operands.iter().zip(&node.operands) {
-            let fits = |guess: &Guess| match guess {
-                Guess::Same(j, r) => now[*j].results[*r] == *value,
-                Guess::Carried(j, r) => before[*j].results[*r] == *value,
-                Guess::Fixed(fixed) => fixed == value,
-                Guess::Element(family, first, step) => {
-                    let index = first + step * t as i64;
-                    folds.families[*family].elements.get(&index) == Some(value)
-                }
-            };
-            let left: Vec<Guess> = guesses.iter().copied().filter(fits).collect();
-            if left.is_empty() {
-                return None;
-            }
-            operands.push(left);
-        }
-        Some(operands)
-    }
 }
