@@ -26,7 +26,7 @@ use llmc_base::Expr;
 ///
 /// Errors: `attention::c1` if q, k, v are not of these shapes and one float dtype, `attention::c2`
 /// if K does not divide H, `attention::c3` if the segments are not i32 [B, T] and i32 [B, S],
-/// `attention::c4` if the window is 0.
+/// `attention::c4` if the window is 0 or above 2³¹ − 1.
 /// Source: Vaswani et al. 2017, arXiv:1706.03762, eq. 1; grouped heads: arXiv:2305.13245.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attention {
@@ -79,7 +79,8 @@ pub(super) fn check_operands(
             )
         })?;
     }
-    ensure(window != Some(0), &format!("{op}::c4"), || "window is 0".to_string())
+    let fits = window.is_none_or(|w| (1..=i32::MAX as usize).contains(&w));
+    ensure(fits, &format!("{op}::c4"), || format!("window {window:?} is not in 1..2³¹"))
 }
 
 /// `<op>::arity` unless there are `n` operands, or `n` and two segments.

@@ -13,7 +13,7 @@ use llmc_base::Expr;
 
 /// One value in every element.
 ///
-/// () → dtype[dims]. The value is rounded to the dtype.
+/// () → `dtype[dims]`. The value is rounded to the dtype.
 ///
 /// Errors: `constant::c1` if the value is no value of an integer dtype or `bool`.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,7 +28,7 @@ pub struct Constant {
 
 /// A small dense constant, in row-major order.
 ///
-/// () → dtype[shape]. Values are rounded to the dtype.
+/// () → `dtype[shape]`. Values are rounded to the dtype.
 ///
 /// Errors: `literal::c1` if the number of values is not that of the shape, `literal::c2` if a
 /// value is no value of an integer dtype or `bool`.
@@ -44,7 +44,7 @@ pub struct Literal {
 
 /// The index along one axis: 0, 1, 2, …
 ///
-/// () → dtype[dims].
+/// () → `dtype[dims]`.
 ///
 /// Errors: `iota::c1` if there is no such axis, `iota::c2` for `bool`.
 #[derive(Clone, Debug, PartialEq)]

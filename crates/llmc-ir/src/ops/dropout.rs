@@ -12,7 +12,7 @@ use crate::types::{DType, TensorType, TypeError, ensure, operands};
 
 /// Zeros each element with probability `rate` and multiplies the others by 1/(1 − rate).
 ///
-/// x: floats [B, ...], key: u32[2], step: u32[], sample: u32[B] → the type of x. Whether an element
+/// x: floats [B, ...], key: `u32[2]`, step: u32[], sample: `u32[B]` → the type of x. Whether an element
 /// stays depends on (key, stream, step, its sample, its place in the sample) alone, so that neither
 /// call order nor the batch split matters. Its gradient is the same op on the cotangent.
 ///

@@ -15,7 +15,7 @@ use crate::types::{DType, TensorType, TypeError, ensure, operands};
 ///
 /// x: any, ids: integers → x.shape[..axis] + ids.shape[batch_dims..] + x.shape[axis+1..]. The
 /// first `batch_dims` dims of ids are those of x and go along with them. An index outside
-/// 0..x.shape[axis] is an error of the evaluation.
+/// `0..x.shape[axis]` is an error of the evaluation.
 ///
 /// Errors: `gather::c1` if there is no such axis or more batch dims than axes before it,
 /// `gather::c2` if batch dims differ, `gather::c3` if the ids are no integers.

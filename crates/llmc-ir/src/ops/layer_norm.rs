@@ -17,9 +17,9 @@ use crate::types::{DType, TensorType, TypeError, ensure, operands};
 
 /// Normalisation to mean 0 and variance 1 over the last axis, scaled and shifted.
 ///
-/// x: [..., E], w: [E], b: [E] (optional) → [..., E]. Computed in f32 if the dtype is narrower.
+/// x: [..., E], w: `[E]`, b: `[E]` (optional) → [..., E]. Computed in f32 if the dtype is narrower.
 ///
-/// Errors: `layer_norm::c1` if w is not [E], `layer_norm::c2` if dtypes differ or are not floats,
+/// Errors: `layer_norm::c1` if w is not `[E]`, `layer_norm::c2` if dtypes differ or are not floats,
 /// `layer_norm::c3` if b is not of the type of w.
 /// Source: Ba, Kiros and Hinton 2016, arXiv:1607.06450, eq. 4.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,7 +30,7 @@ pub struct LayerNorm {
 
 /// Gradient of [`LayerNorm`]; the bias gradient is `bias_grad(dy)`.
 ///
-/// x: [..., E], w: [E], dy: [..., E] → dx: [..., E], dw_rows: [..., E], whose sum over tokens is
+/// x: [..., E], w: `[E]`, dy: [..., E] → dx: [..., E], dw_rows: [..., E], whose sum over tokens is
 /// the gradient of w.
 ///
 /// Errors: `layer_norm_backward::c1` and `c2` as for [`LayerNorm`], `layer_norm_backward::c3` if

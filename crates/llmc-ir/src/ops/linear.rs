@@ -14,9 +14,9 @@ use crate::types::{DType, TensorType, TypeError, ensure};
 
 /// The affine map of the last axis: `dot` over it, then the bias.
 ///
-/// x: [..., I], w: [O, I], b: [O] (optional) → [..., O]. Accumulated in f32 (f64 for f64).
+/// x: [..., I], w: [O, I], b: `[O]` (optional) → [..., O]. Accumulated in f32 (f64 for f64).
 ///
-/// Errors: `linear::c1` if w is not [O, I], `linear::c2` if b is not [O], `linear::c3` if the
+/// Errors: `linear::c1` if w is not [O, I], `linear::c2` if b is not `[O]`, `linear::c3` if the
 /// dtypes are not one float type.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Linear;
@@ -32,9 +32,9 @@ pub struct LinearWeightGrad;
 
 /// Sum over all axes but the last, in token order: the gradient of a bias or a norm weight.
 ///
-/// dy: [..., O], acc: [O] (optional) → [O], of the dtype of acc, or of dy.
+/// dy: [..., O], acc: `[O]` (optional) → `[O]`, of the dtype of acc, or of dy.
 ///
-/// Errors: `bias_grad::c1` if dy has no axis or no floats, `bias_grad::c2` if acc is not [O] of
+/// Errors: `bias_grad::c1` if dy has no axis or no floats, `bias_grad::c2` if acc is not `[O]` of
 /// the dtype of dy or the one it computes in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BiasGrad;

@@ -14,7 +14,7 @@ use llmc_base::Expr;
 /// Random 32-bit words that depend on the key, the step, the global sample and the element
 /// alone (`docs/numerics.md`).
 ///
-/// key: u32[2], step: u32[], sample: u32[B] → u32[B, dims…].
+/// key: `u32[2]`, step: u32[], sample: `u32[B]` → u32[B, dims…].
 ///
 /// Errors: `random_bits::c1` if an operand has another type.
 /// Source: Philox4x32-10, Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3".

@@ -15,9 +15,9 @@ use crate::types::{DType, TensorType, TypeError, ensure, operands};
 
 /// Root-mean-square normalisation over the last axis.
 ///
-/// x: [..., E], w: [E] → [..., E]. Computed in f32 if the dtype is narrower.
+/// x: [..., E], w: `[E]` → [..., E]. Computed in f32 if the dtype is narrower.
 ///
-/// Errors: `rms_norm::c1` if w is not [E], `rms_norm::c2` if dtypes differ or are not floats.
+/// Errors: `rms_norm::c1` if w is not `[E]`, `rms_norm::c2` if dtypes differ or are not floats.
 /// Source: Zhang and Sennrich 2019, arXiv:1910.07467, eq. 4.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RmsNorm {
@@ -27,7 +27,7 @@ pub struct RmsNorm {
 
 /// Gradient of [`RmsNorm`].
 ///
-/// x: [..., E], w: [E], dy: [..., E] → dx: [..., E], dw_rows: [..., E]; the weight gradient is
+/// x: [..., E], w: `[E]`, dy: [..., E] → dx: [..., E], dw_rows: [..., E]; the weight gradient is
 /// the sum of dw_rows over tokens, which `bias_grad` folds into its accumulator in token order.
 ///
 /// Errors: `rms_norm_backward::c1` and `c2` as for [`RmsNorm`], `rms_norm_backward::c3` if dy is
@@ -38,7 +38,7 @@ pub struct RmsNormBackward {
     pub eps: f64,
 }
 
-/// The checks that norm ops over [..., E] with a weight [E] share.
+/// The checks that norm ops over [..., E] with a weight `[E]` share.
 pub(crate) fn check_norm(op: &str, x: &TensorType, w: &TensorType) -> Result<(), TypeError> {
     ensure(
         x.rank() >= 1 && w.shape.as_slice() == &x.shape[x.rank() - 1..],

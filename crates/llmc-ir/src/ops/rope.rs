@@ -56,7 +56,7 @@ pub struct Rope {
     pub inverse: bool,
 }
 
-/// The frequencies f[i], i in 0..head_dim/2, in radians per position.
+/// The frequencies `f[i]`, i in 0..head_dim/2, in radians per position.
 pub fn rope_frequencies(theta: f64, scaling: &RopeScaling, head_dim: usize) -> Vec<f64> {
     let plain = |i: usize| libm::pow(theta, -2.0 * i as f64 / head_dim as f64);
     (0..head_dim / 2).map(|i| scale_frequency(plain(i), scaling)).collect()

@@ -14,7 +14,7 @@ use llmc_base::Expr;
 
 /// Every `strides[i]`-th element of `starts[i]..limits[i]` of each axis.
 ///
-/// x: any → dim i is (limits[i] − starts[i]) / strides[i], rounded up.
+/// x: any → dim i is (`limits[i]` − `starts[i]`) / `strides[i]`, rounded up.
 ///
 /// Errors: `slice::c1` if the lists do not have one entry for each axis, `slice::c2` if a stride
 /// is below 1 or bounds that are numbers lie outside x, `slice::c3` if the result has no dim as
@@ -31,7 +31,7 @@ pub struct Slice {
 
 /// Adds a border of one value.
 ///
-/// x: any, value: scalar of its dtype → dim i is low[i] + x.shape[i] + high[i].
+/// x: any, value: scalar of its dtype → dim i is `low[i]` + `x.shape[i]` + `high[i]`.
 ///
 /// Errors: `pad::c1` if the lists do not have one entry for each axis, `pad::c2` if the value is
 /// no scalar of the dtype, `pad::c3` if a width is negative.

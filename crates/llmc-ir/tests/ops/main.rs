@@ -5,6 +5,7 @@
 
 mod docs;
 mod gradients;
+mod hostile;
 mod order;
 mod reference;
 mod rules;
