@@ -145,8 +145,14 @@ unsafe impl Parallel for Pool {
         shared.epoch.fetch_add(1, Ordering::Release);
         self.threads.iter().for_each(Thread::unpark);
         drain(shared, job);
+        let mut spins = 0;
         while shared.left.load(Ordering::Acquire) < self.workers.len() {
-            std::hint::spin_loop();
+            spins += 1;
+            match spins < SPIN {
+                true => std::hint::spin_loop(),
+                // The machine has other work: a worker waits for a core.
+                false => std::thread::yield_now(),
+            }
         }
         *lock(&shared.job) = None;
         if shared.is_panicked.swap(false, Ordering::Relaxed) {

@@ -1,12 +1,17 @@
 //! The stages joined: from a spec to a verified run, and from a run to its uses.
 
+pub mod compile;
+pub mod compile_report;
 pub mod data;
 pub mod emit;
 pub mod failure;
 pub mod finish;
 pub mod generate;
+pub mod graph_json;
+pub mod inspect;
 pub mod observer;
 pub mod project;
+pub mod quickstart;
 pub mod report;
 pub mod rerun;
 pub mod runs;
