@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Speed beside a named peer, in the same run and in turn, because the speed of a machine drifts.
+#
+#     make bench                       # or: bash benches/run.sh ROUNDS
+#
+# The peer is PyTorch eager with fused AdamW and its best allocator settings, from the environment of
+# `make conformance`. Prints tokens per second of each round and the median of the ratios.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+rounds=${1:-5}
+threads=${THREADS:-2}
+
+cargo build --quiet --release -p llmc-train --example train_speed
+ours=${CARGO_TARGET_DIR:-target}/release/examples/train_speed
+env=$(bash tests/conformance/env.sh)
+
+for size in b tiny; do
+  steps=6
+  [ "$size" = tiny ] && steps=200
+  ratios=()
+  for ((round = 1; round <= rounds; round++)); do
+    a=$("$ours" "$size" "$steps" "$threads" 2>/dev/null)
+    b=$(MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 MALLOC_TOP_PAD_=268435456 \
+      "$env/bin/python" benches/torch_train.py --size "$size" --steps "$steps" --threads "$threads")
+    ratio=$(awk -v a="$a" -v b="$b" 'BEGIN { printf "%.2f", a / b }')
+    echo "size $size, round $round: llmc $a tokens/s, torch $b tokens/s, ratio $ratio"
+    ratios+=("$ratio")
+  done
+  median=$(printf '%s\n' "${ratios[@]}" | sort -n | sed -n "$(((rounds + 1) / 2))p")
+  echo "size $size: median ratio llmc / torch = $median"
+done
