@@ -6,8 +6,8 @@
 //! that is no number is −1. A weight is a tensor that no node makes, under its
 //! absolute path.
 
-use llmc_ir::ops::Op;
 use llmc_ir::module::join_path;
+use llmc_ir::ops::Op;
 use llmc_ir::{Attr, DType, Function, Module, ParamRole, TensorType, ValueId};
 use serde_json::{Map, Value, json};
 
