@@ -4,7 +4,8 @@
 //! An [`Expr`] is a polynomial with integer coefficients in one canonical form
 //! (sorted monomials, no zero coefficients), so equality of expressions is
 //! equality of values for every assignment. Division exists only where it is
-//! exact ([`Expr::div_exact`]).
+//! exact ([`Expr::div_exact`]). Coefficients saturate at the ends of i128: far beyond any
+//! tensor, and hostile text cannot make arithmetic panic.
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -154,7 +155,7 @@ impl Expr {
         }
         let mut terms = BTreeMap::new();
         for (own, own_coefficient) in &self.terms {
-            if own_coefficient % coefficient != 0 {
+            if own_coefficient.checked_rem(*coefficient) != Some(0) {
                 return None;
             }
             let mut quotient = own.clone();
@@ -200,7 +201,7 @@ impl AddAssign for Expr {
     fn add_assign(&mut self, other: Expr) {
         for (monomial, coefficient) in other.terms {
             let slot = self.terms.entry(monomial).or_insert(0);
-            *slot += coefficient;
+            *slot = slot.saturating_add(coefficient);
         }
         self.terms.retain(|_, coefficient| *coefficient != 0);
     }
@@ -215,9 +216,11 @@ impl<'b> Mul<&'b Expr> for &Expr {
             for (b, cb) in &other.terms {
                 let mut powers: BTreeMap<Symbol, u32> = a.iter().cloned().collect();
                 for (symbol, power) in b {
-                    *powers.entry(symbol.clone()).or_insert(0) += power;
+                    let slot = powers.entry(symbol.clone()).or_insert(0);
+                    *slot = slot.saturating_add(*power);
                 }
-                *terms.entry(powers.into_iter().collect()).or_insert(0) += ca * cb;
+                let slot = terms.entry(powers.into_iter().collect()).or_insert(0i128);
+                *slot = slot.saturating_add(ca.saturating_mul(*cb));
             }
         }
         terms.retain(|_, coefficient| *coefficient != 0);
@@ -229,7 +232,7 @@ impl Neg for Expr {
     type Output = Expr;
 
     fn neg(mut self) -> Expr {
-        self.terms.values_mut().for_each(|c| *c = -*c);
+        self.terms.values_mut().for_each(|c| *c = c.saturating_neg());
         self
     }
 }
@@ -442,6 +445,15 @@ mod tests {
         assert_eq!(e("6*a + b").div_exact(&e("2*a")), None);
         assert_eq!(e("a + 1").div_exact(&e("a + 1")), Some(e("1")));
         assert_eq!(e("a").div_exact(&e("0")), None);
+    }
+
+    #[test]
+    fn huge_coefficients_saturate() {
+        let big = e("1000000000000000000000000000*x");
+        let square = &big * &big;
+        let product = &square * &square;
+        assert!(product.eval(&Env::from([(Symbol::new("x"), 1)])) == Some(i128::MAX));
+        assert!((-product.clone() + product).terms().count() <= 1);
     }
 
     #[test]

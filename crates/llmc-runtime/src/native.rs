@@ -238,7 +238,10 @@ fn update_slice(
     n_new: usize,
     start: usize,
 ) -> Result<(), String> {
-    if start + n_new > row || row == 0 || n_new == 0 {
+    if n_new == 0 {
+        return Ok(());
+    }
+    if start + n_new > row || row == 0 {
         return Err(format!("words {start}..{} do not lie in {row}", start + n_new));
     }
     for (to, from) in x.chunks_exact_mut(row).zip(update.chunks_exact(n_new)) {

@@ -1,0 +1,3 @@
+//! Suites across crates.
+
+mod engine;
