@@ -47,28 +47,42 @@ pub enum Command {
     /// Solves the dimensions, trains a tokenizer, trains the model with a live progress line,
     /// compares held-out bits per byte with gzip -9 and a 5-gram model, generates a sample and
     /// verifies every hash. Without a Python library it trains on the generated corpus.
-    #[command(after_help = "Examples:\n  llmc quickstart\n  llmc quickstart --steps 50 --output /tmp/first")]
+    #[command(
+        after_help = "Examples:\n  llmc quickstart\n  llmc quickstart --steps 50 --output /tmp/first"
+    )]
     Quickstart(Quickstart),
     /// Write a spec to start from.
-    #[command(after_help = "Examples:\n  llmc new my-model\n  llmc new my-model --params 10M --data 'corpus/**/*.txt'")]
+    #[command(
+        after_help = "Examples:\n  llmc new my-model\n  llmc new my-model --params 10M --data 'corpus/**/*.txt'"
+    )]
     New(New),
     /// Find every problem in a spec.
-    #[command(after_help = "Examples:\n  llmc check model.toml\n  llmc check model.toml --explicit\n  llmc check model.toml --set model.num_heads=7")]
+    #[command(
+        after_help = "Examples:\n  llmc check model.toml\n  llmc check model.toml --explicit\n  llmc check model.toml --set model.num_heads=7"
+    )]
     Check(SpecArgs),
     /// Solve the dimensions of a spec and say why.
     ///
     /// The result is the closest integer solution in the documented lattice (docs/solver.md), with
     /// up to five alternatives. If there is none: a minimal set of constraints that clash, and the nearest change that helps.
-    #[command(after_help = "Examples:\n  llmc solve model.toml\n  llmc solve model.toml --set model.target_params=125M --json")]
+    #[command(
+        after_help = "Examples:\n  llmc solve model.toml\n  llmc solve model.toml --set model.target_params=125M --json"
+    )]
     Solve(SpecArgs),
     /// Count parameters, FLOPs per token and KV-cache bytes of a spec's model.
-    #[command(after_help = "Examples:\n  llmc count model.toml\n  llmc count model.toml --set model.num_layers=24 --json")]
+    #[command(
+        after_help = "Examples:\n  llmc count model.toml\n  llmc count model.toml --set model.num_layers=24 --json"
+    )]
     Count(SpecArgs),
     /// Print the IR of a spec's model after any stage.
-    #[command(after_help = "Examples:\n  llmc ir model.toml\n  llmc ir model.toml --after autodiff\n  llmc ir model.toml --after legalise --function layer\n  llmc ir my.ir --after cse")]
+    #[command(
+        after_help = "Examples:\n  llmc ir model.toml\n  llmc ir model.toml --after autodiff\n  llmc ir model.toml --after legalise --function layer\n  llmc ir my.ir --after cse"
+    )]
     Ir(Ir),
     /// Draw a function of the IR as SVG or DOT.
-    #[command(after_help = "Examples:\n  llmc graph model.toml -o layer.svg --function layer\n  llmc graph model.toml --format dot | dot -Tpdf > model.pdf")]
+    #[command(
+        after_help = "Examples:\n  llmc graph model.toml -o layer.svg --function layer\n  llmc graph model.toml --format dot | dot -Tpdf > model.pdf"
+    )]
     Graph(Graph),
     /// Train tokenizers, encode and decode text.
     #[command(subcommand)]
@@ -80,25 +94,35 @@ pub enum Command {
     ///
     /// A complete run of the same recipe is verified and returned, not repeated; an interrupted one
     /// goes on where it stopped. Ctrl-C writes a checkpoint.
-    #[command(after_help = "Examples:\n  llmc train model.toml\n  llmc train model.toml --set training.lr=3e-4 --set training.max_steps=500\n  llmc train model.toml --threads 1 --output runs")]
+    #[command(
+        after_help = "Examples:\n  llmc train model.toml\n  llmc train model.toml --set training.lr=3e-4 --set training.max_steps=500\n  llmc train model.toml --threads 1 --output runs"
+    )]
     Train(Train),
     /// Go on with an interrupted run, or give a finished one more steps.
-    #[command(after_help = "Examples:\n  llmc resume runs/1f0c6b2a9d3e4f50\n  llmc resume 1f0c6b --steps 2000")]
+    #[command(
+        after_help = "Examples:\n  llmc resume runs/1f0c6b2a9d3e4f50\n  llmc resume 1f0c6b --steps 2000"
+    )]
     Resume(Resume),
     /// Continue a text with a trained model.
-    #[command(after_help = "Examples:\n  llmc generate --prompt 'def main'\n  llmc generate 1f0c6b --prompt 'import ' --tokens 200 --temperature 0.7 --seed 3")]
+    #[command(
+        after_help = "Examples:\n  llmc generate --prompt 'def main'\n  llmc generate 1f0c6b --prompt 'import ' --tokens 200 --temperature 0.7 --seed 3"
+    )]
     Generate(Generate),
     /// List, show and compare runs.
     #[command(subcommand)]
     Runs(Runs),
     /// Recompute every hash of a run and compare.
-    #[command(after_help = "Examples:\n  llmc verify runs/1f0c6b2a9d3e4f50\n  llmc verify 1f0c6b --json")]
+    #[command(
+        after_help = "Examples:\n  llmc verify runs/1f0c6b2a9d3e4f50\n  llmc verify 1f0c6b --json"
+    )]
     Verify(RunArg),
     /// Execute a run again from its spec and compare the final weights bit for bit.
     #[command(after_help = "Examples:\n  llmc rerun 1f0c6b\n  llmc rerun 1f0c6b --threads 1")]
     Rerun(Rerun),
     /// Export a run's model to another format, with a certificate.
-    #[command(after_help = "Examples:\n  llmc emit 1f0c6b --to pytorch\n  llmc emit 1f0c6b --to huggingface -o my-model")]
+    #[command(
+        after_help = "Examples:\n  llmc emit 1f0c6b --to pytorch\n  llmc emit 1f0c6b --to huggingface -o my-model"
+    )]
     Emit(Emit),
     /// Say what this machine has: cores, instruction sets, memory, Python, compilers, torch.
     #[command(after_help = "Examples:\n  llmc doctor\n  llmc doctor --json")]
@@ -212,7 +236,9 @@ pub enum Tokenizer {
         output: PathBuf,
     },
     /// Encode text to ids.
-    #[command(after_help = "Examples:\n  llmc tokenizer encode 1f0c6b 'def main():'\n  llmc tokenizer encode tokenizer.json - < file.txt")]
+    #[command(
+        after_help = "Examples:\n  llmc tokenizer encode 1f0c6b 'def main():'\n  llmc tokenizer encode tokenizer.json - < file.txt"
+    )]
     Encode {
         /// A run, or a tokenizer.json that llmc wrote.
         tokenizer: String,
@@ -233,7 +259,9 @@ pub enum Tokenizer {
 #[derive(Subcommand)]
 pub enum Data {
     /// Read, clean, split and count the dataset of a spec.
-    #[command(after_help = "Examples:\n  llmc data build model.toml\n  llmc data build model.toml --json")]
+    #[command(
+        after_help = "Examples:\n  llmc data build model.toml\n  llmc data build model.toml --json"
+    )]
     Build(SpecArgs),
     /// Show documents of a spec's dataset.
     #[command(after_help = "Example:\n  llmc data show model.toml --count 3")]

@@ -69,8 +69,7 @@ pub fn module_after(
                 Project::read(file, overrides, Goal::Model, Defaults::Record)?;
             let model = project.model()?;
             if stage == SKELETON.name {
-                let skeleton =
-                    llmc_model::skeleton(&model.architecture, &DimExprs::symbolic())?;
+                let skeleton = llmc_model::skeleton(&model.architecture, &DimExprs::symbolic())?;
                 return Ok((skeleton.module, warnings));
             }
             (build_model(model)?, warnings)
@@ -170,8 +169,7 @@ pub fn counts(project: &Project) -> Result<Counts, Failure> {
         value.ok_or_else(|| Failure::Internal(format!("`{e}` has no value")))
     };
     let work_of = |module: &Module, name: &str| -> Result<Work, Failure> {
-        account::work(module, function(module, name)?)
-            .map_err(|e| Failure::Internal(e.to_string()))
+        account::work(module, function(module, name)?).map_err(|e| Failure::Internal(e.to_string()))
     };
     let forward = function(&module, "forward")?;
     let parameters = account::parameter_count(&module, forward);
@@ -179,7 +177,8 @@ pub fn counts(project: &Project) -> Result<Counts, Failure> {
     let gradient = llmc_passes::autodiff(&module, &Default::default())?;
     let gradient_work = work_of(&gradient, "grad")?;
     let decode = function(&module, "decode")?;
-    let cache: Expr = account::states(&module, decode).iter().map(|(_, ty)| account::bytes(ty)).sum();
+    let cache: Expr =
+        account::states(&module, decode).iter().map(|(_, ty)| account::bytes(ty)).sum();
     let per_token = |work: &Work| -> Result<f64, Failure> {
         Ok(value(&work.total().flops, &env)? as f64 / length as f64)
     };

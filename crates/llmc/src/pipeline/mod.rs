@@ -15,6 +15,7 @@ pub mod quickstart;
 pub mod report;
 pub mod rerun;
 pub mod runs;
+mod snapshot;
 pub mod text;
 pub mod train;
 

@@ -1,0 +1,279 @@
+//! `train`, `resume`, `rerun`, `quickstart`.
+
+use super::{DIFFERENCE, DONE, project, run_folder, value};
+use crate::args::{Quickstart, Rerun, Resume, Train};
+use crate::environment::{self, Cache};
+use crate::format::{grouped, short};
+use crate::output::{Output, say};
+use crate::progress::{INTERRUPTED, Progress, catch_interrupt};
+use llmc::cache::StageCache;
+use llmc::manifest;
+use llmc::metrics::{self, Record};
+use llmc::pipeline::train::{TrainOptions, TrainResult, TrainStatus, train as train_project};
+use llmc::pipeline::{Defaults, Failure, Project, quickstart as first, rerun as again, runs};
+use llmc::store::FsStore;
+use llmc_spec::{Format, Goal};
+use serde_json::{Map, Value, json};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+
+/// Steps between plain lines, where the spec's own number is not at hand.
+fn log_interval(project: &Project) -> u64 {
+    project.resolved.training.as_ref().map_or(1, |t| t.log_interval)
+}
+
+fn stages(cache: &Option<Cache>) -> Option<&StageCache<'static>> {
+    cache.as_ref().map(|c| &c.stages)
+}
+
+/// Says what the stage cache did, to programs.
+fn cache_event(cache: &Option<Cache>, out: &mut Output) {
+    let Some(cache) = cache.as_ref().filter(|_| out.is_json) else { return };
+    let counts: Map<String, Value> =
+        cache.stages.counts().into_iter().map(|(stage, counts)| (stage, value(&counts))).collect();
+    out.json_line(&json!({"event": "cache", "stages": counts}));
+}
+
+/// Shows what a run came to. The result is the exit code.
+fn finish(result: &TrainResult, cache: &Option<Cache>, out: &mut Output) -> u8 {
+    cache_event(cache, out);
+    let is_interrupted = result.status == TrainStatus::Interrupted;
+    let code = if is_interrupted { INTERRUPTED } else { DONE };
+    let run = result.run.display();
+    if out.is_json {
+        let mut document = value(result);
+        document["event"] = json!("result");
+        out.json_line(&document);
+        return code;
+    }
+    if is_interrupted {
+        out.line(format!("interrupted at step {}; checkpoint written in {run}", result.step));
+        out.line(format!("go on with: llmc resume {run}"));
+        return code;
+    }
+    let status = match result.status {
+        TrainStatus::AlreadyComplete => "was complete already; every hash is as recorded",
+        _ => "complete",
+    };
+    out.line(format!("{} {status}", out.bold(&format!("{run}"))));
+    let mut row = |name: &str, text: String| out.line(format!("  {name:<10} {text}"));
+    row("steps", result.step.to_string());
+    row("parameters", grouped(result.parameters));
+    if let Some(loss) = result.loss {
+        row("loss", format!("{loss:.4}"));
+    }
+    if let Some(v) = &result.validation {
+        row("held out", format!("loss {:.4}, {:.4} bits per byte", v.loss, v.bits_per_byte));
+    }
+    row("weights", result.weights.to_string());
+    row("recipe", result.recipe.to_string());
+    if let Some(content) = &result.content {
+        row("content", content.to_string());
+    }
+    row("report", result.run.join("report.html").display().to_string());
+    out.note(&format!("next: llmc generate {run} --prompt '…'; llmc verify {run}"));
+    code
+}
+
+/// `llmc train`.
+pub fn train(args: &Train, out: &mut Output) -> Result<u8, Failure> {
+    let (project, warnings) = project(&args.spec, Goal::Training)?;
+    out.warnings(&warnings);
+    let isa = environment::isa()?;
+    let cache = environment::cache(out);
+    let options = TrainOptions {
+        output: &args.output,
+        threads: args.threads,
+        isa,
+        cache: stages(&cache),
+        store: &FsStore,
+        parent: None,
+    };
+    let flag = catch_interrupt()?;
+    let mut progress = Progress::new(out, flag, log_interval(&project));
+    let result = train_project(&project, &options, &mut progress);
+    drop(progress);
+    Ok(finish(&result?, &cache, out))
+}
+
+/// `llmc resume`.
+pub fn resume(args: &Resume, out: &mut Output) -> Result<u8, Failure> {
+    let run = run_folder(&args.run)?;
+    let interval = log_interval(&runs::project(&FsStore, &run)?);
+    let isa = environment::isa()?;
+    let cache = environment::cache(out);
+    let output = match run.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let options = TrainOptions {
+        output,
+        threads: args.threads,
+        isa,
+        cache: stages(&cache),
+        store: &FsStore,
+        parent: None,
+    };
+    let flag = catch_interrupt()?;
+    let mut progress = Progress::new(out, flag, interval);
+    let result = again::resume(&run, args.steps, options, &mut progress);
+    drop(progress);
+    Ok(finish(&result?, &cache, out))
+}
+
+/// A folder that is gone when this is dropped.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What is left behind in the system's folder of temporary files hurts nobody.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// `llmc rerun`.
+pub fn rerun(args: &Rerun, out: &mut Output) -> Result<u8, Failure> {
+    let run = run_folder(&args.run)?;
+    let interval = log_interval(&runs::project(&FsStore, &run)?);
+    let isa = environment::isa()?;
+    let name = format!("llmc-rerun-{}", std::process::id());
+    let scratch = Scratch(std::env::temp_dir().join(name));
+    let flag = catch_interrupt()?;
+    let mut progress = Progress::new(out, flag.clone(), interval);
+    let report = again::rerun(&FsStore, &run, &scratch.0, args.threads, isa, &mut progress);
+    drop(progress);
+    if flag.load(Ordering::SeqCst) {
+        say("interrupted: nothing was compared");
+        return Ok(INTERRUPTED);
+    }
+    let report = report?;
+    let code = if report.is_same() { DONE } else { DIFFERENCE };
+    if out.is_json {
+        let mut document = value(&report);
+        document["event"] = json!("result");
+        document["same"] = json!(report.is_same());
+        out.json_line(&document);
+        return Ok(code);
+    }
+    out.line(match report.is_same() {
+        true => format!("same: every bit of the weights at step {}", report.step),
+        false => format!("different weights at step {}", report.step),
+    });
+    out.line(format!("  original  {}", report.original));
+    out.line(format!("  repeated  {} on {} threads", report.repeated, report.threads));
+    Ok(code)
+}
+
+/// `llmc quickstart`.
+pub fn quickstart(args: &Quickstart, out: &mut Output) -> Result<u8, Failure> {
+    let library = first::python_library();
+    let start = first::spec(library.as_deref(), args.steps);
+    let name = "quickstart.toml";
+    let (project, warnings) = Project::parse(
+        &start.spec,
+        Format::Toml,
+        name,
+        &args.set,
+        Goal::Training,
+        Defaults::Record,
+    )?;
+    out.warnings(&warnings);
+    let model = project.model()?;
+    let dims = model.dims;
+    out.note(&format!("a small language model, trained on {}", start.text));
+    out.note(&format!(
+        "  {:<10} {} parameters: {} layers, hidden {}, {} heads, ffn {}",
+        "solved",
+        grouped(model.solution.params),
+        dims.num_layers,
+        dims.hidden_size,
+        dims.num_heads,
+        dims.intermediate_size
+    ));
+    let isa = environment::isa()?;
+    let cache = environment::cache(out);
+    let options = TrainOptions {
+        output: &args.output,
+        threads: args.threads,
+        isa,
+        cache: stages(&cache),
+        store: &FsStore,
+        parent: None,
+    };
+    let flag = catch_interrupt()?;
+    let mut progress = Progress::new(out, flag, log_interval(&project));
+    let result = train_project(&project, &options, &mut progress);
+    drop(progress);
+    let result = result?;
+    if result.status == TrainStatus::Interrupted {
+        return Ok(finish(&result, &cache, out));
+    }
+    let summary = runs::summary(&FsStore, &result.run)?;
+    let report = manifest::verify(&FsStore, &result.run)?;
+    if out.is_json {
+        out.json_line(&json!({
+            "event": "baselines", "baselines": summary.baselines, "is_real_text": start.is_real_text,
+        }));
+        out.json_line(&json!({"event": "verified", "ok": report.outputs_are_whole(), "files": report.n_files}));
+        return Ok(finish(&result, &cache, out));
+    }
+    compare(&summary, out);
+    sample(&result.run, out)?;
+    out.line("");
+    finish(&result, &cache, out);
+    out.line(match report.outputs_are_whole() {
+        true => format!("  {:<10} {} files, every hash as recorded", "verified", report.n_files),
+        false => {
+            format!("  {:<10} no: `llmc verify {}` says why", "verified", result.run.display())
+        }
+    });
+    out.line("");
+    out.line(out.bold("what to try next"));
+    let run = result.run.display();
+    for (command, why) in [
+        (format!("llmc generate {run} --prompt 'def '"), "more text"),
+        (format!("llmc resume {run} --steps {}", result.step * 2), "train twice as long"),
+        (format!("llmc rerun {run} --threads 1"), "the same bits again"),
+        (format!("llmc emit {run} --to huggingface"), "a folder that transformers loads"),
+        ("llmc new my-model".to_string(), "a spec of your own"),
+    ] {
+        out.line(format!("  {command:<60} {}", out.dim(why)));
+    }
+    Ok(if report.outputs_are_whole() { DONE } else { DIFFERENCE })
+}
+
+/// Bits per byte beside those of simple models.
+fn compare(summary: &runs::RunSummary, out: &mut Output) {
+    let Some(validation) = &summary.validation else { return };
+    let baselines = summary.baselines.unwrap_or_default();
+    out.line("");
+    out.line(out.bold("bits per byte of held-out text (less is better)"));
+    let ours = format!("this model, {} parameters", short(summary.parameters as f64));
+    let rows = [
+        (ours, Some(validation.bits_per_byte)),
+        ("5-gram model".to_string(), baselines.five_gram),
+        ("gzip -9".to_string(), baselines.gzip),
+    ];
+    let most = rows.iter().filter_map(|(_, v)| *v).fold(f64::MIN_POSITIVE, f64::max);
+    for (name, bits) in rows {
+        let Some(bits) = bits else { continue };
+        let bar = "━".repeat((bits / most * 30.0).round() as usize);
+        out.line(format!("  {name:<28} {bits:.3}  {}", out.dim(&bar)));
+    }
+}
+
+/// The last sample of a run.
+fn sample(run: &Path, out: &mut Output) -> Result<(), Failure> {
+    let (records, _) = metrics::read(&FsStore, run)?;
+    let last = records.into_iter().rev().find_map(|r| match r {
+        Record::Sample(sample) => Some(sample),
+        _ => None,
+    });
+    let Some(last) = last else { return Ok(()) };
+    out.line("");
+    out.line(out.bold("a sample"));
+    for line in format!("{}{}", last.prompt, last.text).lines() {
+        out.line(format!("  │ {line}"));
+    }
+    Ok(())
+}

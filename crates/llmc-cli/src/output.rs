@@ -1,0 +1,115 @@
+//! Where results go: standard output for results, standard error for what is said meanwhile.
+//!
+//! A reader that goes away (`llmc … | head`) is not an error: what follows is dropped.
+
+use crate::diagnostics;
+use llmc_base::Diagnostic;
+use serde_json::{Value, json};
+use std::io::{BufWriter, IsTerminal, Stdout, Write, stdout};
+
+/// Both streams, and how to write on them.
+pub struct Output {
+    /// One JSON document, or one per line, instead of text.
+    pub is_json: bool,
+    /// Only results and errors.
+    pub is_quiet: bool,
+    out: BufWriter<Stdout>,
+    is_closed: bool,
+}
+
+/// Whether `NO_COLOR` asks for plain text. Source: <https://no-color.org>.
+fn no_color() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty())
+        || std::env::var_os("TERM").is_some_and(|v| v == "dumb")
+}
+
+impl Output {
+    /// The streams of this process.
+    pub fn new(is_json: bool, is_quiet: bool) -> Self {
+        Output { is_json, is_quiet, out: BufWriter::new(stdout()), is_closed: false }
+    }
+
+    /// Whether results may have colours.
+    pub fn has_color(&self) -> bool {
+        !no_color() && stdout().is_terminal()
+    }
+
+    /// Whether what is said meanwhile may have colours.
+    pub fn has_color_on_stderr(&self) -> bool {
+        !no_color() && std::io::stderr().is_terminal()
+    }
+
+    /// Writes a piece of the result. Returns false once nobody reads.
+    pub fn text(&mut self, text: &str) -> bool {
+        self.is_closed = self.is_closed || self.out.write_all(text.as_bytes()).is_err();
+        !self.is_closed
+    }
+
+    /// Writes a line of the result.
+    pub fn line(&mut self, line: impl AsRef<str>) {
+        self.text(line.as_ref());
+        self.text("\n");
+    }
+
+    /// Hands over what was written so far. Returns false once nobody reads.
+    pub fn flush(&mut self) -> bool {
+        self.is_closed = self.is_closed || self.out.flush().is_err();
+        !self.is_closed
+    }
+
+    /// Writes the result as one JSON document.
+    pub fn json(&mut self, value: &Value) {
+        self.line(format!("{value:#}"));
+    }
+
+    /// Writes one JSON document on one line, at once.
+    pub fn json_line(&mut self, value: &Value) {
+        self.line(value.to_string());
+        self.flush();
+    }
+
+    /// Bold, where colours are.
+    pub fn bold(&self, text: &str) -> String {
+        if self.has_color() { format!("\x1b[1m{text}\x1b[0m") } else { text.to_string() }
+    }
+
+    /// Faint, where colours are.
+    pub fn dim(&self, text: &str) -> String {
+        if self.has_color() { format!("\x1b[2m{text}\x1b[0m") } else { text.to_string() }
+    }
+
+    /// Says something that is not a result.
+    pub fn note(&self, line: &str) {
+        if !self.is_json && !self.is_quiet {
+            say(line);
+        }
+    }
+
+    /// Shows warnings.
+    pub fn warnings(&self, found: &[Diagnostic]) {
+        if !self.is_quiet {
+            found
+                .iter()
+                .for_each(|d| say(diagnostics::render(d, self.has_color_on_stderr()).trim_end()));
+        }
+    }
+
+    /// Shows why there is no result.
+    pub fn failure(&mut self, found: &[Diagnostic]) {
+        if self.is_json {
+            return self.json(&json!({ "diagnostics": found }));
+        }
+        self.flush();
+        for d in found {
+            say(diagnostics::render(d, self.has_color_on_stderr()).trim_end());
+        }
+        if found.len() > 1 {
+            say(&format!("{} problems", found.len()));
+        }
+    }
+}
+
+/// Writes a line to standard error; a closed one is no reason to stop.
+pub fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}

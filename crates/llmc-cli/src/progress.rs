@@ -1,0 +1,243 @@
+//! Training as it is watched: a live line on a terminal, plain lines elsewhere, JSON for programs.
+
+use crate::diagnostics;
+use crate::format::{duration, grouped, short};
+use crate::output::{Output, say};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use llmc::metrics::TrainRecord;
+use llmc::pipeline::{Event, Failure, Observer};
+use llmc_base::Diagnostic;
+use serde_json::{Value, json};
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Exit code of a run that was interrupted: 128 + SIGINT.
+pub const INTERRUPTED: u8 = 130;
+
+/// Set by the first Ctrl-C; the second ends the process at once.
+pub fn catch_interrupt() -> Result<Arc<AtomicBool>, Failure> {
+    let flag = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&flag);
+    ctrlc::set_handler(move || {
+        if seen.swap(true, Ordering::SeqCst) {
+            std::process::exit(INTERRUPTED.into());
+        }
+        say("\ninterrupted: finishing this step and writing a checkpoint (again to stop at once)");
+    })
+    .map_err(|e| Diagnostic::error("llmc::signal", format!("cannot catch Ctrl-C: {e}")))?;
+    Ok(flag)
+}
+
+/// How to tell.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    Live,
+    Lines,
+    Json,
+    Quiet,
+}
+
+/// Tells of the events of a run.
+pub struct Progress<'a> {
+    out: &'a mut Output,
+    how: How,
+    interrupted: Arc<AtomicBool>,
+    log_interval: u64,
+    bar: Option<ProgressBar>,
+    max_steps: u64,
+    /// When steps began, and how many were done before.
+    began: Option<(Instant, u64)>,
+    /// The newest checkpoint.
+    pub checkpoint: Option<(u64, PathBuf)>,
+}
+
+impl<'a> Progress<'a> {
+    /// Watches with one line per `log_interval` steps where there is no terminal.
+    pub fn new(out: &'a mut Output, interrupted: Arc<AtomicBool>, log_interval: u64) -> Self {
+        let how = match (out.is_json, out.is_quiet, std::io::stderr().is_terminal()) {
+            (true, ..) => How::Json,
+            (_, true, _) => How::Quiet,
+            (_, _, true) => How::Live,
+            _ => How::Lines,
+        };
+        let log_interval = log_interval.max(1);
+        let mut progress = Progress {
+            out,
+            how,
+            interrupted,
+            log_interval,
+            bar: None,
+            max_steps: 0,
+            began: None,
+            checkpoint: None,
+        };
+        progress.spin("reading the data");
+        progress
+    }
+
+    fn style(template: &str) -> ProgressStyle {
+        ProgressStyle::with_template(template)
+            .unwrap_or_else(|_| ProgressStyle::default_bar())
+            .progress_chars("━╸─")
+    }
+
+    fn spin(&mut self, what: &str) {
+        if self.how != How::Live {
+            return;
+        }
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        bar.set_style(Self::style("  {spinner} {msg} {elapsed}"));
+        bar.set_message(what.to_string());
+        bar.enable_steady_tick(Duration::from_millis(120));
+        self.replace(Some(bar));
+    }
+
+    fn replace(&mut self, bar: Option<ProgressBar>) {
+        if let Some(old) = std::mem::replace(&mut self.bar, bar) {
+            old.finish_and_clear();
+        }
+    }
+
+    /// A line above the live one.
+    fn tell(&self, line: &str) {
+        match (&self.bar, self.how) {
+            (_, How::Json | How::Quiet) => {}
+            (Some(bar), _) => bar.suspend(|| say(line)),
+            (None, _) => say(line),
+        }
+    }
+
+    /// Takes the live line away.
+    pub fn done(&mut self) {
+        self.replace(None);
+    }
+
+    fn step(&mut self, record: &TrainRecord) {
+        let Some((began, before)) = self.began else { return };
+        let done = record.step.saturating_sub(before).max(1);
+        let left = self.max_steps.saturating_sub(record.step);
+        let eta = began.elapsed().as_secs_f64() / done as f64 * left as f64;
+        let speed = short(record.tokens_per_s);
+        if let Some(bar) = &self.bar {
+            bar.set_position(record.step);
+            bar.set_message(format!(
+                "loss {:.4}  {speed} tokens/s  ETA {}",
+                record.loss,
+                duration(eta)
+            ));
+        } else if record.step.is_multiple_of(self.log_interval) || left == 0 || record.step == 1 {
+            self.tell(&format!(
+                "  step {:>width$}/{}  loss {:.4}  lr {:.2e}  {speed} tokens/s  ETA {}",
+                record.step,
+                self.max_steps,
+                record.loss,
+                record.lr,
+                duration(eta),
+                width = self.max_steps.to_string().len(),
+            ));
+        }
+    }
+
+    fn people(&mut self, event: &Event) {
+        match event {
+            Event::Stage { name, detail } => {
+                self.tell(&format!("  {name:<10} {detail}"));
+                self.spin(match *name {
+                    "dataset" => "tokenizer",
+                    "tokenizer" => "rows",
+                    _ => "model",
+                });
+            }
+            Event::Start { run, step, max_steps, tokens_per_step } => {
+                self.max_steps = *max_steps;
+                self.began = Some((Instant::now(), *step));
+                self.tell(&format!("  {:<10} {}", "run", run.display()));
+                let from = match step {
+                    0 => String::new(),
+                    step => format!(", going on from step {step}"),
+                };
+                let tokens = grouped(*tokens_per_step);
+                self.tell(&format!("  {:<10} {max_steps} of {tokens} tokens{from}", "steps"));
+                self.replace(None);
+                if self.how == How::Live {
+                    let bar = ProgressBar::with_draw_target(
+                        Some(*max_steps),
+                        ProgressDrawTarget::stderr(),
+                    );
+                    bar.set_style(Self::style("  step {pos}/{len} {bar:24} {msg}"));
+                    bar.set_position(*step);
+                    self.bar = Some(bar);
+                }
+            }
+            Event::Step(record) => self.step(record),
+            Event::Validation(record) => self.tell(&format!(
+                "  step {}: held out loss {:.4}, {:.4} bits per byte",
+                record.step, record.loss, record.bits_per_byte
+            )),
+            Event::Sample(_) => {}
+            Event::Checkpoint { step, path } => {
+                if step + 1 < self.max_steps {
+                    self.tell(&format!("  step {step}: checkpoint {}", path.display()));
+                } else if let Some(bar) = &self.bar {
+                    bar.set_message("hashes, baselines, report");
+                }
+            }
+            Event::Warning(d) => {
+                let text = diagnostics::render(d, self.out.has_color_on_stderr());
+                self.tell(text.trim_end());
+            }
+        }
+    }
+}
+
+/// An event as one JSON object.
+fn json_of(event: &Event) -> Value {
+    let tagged = |kind: &str, record: Value| {
+        let mut object = json!({ "event": kind });
+        if let (Some(object), Value::Object(record)) = (object.as_object_mut(), record) {
+            object.extend(record);
+        }
+        object
+    };
+    let value = |v: serde_json::Result<Value>| v.unwrap_or(Value::Null);
+    match event {
+        Event::Stage { name, detail } => json!({"event": "stage", "name": name, "detail": detail}),
+        Event::Start { run, step, max_steps, tokens_per_step } => json!({
+            "event": "start", "run": run, "step": step, "max_steps": max_steps,
+            "tokens_per_step": tokens_per_step,
+        }),
+        Event::Step(record) => tagged("step", value(serde_json::to_value(record))),
+        Event::Validation(record) => tagged("validation", value(serde_json::to_value(record))),
+        Event::Sample(record) => tagged("sample", value(serde_json::to_value(record))),
+        Event::Checkpoint { step, path } => {
+            json!({"event": "checkpoint", "step": step, "path": path})
+        }
+        Event::Warning(d) => json!({"event": "warning", "diagnostic": d}),
+    }
+}
+
+impl Observer for Progress<'_> {
+    fn event(&mut self, event: &Event) {
+        if let Event::Checkpoint { step, path } = event {
+            self.checkpoint = Some((*step, path.to_path_buf()));
+        }
+        match self.how {
+            How::Json => self.out.json_line(&json_of(event)),
+            How::Quiet => {}
+            How::Live | How::Lines => self.people(event),
+        }
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Progress<'_> {
+    fn drop(&mut self) {
+        self.done();
+    }
+}
