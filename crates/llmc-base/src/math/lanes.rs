@@ -76,13 +76,20 @@ pub trait Lanes: Copy {
     /// form.
     fn map(self, f: fn(f32) -> f32) -> Self;
 
-    /// `self · 2^n` with one rounding, for a `self` in [0.5, 2] and an integral
-    /// `n` in [−252, 254].
+    /// `min(self, limit)` where NaN stays NaN.
+    #[inline(always)]
+    fn at_most(self, limit: f32) -> Self {
+        let limit = Self::splat(limit);
+        Self::select(Self::lt(limit, self), limit, self)
+    }
+
+    /// `self · 2^n` with one rounding where `keep` holds, +0 elsewhere. Where it
+    /// holds, self is in [0.5, 2] or NaN and n is integral in [−252, 254].
     ///
     /// The first of the two multiplications is exact, because 2^(n/2) is a
     /// normal number, so only the second one rounds.
     #[inline(always)]
-    fn scale_by_power_of_two(self, n: Self) -> Self {
+    fn scale_by_power_of_two(self, n: Self, keep: Self::Mask) -> Self {
         // The integer sits in the low bits of n + 1.5·2²³.
         let n = Self::int_sub(
             Self::add(n, Self::splat(ROUND_TO_INTEGER)).to_bits(),
@@ -90,7 +97,8 @@ pub trait Lanes: Copy {
         );
         let half = Self::int_sar::<1>(n);
         let rest = Self::int_sub(n, half);
-        self.mul(power_of_two::<Self>(half)).mul(power_of_two::<Self>(rest))
+        let scaled = self.mul(power_of_two::<Self>(half)).mul(power_of_two::<Self>(rest));
+        Self::select(keep, scaled, Self::splat(0.0))
     }
 
     /// `−self`: flips the sign, of NaN too.

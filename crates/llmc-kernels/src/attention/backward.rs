@@ -10,8 +10,7 @@ use super::score::{
 use super::{Attention, Segments};
 use crate::disjoint::DisjointMut;
 use crate::error::{Error, check_len};
-use crate::gemm::pack::{Block, PANEL_SLACK, pack_panel};
-use crate::gemm::tile::Tile;
+use crate::gemm::tile::{Rows, Tile};
 use crate::isa::{Kernel, dispatch};
 use crate::parallel::{Ctx, part};
 use crate::simd::{LANES, Simd};
@@ -27,11 +26,7 @@ fn task_scratch_len(shape: &Attention) -> usize {
         + 2 * packed_queries_len(shape)
         + 2 * ROWS * padded_dim(shape)
         + 2 * scores_len(shape)
-        + TURNED_LEN
 }
-
-/// Elements of one panel of keys turned into a left operand.
-const TURNED_LEN: usize = ROWS * LANES + PANEL_SLACK;
 
 /// The gradients of [`attention`](super::attention): `dp = do·v over D;
 /// d = sum(p·dp) over S; ds = (p·(dp − d))·scale; dq = ds·k over S;
@@ -126,8 +121,6 @@ struct Buffers<'a> {
     /// p and dp, then ds, transposed.
     scores: &'a mut [f32],
     slopes: &'a mut [f32],
-    /// A panel of p or ds turned.
-    turned: &'a mut [f32],
 }
 
 impl<'a> Buffers<'a> {
@@ -140,19 +133,8 @@ impl<'a> Buffers<'a> {
         let (query_rows, rest) = rest.split_at_mut(ROWS * padded_dim(shape));
         let (dout_rows, rest) = rest.split_at_mut(ROWS * padded_dim(shape));
         let (scores, rest) = rest.split_at_mut(scores_len(shape));
-        let (slopes, turned) = rest.split_at_mut(scores_len(shape));
-        Self {
-            keys,
-            values,
-            key_rows,
-            queries,
-            douts,
-            query_rows,
-            dout_rows,
-            scores,
-            slopes,
-            turned,
-        }
+        let (slopes, _) = rest.split_at_mut(scores_len(shape));
+        Self { keys, values, key_rows, queries, douts, query_rows, dout_rows, scores, slopes }
     }
 }
 
@@ -237,19 +219,20 @@ impl<'a> Backward<'a> {
             dot_keys::<V>(shape, buffers.keys, buffers.queries, tile, buffers.scores);
             softmax_columns::<V>(shape, self.segments, batch, tile, buffers.scores);
             dot_keys::<V>(shape, buffers.values, buffers.douts, tile, buffers.slopes);
-            softmax_backward::<V>(shape.scale, tile, buffers.scores, buffers.slopes);
+            softmax_backward::<V>(shape, tile, buffers.scores, buffers.slopes);
         }
 
         let padded = padded_dim(shape);
         let parts = rows.div_ceil(V::TILE_ROWS);
         for p in 0..parts {
             let range = part(rows, parts, p);
+            let keys = tile.keys_before(shape, tile.rows.start + range.end);
             let job = Tile {
                 a: buffers.slopes.as_ptr().wrapping_add(range.start),
                 a_step: ROWS,
                 b: buffers.key_rows.as_ptr().wrapping_add(tile.keys.start * padded),
                 b_step: padded,
-                k: tile.keys.len(),
+                k: keys.len(),
                 c: self.dq.as_ptr().wrapping_add(start + range.start * shape.q_stride()),
                 c_stride: shape.q_stride(),
                 columns: shape.head_dim,
@@ -266,33 +249,27 @@ impl<'a> Backward<'a> {
             let height = (tile.keys.end - key).min(V::TILE_ROWS);
             let first = (key - tile.keys.start) * ROWS;
             let gradient = kv_start + key * shape.kv_stride();
+            // Rows before do not see the panel: zeros.
+            let seeing = tile.rows_from(shape, key);
             for (source, b, c) in [
                 (&*buffers.slopes, &*buffers.query_rows, self.dk),
                 (&*buffers.scores, &*buffers.dout_rows, self.dv),
             ] {
-                let block = Block {
-                    start: source.as_ptr().wrapping_add(first),
-                    i_stride: ROWS,
-                    k_stride: 1,
-                };
                 let job = Tile {
-                    a: buffers.turned.as_ptr(),
-                    a_step: height,
-                    b: b.as_ptr(),
+                    a: source.as_ptr().wrapping_add(first + seeing.start),
+                    a_rows: Rows::Apart,
+                    a_step: 1,
+                    b: b.as_ptr().wrapping_add(seeing.start * padded),
                     b_step: padded,
-                    k: rows,
+                    k: seeing.len(),
                     c: c.as_ptr().wrapping_add(gradient),
                     c_stride: shape.kv_stride(),
                     columns: shape.head_dim,
                     accumulate: true,
                     ..Tile::NEW
                 };
-                // SAFETY: as above; the rows of dk and dv belong to this task, and
-                // the panel with its slack fits its buffer.
-                unsafe {
-                    pack_panel::<V>(block, height, rows, height, buffers.turned.as_mut_ptr());
-                    run_columns::<V>(job, height);
-                }
+                // SAFETY: as above; the rows of dk and dv belong to this task.
+                unsafe { run_columns::<V>(job, height) };
             }
             key += height;
         }
@@ -305,30 +282,36 @@ impl<'a> Backward<'a> {
 /// Both buffers have the scores of the tile.
 #[inline(always)]
 unsafe fn softmax_backward<V: Simd>(
-    scale: f32,
+    shape: &Attention,
     tile: &RowTile,
     scores: &[f32],
     slopes: &mut [f32],
 ) {
-    let scale = V::splat(scale);
+    let scale = V::splat(shape.scale);
     let (p, ds) = (scores.as_ptr(), slopes.as_mut_ptr());
     let mut first = 0;
     while first < tile.rows.len() {
+        let row_end = (tile.rows.start + first + LANES).min(tile.rows.end);
+        let keys = tile.keys_before(shape, row_end);
+        let at = |key: usize| (key - tile.keys.start) * ROWS + first;
         let mut lanes = [V::splat(0.0); LANES];
-        for key in tile.keys.clone() {
-            let at = (key - tile.keys.start) * ROWS + first;
+        for key in keys.clone() {
             // SAFETY: the caller's.
-            let term = unsafe { V::load(p.add(at)).mul(V::load(ds.add(at))) };
+            let term = unsafe { V::load(p.add(at(key))).mul(V::load(ds.add(at(key)))) };
             lanes[key % LANES] = lanes[key % LANES].add(term);
         }
         let d = tree(lanes);
-        for index in 0..tile.keys.len() {
-            let at = index * ROWS + first;
+        for key in keys.clone() {
             // SAFETY: the caller's.
             unsafe {
-                let slope = V::load(ds.add(at)).sub(d);
-                V::load(p.add(at)).mul(slope).mul(scale).store(ds.add(at));
+                let slope = V::load(ds.add(at(key))).sub(d);
+                V::load(p.add(at(key))).mul(slope).mul(scale).store(ds.add(at(key)));
             }
+        }
+        // What other rows of the tile see, these do not.
+        for key in keys.end..tile.keys.end {
+            // SAFETY: the caller's.
+            unsafe { V::splat(0.0).store(ds.add(at(key))) };
         }
         first += LANES;
     }

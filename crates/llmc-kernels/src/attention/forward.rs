@@ -156,12 +156,13 @@ impl Kernel for Forward<'_> {
             let parts = tile.rows.len().div_ceil(V::TILE_ROWS);
             for p in 0..parts {
                 let rows = part(tile.rows.len(), parts, p);
+                let keys = tile.keys_before(shape, tile.rows.start + rows.end);
                 let job = Tile {
                     a: scores.as_ptr().wrapping_add(rows.start),
                     a_step: ROWS,
                     b: values.as_ptr().wrapping_add(tile.keys.start * padded_dim(shape)),
                     b_step: padded_dim(shape),
-                    k: tile.keys.len(),
+                    k: keys.len(),
                     c: self.o.as_ptr().wrapping_add(start + rows.start * shape.q_stride()),
                     c_stride: shape.q_stride(),
                     columns: shape.head_dim,

@@ -5,11 +5,11 @@ use core::ops::Range;
 
 use super::{Attention, Segments};
 use crate::gemm::pack::{Block, PANEL_SLACK, pack_panel};
-use crate::gemm::tile::Tile;
+use crate::gemm::tile::{APART, Tile};
 use crate::simd::{LANES, Simd, generic};
 
-/// Query rows of a tile.
-pub(super) const ROWS: usize = 32;
+/// Query rows of a tile: the width of the transposed scores.
+pub(super) const ROWS: usize = APART;
 
 /// A tile of query rows of one head, and the keys that at least one of them may
 /// see.
@@ -36,6 +36,18 @@ impl RowTile {
             _ => 0,
         };
         Self { rows, keys: start.min(end)..end }
+    }
+
+    /// The keys that rows of the tile before `row_end` may see.
+    pub fn keys_before(&self, shape: &Attention, row_end: usize) -> Range<usize> {
+        let end = causal_end(shape, row_end).clamp(self.keys.start, self.keys.end);
+        self.keys.start..end
+    }
+
+    /// The rows of the tile that may see keys from `key` on, counted from the first.
+    pub fn rows_from(&self, shape: &Attention, key: usize) -> Range<usize> {
+        let first = if shape.causal { (key + shape.q_len).saturating_sub(shape.kv_len) } else { 0 };
+        first.clamp(self.rows.start, self.rows.end) - self.rows.start..self.rows.len()
     }
 
     /// Leaves out keys at both ends whose segment no row has.
@@ -68,6 +80,15 @@ impl RowTile {
                 &segments.kv[batch * shape.kv_len..(batch + 1) * shape.kv_len],
             )
         }))
+    }
+}
+
+/// The end of the keys that rows before `row_end` may see.
+fn causal_end(shape: &Attention, row_end: usize) -> usize {
+    if shape.causal {
+        (row_end + shape.kv_len).saturating_sub(shape.q_len).min(shape.kv_len)
+    } else {
+        shape.kv_len
     }
 }
 
@@ -168,7 +189,8 @@ pub(super) unsafe fn pack_queries<V: Simd>(
     unsafe { pack_panel::<V>(block, rows, shape.head_dim, ROWS, to.as_mut_ptr()) };
 }
 
-/// `to[(key − keys.start)·32 + row] = Σ_d keys[key, d]·queries[d, row]`.
+/// `to[(key − keys.start)·32 + row] = Σ_d keys[key, d]·queries[d, row]`, but not
+/// for sixteen rows that see none of a panel of keys.
 ///
 /// # Safety
 /// Operands packed for `shape`; `to` has [`scores_len`] elements.
@@ -188,15 +210,16 @@ pub(super) unsafe fn dot_keys<V: Simd>(
         let panel = key / V::TILE_ROWS * V::TILE_ROWS;
         let height = (shape.kv_len - panel).min(V::TILE_ROWS);
         let end = (panel + height).min(tile.keys.end);
+        let unseen = tile.rows_from(shape, key).start / LANES * LANES;
         let job = Tile {
             a: packed_keys.as_ptr().wrapping_add(panel * dim + (key - panel)),
             a_step: height,
-            b: packed_queries.as_ptr(),
+            b: packed_queries.as_ptr().wrapping_add(unseen),
             b_step: ROWS,
             k: dim,
-            c: to.as_mut_ptr().wrapping_add((key - tile.keys.start) * ROWS),
+            c: to.as_mut_ptr().wrapping_add((key - tile.keys.start) * ROWS + unseen),
             c_stride: ROWS,
-            columns,
+            columns: columns - unseen,
             ..Tile::NEW
         };
         // SAFETY: the caller's.
@@ -245,6 +268,7 @@ pub(super) unsafe fn softmax_columns<V: Simd>(
     while first < tile.rows.len() {
         let row = tile.rows.start + first;
         let count = (tile.rows.len() - first).min(LANES);
+        let keys = tile.keys_before(shape, row + count);
         let mask = Mask::<V>::new(shape, row, count);
         let q_segments = segments.map_or(V::int_splat(0), |segments| {
             let mut ids = [0; LANES];
@@ -256,7 +280,7 @@ pub(super) unsafe fn softmax_columns<V: Simd>(
         let scores = scores.as_mut_ptr();
 
         let mut max = V::splat(f32::NEG_INFINITY);
-        for key in tile.keys.clone() {
+        for key in keys.clone() {
             // SAFETY: the caller's.
             let place = unsafe { scores.add(at(key)) };
             // SAFETY: as above.
@@ -277,7 +301,7 @@ pub(super) unsafe fn softmax_columns<V: Simd>(
         let max = V::select(nothing, V::splat(0.0), max);
 
         let mut lanes = [V::splat(0.0); LANES];
-        for key in tile.keys.clone() {
+        for key in keys.clone() {
             // SAFETY: as above.
             let place = unsafe { scores.add(at(key)) };
             // SAFETY: as above.
@@ -290,12 +314,17 @@ pub(super) unsafe fn softmax_columns<V: Simd>(
         let none = V::eq(sum, V::splat(0.0));
         let factor = V::select(none, V::splat(0.0), generic::recip(sum));
 
-        for key in tile.keys.clone() {
+        for key in keys.clone() {
             // SAFETY: as above.
             unsafe {
                 let place = scores.add(at(key));
                 V::load(place).mul(factor).store(place);
             }
+        }
+        // What other rows of the tile see, these do not.
+        for key in keys.end..tile.keys.end {
+            // SAFETY: as above.
+            unsafe { V::splat(0.0).store(scores.add(at(key))) };
         }
         first += LANES;
     }

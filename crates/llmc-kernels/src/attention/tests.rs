@@ -254,6 +254,7 @@ fn queries_and_keys_of_different_length() {
                 ..SHAPE
             };
             Case::new(shape, 0, 3).check();
+            Case::new(shape, 3, 4).check();
         }
     }
 }

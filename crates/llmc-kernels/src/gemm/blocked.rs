@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use super::Gemm;
 use super::pack::{Block, PANEL_SLACK, pack_panel};
-use super::tile::Tile;
+use super::tile::{Rows, Tile};
 use crate::disjoint::DisjointMut;
 use crate::isa::{Kernel, dispatch};
 use crate::parallel::{Ctx, part};
@@ -244,6 +244,7 @@ impl Multiply<'_> {
                     };
                     let tile = Tile {
                         a: a_pack.as_ptr().wrapping_add(tile_rows.start * k_len),
+                        a_rows: Rows::Adjacent,
                         a_step: height,
                         b: b.wrapping_add(done),
                         b_step: PANEL,

@@ -77,8 +77,13 @@ pub(crate) unsafe fn pack_panel<V: Simd>(
                 while i < i_len {
                     let rows =
                         transposed_block::<V>(block.at(i, k), (i_len - i).min(LANES), k_count);
-                    for (kk, row) in rows.iter().enumerate().take(k_count) {
-                        row.store(to.add((k + kk) * width + i));
+                    let to = to.add(k * width + i);
+                    let mut kk = 0;
+                    while kk < LANES {
+                        if kk < k_count {
+                            rows[kk].store(to.add(kk * width));
+                        }
+                        kk += 1;
                     }
                     i += LANES;
                 }
@@ -109,12 +114,17 @@ pub(crate) unsafe fn transposed_block<V: Simd>(
     k_count: usize,
 ) -> [V; LANES] {
     let mut rows = [V::splat(0.0); LANES];
-    for (i, row) in rows.iter_mut().enumerate().take(i_count) {
-        // SAFETY: the caller's.
-        unsafe {
-            let from = block.start.add(i * block.i_stride);
-            *row = if k_count == LANES { V::load(from) } else { V::load_first(from, k_count, 0.0) };
+    // Sixteen known steps, so that the rows are registers.
+    let mut i = 0;
+    while i < LANES {
+        if i < i_count {
+            // SAFETY: the caller's.
+            rows[i] = unsafe {
+                let from = block.start.add(i * block.i_stride);
+                if k_count == LANES { V::load(from) } else { V::load_first(from, k_count, 0.0) }
+            };
         }
+        i += 1;
     }
     V::transpose(&mut rows);
     rows

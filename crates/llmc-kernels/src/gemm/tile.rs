@@ -2,8 +2,8 @@
 
 use crate::simd::{LANES, Simd};
 
-/// One tile: `C[r, c] = start + Σ_k a[k·a_step + r] · b[k·b_step + c]`, one FMA
-/// chain over k per element, then the optional additions.
+/// One tile: `C[r, c] = start + Σ_k a[k·a_step + r·rows_apart] · b[k·b_step + c]`,
+/// one FMA chain over k per element, then the optional additions.
 ///
 /// Rows and vectors are arguments of [`Simd::run_tile`]; columns are `vectors`
 /// vectors of 16, of which the last may be partly used.
@@ -16,8 +16,10 @@ use crate::simd::{LANES, Simd};
 /// touches that part of C.
 #[derive(Clone, Copy)]
 pub(crate) struct Tile {
-    /// Element (row 0, k 0) of A; rows are adjacent.
+    /// Element (row 0, k 0) of A.
     pub a: *const f32,
+    /// How far apart the rows of A are.
+    pub a_rows: Rows,
     /// Distance between consecutive k in A.
     pub a_step: usize,
     /// Element (k 0, column 0) of B; columns are adjacent.
@@ -41,16 +43,30 @@ pub(crate) struct Tile {
     /// Distance between rows of the residual.
     pub residual_stride: usize,
     /// Memory that is wanted soon: one cache line per k is fetched from here on,
-    /// `prefetch_step` floats apart. Any address is allowed.
+    /// `prefetch_step` floats apart, or null. Any address is allowed.
     pub prefetch: *const f32,
     /// Distance between fetched lines, or 0.
     pub prefetch_step: usize,
 }
 
+/// The distance between rows of A, known to the compiler.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rows {
+    /// 1: packed, or columns of a row-major matrix.
+    Adjacent,
+    /// [`APART`]: rows of a row-major matrix of that width.
+    Apart,
+}
+
+/// The width of the row-major matrices that can be a left operand as they are:
+/// the tiles of attention scores.
+pub(crate) const APART: usize = 32;
+
 impl Tile {
     /// No operands, no additions: a base for the fields that matter.
     pub const NEW: Tile = Tile {
         a: core::ptr::null(),
+        a_rows: Rows::Adjacent,
         a_step: 0,
         b: core::ptr::null(),
         b_step: 0,
@@ -68,12 +84,19 @@ impl Tile {
 }
 
 /// The tile with its size known to the compiler: `ROWS × VECTORS` accumulators
-/// stay in registers.
+/// stay in registers. `APART` is the distance between rows of A.
 ///
 /// # Safety
 /// As for [`Tile`].
 #[inline(always)]
-pub(crate) unsafe fn tile_body<V: Simd, const ROWS: usize, const VECTORS: usize>(tile: &Tile) {
+pub(crate) unsafe fn tile_body<
+    V: Simd,
+    const ROWS: usize,
+    const VECTORS: usize,
+    const APART: usize,
+>(
+    tile: &Tile,
+) {
     // SAFETY: all accesses are those that the contract of `Tile` lists.
     unsafe {
         let last = tile.columns - (VECTORS - 1) * LANES;
@@ -83,7 +106,9 @@ pub(crate) unsafe fn tile_body<V: Simd, const ROWS: usize, const VECTORS: usize>
                 load_row(tile.c.add(r * tile.c_stride), last, row);
             }
         }
-        let (mut a, mut b, mut soon) = (tile.a, tile.b, tile.prefetch);
+        let (mut a, mut b) = (tile.a, tile.b);
+        // An address without a page is slow to ask for, B is at hand.
+        let mut soon = if tile.prefetch.is_null() { tile.b } else { tile.prefetch };
         for _ in 0..tile.k {
             V::prefetch(soon);
             let mut columns = [V::splat(0.0); VECTORS];
@@ -91,7 +116,7 @@ pub(crate) unsafe fn tile_body<V: Simd, const ROWS: usize, const VECTORS: usize>
                 *column = V::load(b.add(v * LANES));
             }
             for (r, row) in sums.iter_mut().enumerate() {
-                let factor = V::splat(*a.add(r));
+                let factor = V::splat(*a.add(r * APART));
                 for (sum, &column) in row.iter_mut().zip(&columns) {
                     *sum = factor.fma(column, *sum);
                 }

@@ -8,7 +8,7 @@ use core::arch::x86_64::*;
 use llmc_base::math::Lanes;
 
 use super::{LANES, Simd};
-use crate::gemm::tile::{Tile, tile_body};
+use crate::gemm::tile::{APART, Rows, Tile, tile_body};
 use crate::isa::Kernel;
 
 /// Sixteen f32 in two registers.
@@ -36,7 +36,12 @@ pub(crate) unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
 #[target_feature(enable = "avx2,fma,bmi1,bmi2")]
 unsafe fn tile<const ROWS: usize>(tile: &Tile) {
     // SAFETY: the caller's.
-    unsafe { tile_body::<Avx2, ROWS, 1>(tile) }
+    unsafe {
+        match tile.a_rows {
+            Rows::Adjacent => tile_body::<Avx2, ROWS, 1, 1>(tile),
+            Rows::Apart => tile_body::<Avx2, ROWS, 1, APART>(tile),
+        }
+    }
 }
 
 /// All ones in the lanes below `count` of eight.
@@ -235,6 +240,15 @@ impl Lanes for Avx2 {
             *lane = f(*lane);
         }
         Self::from_array(&lanes)
+    }
+    #[inline(always)]
+    fn at_most(self, limit: f32) -> Self {
+        // The instruction answers its second operand for NaN.
+        // SAFETY: see above.
+        unsafe {
+            let limit = _mm256_set1_ps(limit);
+            Self(_mm256_min_ps(limit, self.0), _mm256_min_ps(limit, self.1))
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use core::arch::x86_64::*;
 use llmc_base::math::Lanes;
 
 use super::{LANES, Simd};
-use crate::gemm::tile::{Tile, tile_body};
+use crate::gemm::tile::{APART, Rows, Tile, tile_body};
 use crate::isa::Kernel;
 
 /// Sixteen f32 in a register.
@@ -28,7 +28,12 @@ pub(crate) unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,bmi1,bmi2")]
 unsafe fn tile<const ROWS: usize, const VECTORS: usize>(tile: &Tile) {
     // SAFETY: the caller's.
-    unsafe { tile_body::<Avx512, ROWS, VECTORS>(tile) }
+    unsafe {
+        match tile.a_rows {
+            Rows::Adjacent => tile_body::<Avx512, ROWS, VECTORS, 1>(tile),
+            Rows::Apart => tile_body::<Avx512, ROWS, VECTORS, APART>(tile),
+        }
+    }
 }
 
 /// The lanes below `count`.
@@ -183,10 +188,17 @@ impl Lanes for Avx512 {
         Self::from_array(&lanes)
     }
     #[inline(always)]
-    fn scale_by_power_of_two(self, n: Self) -> Self {
-        // One rounding, as the definition.
+    fn at_most(self, limit: f32) -> Self {
+        // The instruction answers its second operand for NaN.
         // SAFETY: see above.
-        Self(unsafe { _mm512_scalef_ps(self.0, n.0) })
+        Self(unsafe { _mm512_min_ps(_mm512_set1_ps(limit), self.0) })
+    }
+    #[inline(always)]
+    fn scale_by_power_of_two(self, n: Self, keep: __mmask16) -> Self {
+        // One rounding, as the definition; lanes that are masked off cannot
+        // underflow, which would be slow.
+        // SAFETY: see above.
+        Self(unsafe { _mm512_maskz_scalef_ps(keep, self.0, n.0) })
     }
 }
 

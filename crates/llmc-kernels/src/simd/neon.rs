@@ -8,7 +8,7 @@ use core::arch::aarch64::*;
 use llmc_base::math::Lanes;
 
 use super::{LANES, Simd};
-use crate::gemm::tile::{Tile, tile_body};
+use crate::gemm::tile::{APART, Rows, Tile, tile_body};
 use crate::isa::Kernel;
 
 /// Sixteen f32 in four registers.
@@ -36,7 +36,12 @@ pub(crate) unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
 #[target_feature(enable = "neon")]
 unsafe fn tile<const ROWS: usize>(tile: &Tile) {
     // SAFETY: the caller's.
-    unsafe { tile_body::<Neon, ROWS, 1>(tile) }
+    unsafe {
+        match tile.a_rows {
+            Rows::Adjacent => tile_body::<Neon, ROWS, 1, 1>(tile),
+            Rows::Apart => tile_body::<Neon, ROWS, 1, APART>(tile),
+        }
+    }
 }
 
 // NEON is part of every arm64 target, which is what the intrinsics ask for.

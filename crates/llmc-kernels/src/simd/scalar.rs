@@ -3,7 +3,7 @@
 use llmc_base::math::Lanes;
 
 use super::{LANES, Simd};
-use crate::gemm::tile::{Tile, tile_body};
+use crate::gemm::tile::{APART, Rows, Tile, tile_body};
 
 /// Sixteen f32 in an array.
 #[derive(Clone, Copy)]
@@ -180,11 +180,15 @@ unsafe impl Simd for Scalar {
     unsafe fn run_tile(tile: &Tile, rows: usize, _vectors: usize) {
         // SAFETY: the caller's.
         unsafe {
-            match rows {
-                1 => tile_body::<Self, 1, 1>(tile),
-                2 => tile_body::<Self, 2, 1>(tile),
-                3 => tile_body::<Self, 3, 1>(tile),
-                _ => tile_body::<Self, 4, 1>(tile),
+            match (rows, tile.a_rows) {
+                (1, Rows::Adjacent) => tile_body::<Self, 1, 1, 1>(tile),
+                (2, Rows::Adjacent) => tile_body::<Self, 2, 1, 1>(tile),
+                (3, Rows::Adjacent) => tile_body::<Self, 3, 1, 1>(tile),
+                (_, Rows::Adjacent) => tile_body::<Self, 4, 1, 1>(tile),
+                (1, Rows::Apart) => tile_body::<Self, 1, 1, APART>(tile),
+                (2, Rows::Apart) => tile_body::<Self, 2, 1, APART>(tile),
+                (3, Rows::Apart) => tile_body::<Self, 3, 1, APART>(tile),
+                (_, Rows::Apart) => tile_body::<Self, 4, 1, APART>(tile),
             }
         }
     }

@@ -33,14 +33,10 @@ fn polynomial<V: Lanes, const N: usize>(x: V, coefficients: [f32; N]) -> V {
 /// stays.
 #[inline(always)]
 pub fn exp<V: Lanes>(x: V) -> V {
-    // Below: less than half of the smallest denormal. Above: past f32::MAX.
-    const LOWEST: f32 = -103.972_08;
-    const HIGHEST: f32 = 88.722_84;
-    let too_low = V::lt(x, V::splat(LOWEST));
-    let too_high = V::lt(V::splat(HIGHEST), x);
-    // A harmless argument where the result is chosen below: no denormals are
-    // made on the way to a zero.
-    let x = V::select(V::mask_or(too_low, too_high), V::splat(0.0), x);
+    // Below this, less than half of the smallest denormal; NaN is not below.
+    let in_range = V::mask_not(V::lt(x, V::splat(-103.972_08)));
+    // e^89 overflows by itself.
+    let x = x.at_most(89.0);
     let shifted = x.fma(V::splat(core::f32::consts::LOG2_E), V::splat(ROUND_TO_INTEGER));
     let n = shifted.sub(V::splat(ROUND_TO_INTEGER));
     let r = n.fma(V::splat(-LN2_HIGH), x);
@@ -48,9 +44,7 @@ pub fn exp<V: Lanes>(x: V) -> V {
     let tail =
         polynomial(r, [0.499_999_94, 0.166_665_17, 0.041_668_106, 0.008_369_141, 0.001_383_674]);
     let value = r.mul(r).fma(tail, r).add(V::splat(1.0));
-    let value = value.scale_by_power_of_two(n);
-    let value = V::select(too_low, V::splat(0.0), value);
-    V::select(too_high, V::splat(f32::INFINITY), value)
+    value.scale_by_power_of_two(n, in_range)
 }
 
 /// The natural logarithm.

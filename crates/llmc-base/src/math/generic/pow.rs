@@ -82,8 +82,7 @@ fn pow_positive<V: Lanes>(base: V, y: V) -> V {
             1.467_870_8e-5,
         ],
     );
-    let value = f.fma(tail, V::splat(1.0)).scale_by_power_of_two(n);
-    let value = V::select(too_low, V::splat(0.0), value);
+    let value = f.fma(tail, V::splat(1.0)).scale_by_power_of_two(n, V::mask_not(too_low));
     V::select(too_high, V::splat(f32::INFINITY), value)
 }
 
