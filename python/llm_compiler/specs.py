@@ -56,7 +56,7 @@ class _Spec:
         names = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
         known = {key: value for key, value in data.items() if key in names and key != "extra"}
         extra = {key: value for key, value in data.items() if key not in names}
-        return cls(**known, extra=extra or None)
+        return cls(**known, extra=extra or None)  # type: ignore[call-arg]
 
 
 @dataclass
