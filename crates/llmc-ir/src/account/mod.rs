@@ -9,7 +9,7 @@ pub(crate) mod external;
 mod tests;
 mod work;
 
-pub use work::{OpWork, Work, work};
+pub use work::{OpWork, TooLarge, Work, work};
 
 use crate::module::{FuncId, Function, Module};
 use crate::types::TensorType;

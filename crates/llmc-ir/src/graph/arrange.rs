@@ -14,6 +14,8 @@ pub(super) const LANE: f64 = 18.0;
 const TITLE_CHAR: f64 = 8.0;
 pub(super) const LINE_CHAR: f64 = 6.7;
 const LABEL_CHAR: f64 = 6.1;
+/// Least distance between the points of edges at a box.
+const PORT_WIDTH: f64 = 20.0;
 /// Heights of a title and of a line.
 const TITLE_HEIGHT: f64 = 32.0;
 pub(super) const LINE_HEIGHT: f64 = 15.0;
@@ -51,16 +53,17 @@ pub(super) struct Drawing<'a> {
 impl<'a> Drawing<'a> {
     /// The drawing of a picture.
     pub(super) fn new(picture: &'a Picture) -> Self {
-        let sizes = picture
-            .shapes
-            .iter()
-            .map(|shape| {
+        let sizes = (0..picture.shapes.len())
+            .map(|index| {
+                let shape = &picture.shapes[index];
                 let title = shape.title.chars().count() as f64 * TITLE_CHAR;
                 let lines = shape.lines.iter().map(|l| l.chars().count() as f64 * LINE_CHAR);
                 let width = lines.fold(title, f64::max) + 26.0;
+                let n_into = picture.links.iter().filter(|l| l.to == index).count();
+                let ports = n_into.max(results_of(picture, index).len()) as f64 * PORT_WIDTH;
                 let n_lines = shape.lines.len() as f64;
                 let extra = if n_lines > 0.0 { n_lines * LINE_HEIGHT + 2.0 } else { 0.0 };
-                (width.max(76.0), TITLE_HEIGHT + extra)
+                (width.max(ports).max(76.0), TITLE_HEIGHT + extra)
             })
             .collect();
         let mut drawing = Drawing {
@@ -76,14 +79,6 @@ impl<'a> Drawing<'a> {
         drawing
     }
 
-    /// Results of a box that some edge leaves from, in order.
-    fn results_of(&self, shape: usize) -> Vec<usize> {
-        let mut results: Vec<usize> =
-            self.picture.links.iter().filter(|l| l.from == shape).map(|l| l.result).collect();
-        results.dedup();
-        results
-    }
-
     fn item(&self, shape: usize) -> Item {
         let (width, height) = self.sizes[shape];
         // Labels stand to the right of their port.
@@ -97,12 +92,12 @@ impl<'a> Drawing<'a> {
                 dx + 8.0 + l.label.chars().count() as f64 * LABEL_CHAR
             })
             .fold(0.0, f64::max);
-        Item { width, height, reach, labels: self.results_of(shape).len(), pin: None }
+        Item { width, height, reach, labels: results_of(self.picture, shape).len(), pin: None }
     }
 
     fn arrange(&mut self) {
         for shape in 0..self.picture.shapes.len() {
-            let results = self.results_of(shape);
+            let results = results_of(self.picture, shape);
             for (result, dx) in results.iter().zip(spread(results.len(), self.sizes[shape].0)) {
                 self.ports.insert((shape, *result), dx);
             }
@@ -253,6 +248,15 @@ impl Inside {
     }
 }
 
+/// Results of a box that some edge leaves from, in order.
+fn results_of(picture: &Picture, shape: usize) -> Vec<usize> {
+    let mut results: Vec<usize> =
+        picture.links.iter().filter(|l| l.from == shape).map(|l| l.result).collect();
+    results.sort_unstable();
+    results.dedup();
+    results
+}
+
 /// Offsets of `n` points on a side of this width, evenly.
 fn spread(n: usize, width: f64) -> Vec<f64> {
     let step = (width - 24.0) / n.max(1) as f64;
@@ -260,17 +264,34 @@ fn spread(n: usize, width: f64) -> Vec<f64> {
 }
 
 /// Lays out once to see from which side edges come, gives the edges into each box their points in
-/// that order, and lays out again.
+/// that order, and lays out again; then the order of the points is put right once more.
 fn layered_twice(items: &[Item], edges: &mut [Edge], has_ports: &dyn Fn(usize) -> bool) -> Layout {
+    let assign = |layout: &Layout, edges: &mut [Edge]| {
+        for item in (0..items.len()).filter(|item| has_ports(*item)) {
+            let mut into: Vec<usize> = (0..edges.len()).filter(|e| edges[*e].to == item).collect();
+            // The last place before the box says from where the edge comes.
+            let from = |e: usize| {
+                let end = layout.places[item].0 + edges[e].to_dx;
+                let path = layout.paths[e].iter().rev();
+                path.map(|p| p.0).find(|x| (x - end).abs() > 0.01).unwrap_or(end)
+            };
+            into.sort_by(|a, b| from(*a).total_cmp(&from(*b)).then(a.cmp(b)));
+            for (edge, dx) in into.iter().zip(spread(into.len(), items[item].width)) {
+                edges[*edge].to_dx = dx;
+            }
+        }
+    };
     let first = layered(items, edges);
-    for item in (0..items.len()).filter(|item| has_ports(*item)) {
-        let mut into: Vec<usize> = (0..edges.len()).filter(|e| edges[*e].to == item).collect();
-        // The last point before the box says from where the edge comes.
-        let from = |e: usize| first.paths[e].iter().rev().nth(1).map_or(0.0, |p| p.0);
-        into.sort_by(|a, b| from(*a).total_cmp(&from(*b)).then(a.cmp(b)));
-        for (edge, dx) in into.iter().zip(spread(into.len(), items[item].width)) {
-            edges[*edge].to_dx = dx;
+    assign(&first, edges);
+    let mut layout = layered(items, edges);
+    let before: Vec<f64> = edges.iter().map(|edge| edge.to_dx).collect();
+    assign(&layout, edges);
+    for ((path, edge), dx) in layout.paths.iter_mut().zip(edges.iter()).zip(before) {
+        let end = layout.places[edge.to].0 + dx;
+        // The end of the path, and the point above it.
+        for point in path.iter_mut().rev().take_while(|p| (p.0 - end).abs() < 0.01).take(2) {
+            point.0 += edge.to_dx - dx;
         }
     }
-    layered(items, edges)
+    layout
 }

@@ -169,16 +169,17 @@ pub(super) fn layered(items: &[Item], edges: &[Edge]) -> Layout {
         .map(|(edge, route)| {
             let (x, rank) = (cells[edge.from].x + edge.from_dx - left, cell_ranks[edge.from]);
             let mut path = vec![(x, top(edge.from) + items[edge.from].height)];
-            if leads[rank] > 0.0 {
-                // Straight down beside the labels.
-                path.push((x, tops[rank] + heights[rank] + leads[rank]));
-            }
+            // Straight down beside the labels, and out of a rank with higher items.
+            path.push((x, tops[rank] + heights[rank] + leads[rank]));
             for cell in &route[1..route.len() - 1] {
                 let (x, rank) = (cells[*cell].x - left, cell_ranks[*cell]);
                 path.push((x, tops[rank]));
                 path.push((x, tops[rank] + heights[rank] + leads[rank]));
             }
-            path.push((cells[edge.to].x + edge.to_dx - left, top(edge.to)));
+            let (x, rank) = (cells[edge.to].x + edge.to_dx - left, cell_ranks[edge.to]);
+            path.push((x, tops[rank]));
+            path.push((x, top(edge.to)));
+            path.dedup();
             path
         })
         .collect();
@@ -500,7 +501,7 @@ mod tests {
         let items = vec![item(100.0); 3];
         let edges = [edge(0, 1), edge(1, 2), edge(0, 2)];
         let layout = layered(&items, &edges);
-        let waypoint = layout.paths[2][1];
+        let waypoint = layout.paths[2][2];
         assert!((waypoint.0 - layout.places[1].0).abs() >= 50.0, "{layout:?}");
     }
 }

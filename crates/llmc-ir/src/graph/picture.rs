@@ -8,10 +8,15 @@ use crate::text::sugar;
 use std::collections::BTreeMap;
 
 /// Longest line in a box, in characters.
-const MAX_LINE: usize = 44;
+const MAX_LINE: usize = 42;
 
 /// Links over more ranks than this are cut.
 const MAX_SPAN: usize = 16;
+
+/// So many values between two boxes are drawn as one link.
+const MIN_BUNDLE: usize = 4;
+/// More than any box has results.
+const MAX_RESULTS: usize = 1 << 32;
 
 /// What a box stands for; decides its colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,10 +121,30 @@ pub(super) fn picture(module: &Module, id: FuncId) -> Picture {
     picture.links.sort();
     picture.links.dedup_by_key(|l| (l.from, l.result, l.to, l.is_carried));
     picture.cut_far_links();
+    picture.bundle_links();
     picture
 }
 
 impl Picture {
+    /// Many values from one box to another become one link.
+    fn bundle_links(&mut self) {
+        let mut n_between: BTreeMap<(usize, usize), usize> = BTreeMap::new();
+        for link in self.links.iter().filter(|l| !l.is_carried) {
+            *n_between.entry((link.from, link.to)).or_default() += 1;
+        }
+        n_between.retain(|_, n| *n >= MIN_BUNDLE);
+        let of =
+            |l: &Link| if l.is_carried { None } else { n_between.get(&(l.from, l.to)).copied() };
+        self.links.retain(|l| of(l).is_none());
+        for ((from, to), n) in &n_between {
+            // A port of its own, after those of all results.
+            let result = MAX_RESULTS + to;
+            let (label, value) = (format!("{n} values"), String::new());
+            self.links.push(Link { from: *from, result, to: *to, label, value, is_carried: false });
+        }
+        self.links.sort();
+    }
+
     /// Links over many ranks become a line at both ends: nobody can follow them.
     fn cut_far_links(&mut self) {
         let mut ranks = vec![0usize; self.shapes.len()];
@@ -231,9 +256,7 @@ impl Painter<'_> {
                 _ => words.push(format!("{name} = {value}")),
             }
         }
-        if !words.is_empty() {
-            lines.push(words.join(", "));
-        }
+        lines.extend(wrapped(&words));
         let look = match (&node.op, node.op.class()) {
             (_, Class::Primitive) => Look::Primitive,
             (Op::Call(call), _) if self.is_composite(&call.callee) => Look::Composite,
@@ -270,9 +293,14 @@ impl Painter<'_> {
             }
             Source::Line(line) => {
                 let lines = &mut self.picture.shapes[to].lines;
-                let line = shortened(&line);
-                if !lines.contains(&line) {
-                    lines.push(line);
+                // A long path and its type stand below each other.
+                let parts = match line.split_once(": ") {
+                    Some((path, ty)) if line.chars().count() > MAX_LINE => vec![path, ty],
+                    _ => vec![line.as_str()],
+                };
+                let parts: Vec<String> = parts.into_iter().map(shortened).collect();
+                if !lines.windows(parts.len()).any(|w| w == parts) {
+                    lines.extend(parts);
                 }
             }
         }
@@ -347,6 +375,21 @@ impl Painter<'_> {
             self.link(source, shape, result.value, false);
         }
     }
+}
+
+/// Attributes in lines.
+fn wrapped(words: &[String]) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in words {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + word.chars().count() + 2 <= MAX_LINE => {
+                line.push_str(", ");
+                line.push_str(word);
+            }
+            _ => lines.push(word.clone()),
+        }
+    }
+    lines
 }
 
 fn shortened(line: &str) -> String {

@@ -49,6 +49,27 @@ fn runs_are_one_frame_and_weights_are_lines() {
 }
 
 #[test]
+fn many_values_between_two_boxes_are_one_edge() {
+    let text = "module @m {
+  fn @many(%x: f32[8]) -> (a: f32[8], b: f32[8], c: f32[8], d: f32[8]) {
+    return %x, %x, %x, %x
+  }
+  fn @use(%a: f32[8], %b: f32[8], %c: f32[8], %d: f32[8]) -> (y: f32[8]) {
+    return %d
+  }
+  fn @main(%x: f32[8]) -> (y: f32[8]) {
+    %a, %b, %c, %d = call @many(%x)
+    %y = call @use(%a, %b, %c, %d)
+    return %y
+  }
+}";
+    let module = parse(text).unwrap_or_else(|errors| panic!("{errors:?}"));
+    let main = module.find("main").unwrap();
+    assert!(svg(&module, main).contains("4 values"));
+    assert_eq!(dot(&module, main).matches(" -> ").count(), 3);
+}
+
+#[test]
 fn both_colour_schemes_are_inside_and_nothing_else_is_loaded() {
     let module = parsed();
     let text = svg(&module, module.find("main").unwrap());

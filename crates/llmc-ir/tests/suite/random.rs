@@ -17,11 +17,39 @@ fn check(module: &llmc_ir::Module) {
     let bare = print_with(module, PrintOptions { fold: true, origins: false });
     let parsed = parse(&bare).unwrap_or_else(|errors| panic!("{errors:?}\n{bare}"));
     assert_eq!(hash::module_hash(&parsed), hash::module_hash(module), "{bare}");
+    let renamed = renamed(module);
+    assert_eq!(hash::module_hash(&renamed), hash::module_hash(module), "{text}");
+    let again = parse(&print(&renamed)).unwrap_or_else(|errors| panic!("{errors:?}\n{text}"));
+    assert_eq!(again, renamed, "{text}");
     for id in 0..module.functions.len() as u32 {
         let id = llmc_ir::FuncId(id);
         account::work(module, id).expect("a small module");
         account::parameter_count(module, id);
     }
+}
+
+/// The same functions with other names of inner values, other numbers, and no origins.
+fn renamed(module: &llmc_ir::Module) -> llmc_ir::Module {
+    let mut module = module.clone();
+    module.name = "renamed".to_string();
+    module.origins.truncate(1);
+    for function in &mut module.functions {
+        let last = function.values.len() as u32 - 1;
+        let flip = |v: &mut llmc_ir::ValueId| v.0 = last - v.0;
+        for (i, value) in function.values.iter_mut().enumerate() {
+            if matches!(value.def, llmc_ir::ValueDef::Node { .. }) {
+                value.name = (i % 2 == 0).then(|| format!("new{i}"));
+            }
+        }
+        function.values.reverse();
+        function.params.iter_mut().for_each(|p| flip(&mut p.value));
+        for node in &mut function.nodes {
+            node.operands.iter_mut().chain(&mut node.results).for_each(flip);
+            node.origin = llmc_ir::OriginId(0);
+        }
+        function.results.iter_mut().for_each(|r| flip(&mut r.value));
+    }
+    module
 }
 
 /// What must hold for any text: no panic, and what parses prints back to itself.

@@ -132,10 +132,18 @@ pub(crate) fn folds(module: &Module, function: &Function) -> Folds {
         function.values.iter().filter_map(|v| v.name.clone()).collect();
     let mut at = 0;
     while at < function.nodes.len() {
-        let longest = (1..=MAX_PERIOD)
-            .filter_map(|period| Candidate::find(module, function, &folds, at, period))
-            // The shortest step that covers the most nodes.
-            .max_by_key(|c| (c.count * c.period, std::cmp::Reverse(c.period)));
+        // The shortest step that covers the most nodes.
+        let mut longest: Option<Candidate> = None;
+        for period in 1..=MAX_PERIOD {
+            let covered = longest.as_ref().map_or(0, |c| c.count * c.period);
+            // A step that repeats within the run found so far says no more than that run.
+            if period * MIN_STEPS > covered
+                && let Some(found) = Candidate::find(module, function, &folds, at, period)
+                && found.count * found.period > covered
+            {
+                longest = Some(found);
+            }
+        }
         match longest.and_then(|c| c.into_run(module, function, &mut folds, &mut labels)) {
             Some(run) => {
                 at += run.count * run.period;
