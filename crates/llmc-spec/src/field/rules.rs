@@ -151,6 +151,11 @@ pub(super) fn tenth_of_steps(view: &View<'_>) -> Option<Value> {
     Some(Value::from((max_steps(view)? / 10).max(1)))
 }
 
+/// Short runs are repeated in less time than many checkpoints take.
+pub(super) fn checkpoint_interval(view: &View<'_>) -> Option<Value> {
+    Some(Value::from((max_steps(view)? / 10).max(100)))
+}
+
 fn max_steps(view: &View<'_>) -> Option<u64> {
     view.int("training.max_steps")
 }

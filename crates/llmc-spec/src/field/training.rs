@@ -106,7 +106,7 @@ pub(super) const FIELDS: &[Field] = &[
     Field::new(
         "training.checkpoint_interval",
         COUNT_OR_ZERO,
-        Rule { text: "10 % of `max_steps`, at least 1", compute: rules::tenth_of_steps },
+        Rule { text: "10 % of `max_steps`, at least 100", compute: rules::checkpoint_interval },
         "Steps between checkpoints; 0 only at the end.",
     )
     .aliases(&["training.save_steps", "training.save_interval"])

@@ -11,13 +11,14 @@ use super::finish;
 use super::generate::continue_text;
 use super::observer::{Event, Observer};
 use super::project::{Project, build_model, verified};
+use super::snapshot::Snapshot;
 use crate::cache::StageCache;
 use crate::checkpoint::{self, Checkpoint, Content, Keep};
 use crate::events::EventFile;
 use crate::lock::lock_run;
 use crate::manifest::{self, Manifest, RunStatus};
 use crate::metrics::{MetricsWriter, Record, SampleRecord, TrainRecord, ValidationRecord};
-use crate::store::{Store, commit_folder, create_dir_all, write_atomic};
+use crate::store::{Store, commit_folder, create_dir_all, write_all_atomic};
 use llmc_base::{CanonicalHasher, Diagnostic, Hash};
 use llmc_data::dataset::Split;
 use llmc_data::order::batch_rows;
@@ -330,21 +331,26 @@ pub const STATE: &str = "state.json";
 fn write_static(prepared: &Prepared, options: &TrainOptions, run: &Path) -> Result<(), Failure> {
     let store = options.store;
     let project = &prepared.project;
-    let text = |name: &str, text: &str| -> Result<(), Failure> {
-        let path = run.join(name);
-        match store.exists(&path)? {
-            true => Ok(()),
-            false => Ok(write_atomic(store, &path, text.as_bytes())?),
-        }
-    };
-    text("spec.toml", &llmc_spec::to_toml(&project.spec))?;
-    text("solution.json", &format!("{:#}\n", project.solution()))?;
-    text("model.ir", &llmc_ir::text::print(&prepared.module))?;
+    let mut texts = vec![
+        ("spec.toml", llmc_spec::to_toml(&project.spec)),
+        ("solution.json", format!("{:#}\n", project.solution())),
+        ("model.ir", llmc_ir::text::print(&prepared.module)),
+    ];
     if let Some(parent) = &options.parent {
         let parent =
             serde_json::to_string_pretty(parent).map_err(|e| Failure::Internal(e.to_string()))?;
-        text("parent.json", &format!("{parent}\n"))?;
+        texts.push(("parent.json", format!("{parent}\n")));
     }
+    let mut missing = Vec::new();
+    for (name, text) in &texts {
+        let path = run.join(name);
+        if !store.exists(&path)? {
+            missing.push((path, text.as_bytes()));
+        }
+    }
+    let missing: Vec<(&Path, &[u8])> =
+        missing.iter().map(|(path, text)| (path.as_path(), *text)).collect();
+    write_all_atomic(store, &missing)?;
     let tokenizer = run.join("tokenizer");
     if !store.exists(&tokenizer)? {
         commit_folder(store, &tokenizer, |f| data::write_tokenizer(f, &prepared.tokenizer))?;
@@ -368,6 +374,8 @@ pub(super) struct Session<'a> {
     pub state: CheckpointState,
     pub records: Vec<Record>,
     pub last_checkpoint: Option<Checkpoint>,
+    /// The best state, if it is newer than the last checkpoint and small enough to wait for the next.
+    best: Option<Snapshot>,
     metrics: MetricsWriter<'a>,
     events: EventFile<'a>,
     started: Instant,
@@ -410,6 +418,7 @@ impl<'a> Session<'a> {
             state,
             records,
             last_checkpoint: found,
+            best: None,
             metrics,
             events: EventFile::open(store, run)?,
             started: Instant::now(),
@@ -449,12 +458,14 @@ impl<'a> Session<'a> {
                 self.sample(training, observer)?;
             }
             let is_interrupted = observer.is_interrupted();
-            if is_last
-                || is_interrupted
-                || is_due(training.checkpoint_interval)
-                || (is_best && training.keep_best)
-            {
+            let is_kept = is_best && training.keep_best;
+            if is_last || is_interrupted || is_due(training.checkpoint_interval) {
                 self.save(training, observer)?;
+            } else if is_kept {
+                match Snapshot::take(&self.trainer, &self.state)? {
+                    Some(snapshot) => self.best = Some(snapshot),
+                    None => self.save(training, observer)?,
+                }
             }
             if is_interrupted && !is_last {
                 return Ok(TrainStatus::Interrupted);
@@ -581,8 +592,13 @@ impl<'a> Session<'a> {
         let store = self.options.store;
         self.metrics.sync()?;
         self.events.flush(store)?;
+        // Before the checkpoint that names it as the best.
+        if let Some(best) = self.best.take().filter(|b| Some(b.step()) == best_step(&self.state)) {
+            let saved = best.save(store, &self.run)?;
+            observer.event(&Event::Checkpoint { step: saved.step, path: &saved.path });
+        }
         let saved = save(&self.trainer, store, &self.run, &self.state)?;
-        let best = self.state.best.filter(|_| training.keep_best).map(|(step, _)| step);
+        let best = best_step(&self.state).filter(|_| training.keep_best);
         let last = usize::try_from(training.keep_checkpoints).unwrap_or(usize::MAX);
         checkpoint::prune(store, &self.run, Keep { last, best })?;
         observer.event(&Event::Checkpoint { step: saved.step, path: &saved.path });
@@ -620,6 +636,10 @@ pub(super) fn held_out(
     Ok((nats, targets, bytes))
 }
 
+fn best_step(state: &CheckpointState) -> Option<u64> {
+    state.best.map(|(step, _)| step)
+}
+
 /// Writes the trainer's state as a checkpoint.
 pub fn save(
     trainer: &Trainer,
@@ -629,14 +649,23 @@ pub fn save(
 ) -> Result<Checkpoint, Failure> {
     let weights: Vec<String> = trainer.parameters().iter().map(|p| p.path.clone()).collect();
     let moments = trainer.moment_paths();
-    let weights = tensors(trainer, &weights)?;
-    let moments = tensors(trainer, &moments)?;
+    save_tensors(&tensors(trainer, &weights)?, &tensors(trainer, &moments)?, store, run, state)
+}
+
+/// Writes tensors and a position as a checkpoint.
+pub(super) fn save_tensors(
+    weights: &[TensorSource],
+    moments: &[TensorSource],
+    store: &dyn Store,
+    run: &Path,
+    state: &CheckpointState,
+) -> Result<Checkpoint, Failure> {
     let metadata = Default::default();
     let write_weights = |out: &mut dyn std::io::Write| {
-        llmc_formats::safetensors::write_to(out, &weights, &metadata)
+        llmc_formats::safetensors::write_to(out, weights, &metadata)
     };
     let write_moments = |out: &mut dyn std::io::Write| {
-        llmc_formats::safetensors::write_to(out, &moments, &metadata)
+        llmc_formats::safetensors::write_to(out, moments, &metadata)
     };
     let state_text =
         serde_json::to_string_pretty(state).map_err(|e| Failure::Internal(e.to_string()))?;

@@ -55,7 +55,9 @@ fn the_graph_names_every_parameter_once() {
         t["node"].is_null() && t["shape"].as_array().unwrap().iter().all(|d| *d != json!(-1))
     });
     let count: i64 = weights
-        .map(|t| t["shape"].as_array().unwrap().iter().map(|d| d.as_i64().unwrap()).product::<i64>())
+        .map(|t| {
+            t["shape"].as_array().unwrap().iter().map(|d| d.as_i64().unwrap()).product::<i64>()
+        })
         .sum();
     assert_eq!(count as u64, model.project.model().unwrap().solution.params);
     assert!(graph_json(&module, "m", "backward").is_none());
