@@ -661,12 +661,10 @@ pub(super) fn save_tensors(
     state: &CheckpointState,
 ) -> Result<Checkpoint, Failure> {
     let metadata = Default::default();
-    let write_weights = |out: &mut dyn std::io::Write| {
-        llmc_formats::safetensors::write_to(out, weights, &metadata)
-    };
-    let write_moments = |out: &mut dyn std::io::Write| {
-        llmc_formats::safetensors::write_to(out, moments, &metadata)
-    };
+    let write_weights =
+        |out: &mut dyn std::io::Write| llmc_formats::safetensors::write_to(out, weights, &metadata);
+    let write_moments =
+        |out: &mut dyn std::io::Write| llmc_formats::safetensors::write_to(out, moments, &metadata);
     let state_text =
         serde_json::to_string_pretty(state).map_err(|e| Failure::Internal(e.to_string()))?;
     let state_text = format!("{state_text}\n");
