@@ -59,7 +59,17 @@ fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
     entries.sort();
     for path in entries {
         let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("");
-        let skip = [".git", "target", "runs", "__pycache__", ".venv", "dist", "corpus", "artifacts"];
+        let skip = [
+            ".git",
+            "target",
+            "runs",
+            "__pycache__",
+            ".venv",
+            "dist",
+            "corpus",
+            "artifacts",
+            "fuzz/target",
+        ];
         if path.is_dir() {
             if !skip.contains(&name) && !name.ends_with(".egg-info") {
                 walk(&path, files);

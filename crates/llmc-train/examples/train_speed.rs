@@ -35,10 +35,12 @@ fn main() {
     });
     let (spec, diagnostics) = from_json(&spec, &[]);
     let spec = spec.unwrap_or_else(|| panic!("{diagnostics:?}"));
-    let count = |a: &llmc_spec::Architecture| llmc_model::parameter_polynomial(a).unwrap_or_default();
+    let count =
+        |a: &llmc_spec::Architecture| llmc_model::parameter_polynomial(a).unwrap_or_default();
     let resolved = resolve(&spec, Goal::Model, &count).unwrap_or_else(|d| panic!("{d:?}"));
     let model = resolved.model.expect("the spec has a model");
-    let module = llmc_model::build(&model.architecture, &DimExprs::from(&model.dims)).expect("builds");
+    let module =
+        llmc_model::build(&model.architecture, &DimExprs::from(&model.dims)).expect("builds");
     let gradient = llmc_passes::autodiff(&module, &Default::default()).expect("differentiable");
     let modules = Modules {
         model: &module,
@@ -49,7 +51,8 @@ fn main() {
     };
     let engine = Engine::new(threads, None).expect("an engine");
     let isa = engine.isa();
-    let (optimizer, training) = (resolved.optimizer.expect("written"), resolved.training.expect("written"));
+    let (optimizer, training) =
+        (resolved.optimizer.expect("written"), resolved.training.expect("written"));
     let mut trainer = Trainer::new(modules, &optimizer, &training, engine).expect("plans");
     let n = b * t;
     let mut times = Vec::new();

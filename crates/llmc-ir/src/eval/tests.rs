@@ -1,3 +1,5 @@
+//! The evaluator on single ops and small functions.
+
 use super::*;
 use crate::builder::FunctionBuilder;
 use crate::module::{FuncId, Module};
