@@ -100,11 +100,14 @@ impl Output {
             return self.json(&json!({ "diagnostics": found }));
         }
         self.flush();
-        for d in found {
+        for (i, d) in found.iter().enumerate() {
+            if i > 0 {
+                say("");
+            }
             say(diagnostics::render(d, self.has_color_on_stderr()).trim_end());
         }
         if found.len() > 1 {
-            say(&format!("{} problems", found.len()));
+            say(&format!("\n{} problems", found.len()));
         }
     }
 }

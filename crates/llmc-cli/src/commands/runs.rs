@@ -182,13 +182,21 @@ pub fn verify(args: &RunArg, out: &mut Output) -> Result<u8, Failure> {
         out.json(&document);
         return Ok(code);
     }
-    for problem in &report.problems {
-        let kind = match (&problem.kind, &problem.artifact) {
-            (ProblemKind::Extra, _) => "note".to_string(),
-            (_, Some(artifact)) => artifact.clone(),
-            (_, None) => "problem".to_string(),
-        };
-        out.line(format!("  {kind}: {problem}"));
+    let (extra, wrong): (Vec<_>, Vec<_>) =
+        report.problems.iter().partition(|p| p.kind == ProblemKind::Extra);
+    for problem in wrong {
+        let artifact = problem.artifact.as_deref().unwrap_or("problem");
+        out.line(format!("  {artifact}: {problem}"));
+    }
+    if !extra.is_empty() {
+        let mut folders: Vec<&str> =
+            extra.iter().map(|p| p.path.rsplit_once('/').map_or(".", |(f, _)| f)).collect();
+        folders.dedup();
+        out.line(format!(
+            "  {} files are not of the run itself, in {}; `--json` lists them",
+            extra.len(),
+            folders.join(", ")
+        ));
     }
     let files = format!("{} files, {}", grouped(report.n_files), bytes(report.n_bytes));
     match is_good {

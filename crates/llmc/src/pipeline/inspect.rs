@@ -14,7 +14,7 @@ use llmc_ir::account::{self, Work};
 use llmc_ir::module::FuncId;
 use llmc_ir::{Function, Module};
 use llmc_passes::PASSES;
-use llmc_spec::{DimExprs, Goal};
+use llmc_spec::{Dim, DimExprs, Goal};
 use serde::Serialize;
 use std::path::Path;
 
@@ -70,7 +70,9 @@ pub fn module_after(
             let model = project.model()?;
             if stage == SKELETON.name {
                 let skeleton = llmc_model::skeleton(&model.architecture, &DimExprs::symbolic())?;
-                return Ok((skeleton.module, warnings));
+                let mut module = skeleton.module;
+                Dim::ALL.into_iter().for_each(|dim| module.declare_symbol(dim.name(), 1, 1));
+                return Ok((module, warnings));
             }
             (build_model(model)?, warnings)
         }

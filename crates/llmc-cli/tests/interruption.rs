@@ -1,0 +1,73 @@
+//! A run that was interrupted or killed ends in the bits of one that was not.
+//!
+//! `LLMC_KILLS=50` kills fifty times; `make kill` sets it.
+#![cfg(unix)]
+
+mod common;
+
+use common::Place;
+use std::io::{BufRead, BufReader, Read};
+use std::process::Command;
+use std::time::Duration;
+
+const LONG: [&str; 6] = ["train", "tiny.toml", "--set", "training.max_steps=60", "--threads", "1"];
+
+/// The weights of the run that nothing disturbs.
+fn undisturbed() -> String {
+    let place = Place::new();
+    let said = place.llmc(&[&LONG[..], &["--json"]].concat()).code(0);
+    said.event("result")["weights"].as_str().unwrap().to_string()
+}
+
+#[test]
+fn ctrl_c_writes_a_checkpoint_and_resume_completes() {
+    let place = Place::new();
+    let mut child = place.command(&LONG).spawn().unwrap();
+    let mut errors = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains(" 4/60") {
+        line.clear();
+        assert!(errors.read_line(&mut line).unwrap() > 0, "it ended before step 4");
+    }
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let mut rest = String::new();
+    errors.read_to_string(&mut rest).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let out = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{out}\n{rest}");
+    let resume = out.lines().find_map(|l| l.strip_prefix("go on with: llmc ")).unwrap();
+    let args: Vec<&str> = resume.split(' ').chain(["--json"]).collect();
+    let result = place.llmc(&args).code(0).event("result");
+    assert_eq!(result["status"], "complete");
+    assert_eq!(result["weights"], undisturbed());
+}
+
+#[test]
+fn killed_at_random_instants_it_ends_in_the_same_bits() {
+    let kills = std::env::var("LLMC_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(10);
+    let expected = undisturbed();
+    let place = Place::new();
+    let finish = || {
+        let said = place.llmc(&[&LONG[..], &["--json"]].concat()).code(0);
+        assert_eq!(said.event("result")["weights"], expected);
+        let run = said.event("result")["run"].as_str().unwrap().to_string();
+        place.llmc(&["verify", &run]).code(0);
+    };
+    // Instants from a fixed generator; how far a run comes by then is up to the machine.
+    let mut random = 0x2545_f491_4f6c_dd1d_u64;
+    for _ in 0..kills {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let mut child = place.command(&LONG).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(5 + random % 250));
+        child.kill().unwrap();
+        if child.wait().unwrap().success() {
+            // It was quicker: the next one starts anew.
+            finish();
+            std::fs::remove_dir_all(place.path().join("runs")).unwrap();
+        }
+    }
+    finish();
+}

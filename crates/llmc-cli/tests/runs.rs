@@ -1,0 +1,106 @@
+//! From a spec to a verified run and its uses, through the binary.
+
+mod common;
+
+use common::Place;
+use serde_json::Value;
+use std::path::PathBuf;
+
+/// What a training command came to, and the counts of the stage cache.
+#[track_caller]
+fn trained(place: &Place, args: &[&str]) -> (Value, Value) {
+    let said = place.llmc(&[args, &["--json"]].concat()).code(0);
+    (said.event("result"), said.event("cache")["stages"].clone())
+}
+
+#[test]
+fn a_run_from_spec_to_export() {
+    let place = Place::new();
+    let (result, stages) = trained(&place, &["train", "tiny.toml"]);
+    assert_eq!(result["status"], "complete");
+    assert_eq!(result["step"], 8);
+    for stage in ["dataset", "tokenizer", "shards"] {
+        assert_eq!((&stages[stage]["hits"], &stages[stage]["stored"]), (&0.into(), &1.into()));
+    }
+    let run = result["run"].as_str().unwrap();
+
+    // The same recipe is not repeated; another learning rate reuses the data.
+    let (again, _) = trained(&place, &["train", "tiny.toml"]);
+    assert_eq!(
+        (&again["status"], &again["weights"]),
+        (&"already_complete".into(), &result["weights"])
+    );
+    let (other, stages) = trained(&place, &["train", "tiny.toml", "--set", "training.lr=1e-3"]);
+    assert_ne!(other["recipe"], result["recipe"]);
+    for stage in ["dataset", "tokenizer", "shards"] {
+        assert_eq!((&stages[stage]["hits"], &stages[stage]["stored"]), (&1.into(), &0.into()));
+    }
+
+    let list = place.llmc(&["runs", "list", "--json"]).code(0).json();
+    assert_eq!(list["runs"].as_array().unwrap().len(), 2);
+    assert!(place.llmc(&["runs", "list"]).code(0).out.contains("complete"));
+    let other = other["run"].as_str().unwrap();
+    let diff = place.llmc(&["runs", "diff", run, other, "--json"]).code(4).json();
+    assert_eq!(diff["values"].as_object().unwrap().keys().collect::<Vec<_>>(), ["optimizer.lr"]);
+    place.llmc(&["runs", "diff", run, run]).code(0);
+    assert!(place.llmc(&["runs", "show", run]).code(0).out.contains("recipe"));
+
+    let said = place.llmc(&["generate", run, "--prompt", "the ", "-n", "12"]).code(0);
+    assert!(said.out.starts_with("the ") && said.out.ends_with('\n'), "{}", said.out);
+    let same = place.llmc(&["generate", run, "--prompt", "the ", "-n", "12"]).code(0);
+    assert_eq!(said.out, same.out);
+    place.llmc(&["generate", run, "--temperature=-1"]).code(3);
+
+    for (target, file) in [
+        ("pytorch", "model.py"),
+        ("huggingface", "config.json"),
+        ("safetensors", "model.safetensors"),
+    ] {
+        let said = place.llmc(&["emit", run, "--to", target]).code(0);
+        assert!(said.out.contains(file) && said.out.contains("not checked here"), "{}", said.out);
+        place.llmc(&["emit", run, "--to", target]).code(3);
+    }
+
+    let report = place.llmc(&["rerun", run, "--threads", "1", "--json"]).code(0).event("result");
+    assert_eq!((&report["same"], &report["original"]), (&true.into(), &result["weights"]));
+
+    let (more, _) = trained(&place, &["resume", run, "--steps", "12"]);
+    assert_eq!(more["step"], 12);
+    place.llmc(&["resume", run, "--steps", "3"]).code(3);
+
+    let report = place.llmc(&["verify", run, "--json"]).code(0).json();
+    assert_eq!(report["ok"], true);
+    let file = checkpoint_file(&place, run);
+    let mut bytes = std::fs::read(&file).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let said = place.llmc(&["verify", run]).code(4);
+    assert!(
+        said.out.contains("weights.safetensors") && said.out.contains("differs"),
+        "{}",
+        said.out
+    );
+}
+
+fn checkpoint_file(place: &Place, run: &str) -> PathBuf {
+    let folder = place.path().join(run).join("checkpoints/step-000008");
+    folder.join("weights.safetensors")
+}
+
+#[test]
+fn plain_lines_where_there_is_no_terminal() {
+    let place = Place::new();
+    let said = place.llmc(&["train", "tiny.toml"]).code(0);
+    assert!(said.err.contains("step 8/8  loss"), "{}", said.err);
+    assert!(!said.err.contains('\x1b') && !said.out.contains('\x1b'));
+    let said = place.llmc(&["train", "tiny.toml", "--quiet", "--output", "other"]).code(0);
+    assert_eq!(said.err, "");
+}
+
+#[test]
+fn an_unknown_run_names_those_that_are() {
+    let place = Place::new();
+    let said = place.llmc(&["verify"]).code(3);
+    assert!(said.err.contains("llmc quickstart"), "{}", said.err);
+}
