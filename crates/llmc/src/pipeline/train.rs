@@ -204,6 +204,10 @@ fn check_vocabulary(model: &ResolvedModel, tokenizer: &Tokenizer) -> Result<(), 
     Err(d.help(format!("set `model.vocab_size` to at least {tokens}")).into())
 }
 
+/// Below so many FLOPs per step one thread is used, unless a number is asked for: waking others a
+/// few hundred times takes longer, milliseconds on a busy machine.
+const SERIAL_FLOPS: f64 = 2e7;
+
 /// A trainer for a prepared run, with its initial weights.
 pub fn trainer(
     prepared: &Prepared,
@@ -221,7 +225,14 @@ pub fn trainer(
         n_layers: model.dims.num_layers,
         init: model.architecture.init,
     };
-    let engine = Engine::new(thread_count(threads, training.threads), isa)?;
+    let tokens_per_step = training.batch_size.saturating_mul(training.sequence_length);
+    let flops_per_step = 6.0 * model.solution.params as f64 * tokens_per_step as f64;
+    let is_chosen = threads.or(training.threads.map(|n| n as usize)).is_some();
+    let threads = match !is_chosen && flops_per_step < SERIAL_FLOPS {
+        true => 1,
+        false => thread_count(threads, training.threads),
+    };
+    let engine = Engine::new(threads, isa)?;
     Ok(Trainer::new(modules, optimizer, training, engine)?)
 }
 
