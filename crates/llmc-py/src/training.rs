@@ -204,7 +204,7 @@ pub fn run_training(
         (Err(failure), _) => return Err(watch.raised.unwrap_or_else(|| error(py, &failure))),
         (_, Err(e)) => return Err(error(py, &Failure::Store(e))),
     };
-    if let (Some(raised), TrainStatus::Interrupted) = (&watch.raised, result.status) {
+    if let Some(raised) = &watch.raised {
         return Err(interrupted(py, raised, &result));
     }
     python_result(py, result, &records, watch.logs)
@@ -215,11 +215,14 @@ fn interrupted(py: Python<'_>, raised: &PyErr, result: &TrainResult) -> PyErr {
     if !raised.is_instance_of::<PyKeyboardInterrupt>(py) {
         return raised.clone_ref(py);
     }
-    PyKeyboardInterrupt::new_err(format!(
-        "stopped after step {}; the checkpoint is in {}; run_training with the same arguments goes on from there",
-        result.step,
-        result.run.display()
-    ))
+    let run = result.run.display();
+    PyKeyboardInterrupt::new_err(match result.status {
+        TrainStatus::Interrupted => format!(
+            "stopped after step {}; the checkpoint is in {run}; run_training with the same arguments goes on from there",
+            result.step
+        ),
+        _ => format!("the run in {run} was complete by then"),
+    })
 }
 
 /// Files and folders of a run, by the name under which `artifacts` has them.
