@@ -66,6 +66,11 @@ impl Block {
         self.text.push_str(&other.text);
     }
 
+    /// The text so far.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The text.
     pub fn finish(self) -> String {
         self.text

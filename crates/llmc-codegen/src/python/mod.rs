@@ -120,7 +120,8 @@ pub fn dim(expr: &Expr, spell: &mut dyn FnMut(&Symbol) -> String) -> Code {
     terms.sort_by(|(_, a), (_, b)| degree(b).cmp(&degree(a)).then(a.cmp(b)));
     let mut sum: Option<Code> = None;
     for (coefficient, factors) in terms {
-        let mut product: Option<Code> = None;
+        let magnitude = i128::try_from(coefficient.unsigned_abs()).unwrap_or(i128::MAX);
+        let mut product = (magnitude != 1 || factors.is_empty()).then(|| Code::int(magnitude));
         for (symbol, power) in factors {
             for _ in 0..*power {
                 let factor = Code::atom(spell(symbol));
@@ -130,12 +131,7 @@ pub fn dim(expr: &Expr, spell: &mut dyn FnMut(&Symbol) -> String) -> Code {
                 });
             }
         }
-        let magnitude = i128::try_from(coefficient.unsigned_abs()).unwrap_or(i128::MAX);
-        let term = match product {
-            None => Code::int(magnitude),
-            Some(product) if magnitude == 1 => product,
-            Some(product) => Code::binary(&Code::int(magnitude), "*", &product, Prec::Product),
-        };
+        let term = product.unwrap_or_else(|| Code::int(1));
         sum = Some(match (sum, coefficient < 0) {
             (None, false) => term,
             (None, true) => Code::new(format!("-{}", term.at(Prec::Unary)), Prec::Unary),
@@ -160,6 +156,15 @@ pub fn is_identifier(name: &str) -> bool {
     chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
         && chars.all(|c| c.is_ascii_alphanumeric() || c == '_')
         && !KEYWORDS.contains(&name)
+}
+
+/// Whether `name` stands in `text` as a word.
+pub fn mentions(text: &str, name: &str) -> bool {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '.';
+    text.match_indices(name).any(|(at, _)| {
+        !text[..at].ends_with(is_word)
+            && !text[at + name.len()..].starts_with(|c: char| c.is_alphanumeric() || c == '_')
+    })
 }
 
 /// The identifier nearest to `name`: other characters become `_`.

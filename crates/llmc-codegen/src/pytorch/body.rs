@@ -162,6 +162,9 @@ impl<'f, 's, 'm> Body<'f, 's, 'm> {
         } else {
             format!("return {text}")
         });
+        // A dim that was spelled may have been left out where broadcasting does without it.
+        let text = self.lines.text();
+        self.symbols.retain(|s| python::mentions(text, &python::identifier(s.name())));
         Ok((self.lines, self.symbols))
     }
 
@@ -210,7 +213,7 @@ impl<'f, 's, 'm> Body<'f, 's, 'm> {
         let is_module = matches!(&node.op, Op::Call(_) | Op::Linear(_));
         let limit = if name.is_some() && !is_module { NAMED_INLINE } else { INLINE };
         let returned = self.function.results.iter().any(|r| r.value == result);
-        let is_short = code.text().chars().count() <= limit || returned;
+        let is_short = code.text().chars().count() <= limit || returned || self.starts_run(result);
         let rebound = self.rebindable(node, result);
         let continues = !returned
             && name.is_some_and(|name| {

@@ -195,8 +195,10 @@ fn signature(shared: &Shared<'_>, function: &Function) -> String {
     let outputs: Vec<String> = function.outputs().map(|(_, v)| show(function.ty(v))).collect();
     // One line where it fits, so that the docstring is one line too.
     let line = format!("{} → {}.", inputs.join(", "), outputs.join(", "));
-    match line.chars().count() {
-        ..84 => line,
+    let inputs_line = inputs.join(", ");
+    match (line.chars().count(), inputs_line.chars().count()) {
+        (..84, _) => line,
+        (_, ..88) => format!("{inputs_line}\n→ {}.", outputs.join(", ")),
         _ => format!("{}\n→ {}.", inputs.join(",\n"), outputs.join(", ")),
     }
 }

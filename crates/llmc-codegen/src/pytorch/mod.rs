@@ -1,6 +1,6 @@
 //! PyTorch from the IR, as a person would have written it.
 //!
-//! One `nn.Module` per function with weights (and per group of weights, see [`outline`]), one
+//! One `nn.Module` per function with weights (and per group of weights, see `outline`), one
 //! plain function per function without. Submodules are named so that the `state_dict` has exactly
 //! our parameter paths. Composites are spelled as calls of `torch.nn`, `torch.nn.functional` or
 //! of short functions that come along; primitives are spelled as expressions; what is not spelled

@@ -6,8 +6,9 @@
 //! `attention`. The meaning does not change: this is the reverse of inlining.
 //!
 //! A group stays where it is if its nodes give more than one value, if another group's nodes
-//! are among them, or if a call uses its name as a scope.
+//! are among them, if a call uses its name as a scope, or if its modules are numbered.
 
+use crate::python::is_identifier;
 use llmc_ir::ops::Call;
 use llmc_ir::{
     Function, Module, Node, NodeId, Op, Param, ParamRole, ResultInfo, ResultRole, ValueData,
@@ -134,9 +135,15 @@ fn groups(function: &Function) -> Vec<(String, BTreeSet<usize>)> {
         let first = |scope: &str| scope.split('.').next().unwrap_or_default().to_string();
         function.nodes.iter().any(|n| matches!(&n.op, Op::Call(c) if first(&c.scope) == group))
     };
+    // Numbered or oddly named modules are items of a list or dict, which is no class.
+    let is_list = |group: &str| {
+        let mut below =
+            function.weights().filter_map(|(path, _)| path.strip_prefix(group)?.strip_prefix('.'));
+        below.any(|rest| !is_identifier(rest.split('.').next().unwrap_or_default()))
+    };
     let found: Vec<_> = order
         .into_iter()
-        .filter(|group| !is_scope(group))
+        .filter(|group| !is_scope(group) && !is_list(group))
         .map(|group| {
             let uses = |n: &Node| n.operands.iter().any(|v| group_of.get(v) == Some(&group));
             (group.to_string(), closure(function, uses))

@@ -127,8 +127,9 @@ impl Tree {
 
     fn insert(&mut self, path: &str, item: Item) -> Result<(), EmitError> {
         let mut place = self;
-        for name in path.split('.') {
-            if name.is_empty() || RESERVED.contains(&name) {
+        for (depth, name) in path.split('.').enumerate() {
+            let is_attribute = depth > 0 || is_identifier(name);
+            if name.is_empty() || RESERVED.contains(&name) || !is_attribute {
                 return Err(EmitError::Path { path: path.to_string(), name: name.to_string() });
             }
             let at = place.children.iter().position(|(n, _)| n == name).unwrap_or_else(|| {

@@ -69,6 +69,18 @@ impl Body<'_, '_, '_> {
         is_loop.then(|| Run { start, end, list: list.to_string(), carried })
     }
 
+    /// Whether a value is what a run starts from: the loop's variable takes it.
+    pub(super) fn starts_run(&self, value: ValueId) -> bool {
+        let nodes = &self.function.nodes;
+        let user = nodes.iter().position(|n| n.operands.contains(&value));
+        let run = user.and_then(|at| self.find_run(at));
+        let carried = |run: &Run| {
+            let operands = nodes[run.start].operands.iter().zip(&run.carried);
+            operands.filter(|(v, _)| **v == value).all(|(_, carry)| carry.is_some())
+        };
+        run.as_ref().is_some_and(carried)
+    }
+
     /// Writes a run as a loop over its list.
     pub(super) fn run(&mut self, run: &Run) -> Result<(), EmitError> {
         let function = self.function;
