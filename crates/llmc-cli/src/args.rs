@@ -26,7 +26,7 @@ First steps:
 
 /// A compiler for language models: one spec in, artifacts that are shown to be the same model out.
 #[derive(Parser)]
-#[command(name = "llmc", version, about, after_long_help = EXIT_CODES, max_term_width = 100)]
+#[command(name = "llmc", version, after_long_help = EXIT_CODES, max_term_width = 100)]
 pub struct Cli {
     /// Print one JSON document (or one per line) for programs instead of text for people.
     #[arg(long, global = true)]

@@ -51,7 +51,7 @@ pub struct Progress<'a> {
     /// When steps began, and how many were done before.
     began: Option<(Instant, u64)>,
     /// The newest checkpoint.
-    pub checkpoint: Option<(u64, PathBuf)>,
+    checkpoint: Option<PathBuf>,
 }
 
 impl<'a> Progress<'a> {
@@ -110,9 +110,10 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// Takes the live line away.
-    pub fn done(&mut self) {
+    /// Takes the live line away; the newest checkpoint.
+    pub fn done(mut self) -> Option<PathBuf> {
         self.replace(None);
+        self.checkpoint.take()
     }
 
     fn step(&mut self, record: &TrainRecord) {
@@ -179,7 +180,7 @@ impl<'a> Progress<'a> {
             )),
             Event::Sample(_) => {}
             Event::Checkpoint { step, path } => {
-                if step + 1 < self.max_steps {
+                if self.how == How::Lines && *step < self.max_steps {
                     self.tell(&format!("  step {step}: checkpoint {}", path.display()));
                 } else if let Some(bar) = &self.bar {
                     bar.set_message("hashes, baselines, report");
@@ -221,8 +222,8 @@ fn json_of(event: &Event) -> Value {
 
 impl Observer for Progress<'_> {
     fn event(&mut self, event: &Event) {
-        if let Event::Checkpoint { step, path } = event {
-            self.checkpoint = Some((*step, path.to_path_buf()));
+        if let Event::Checkpoint { path, .. } = event {
+            self.checkpoint = Some(path.to_path_buf());
         }
         match self.how {
             How::Json => self.out.json_line(&json_of(event)),
@@ -238,6 +239,6 @@ impl Observer for Progress<'_> {
 
 impl Drop for Progress<'_> {
     fn drop(&mut self) {
-        self.done();
+        self.replace(None);
     }
 }

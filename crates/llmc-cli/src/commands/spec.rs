@@ -58,6 +58,8 @@ fn template(name: &str, params: &str, data: &[String]) -> String {
             paths.iter().map(|p| quoted(p)).collect::<Vec<_>>().join(", ")
         ),
     };
+    // The generated corpus has few words: it has no use for more tokens.
+    let vocab = if data.is_empty() { 512 } else { 4096 };
     format!(
         "# A model, its data and its training. `llmc check` finds every problem in it, `llmc solve`\n\
          # says which dimensions it gets and why, `llmc train` makes it.\n\
@@ -67,7 +69,7 @@ fn template(name: &str, params: &str, data: &[String]) -> String {
          template = \"decoder_only\"\n\
          target_params = {params}           # or num_layers, hidden_size, … in numbers or bounds:\n\
          # hidden_size = {{ min = 128, multiple_of = 64 }}\n\
-         vocab_size = 2048\n\
+         vocab_size = {vocab}\n\
          context_length = 256            # tokens\n\
          attention = \"gqa\"               # mha, gqa, mqa, sliding_window\n\
          activation = \"swiglu\"           # gelu, gelu_tanh, relu, silu, swiglu\n\

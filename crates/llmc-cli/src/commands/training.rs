@@ -35,7 +35,12 @@ fn cache_event(cache: &Option<Cache>, out: &mut Output) {
 }
 
 /// Shows what a run came to. The result is the exit code.
-fn finish(result: &TrainResult, cache: &Option<Cache>, out: &mut Output) -> u8 {
+fn finish(
+    result: &TrainResult,
+    checkpoint: Option<PathBuf>,
+    cache: &Option<Cache>,
+    out: &mut Output,
+) -> u8 {
     cache_event(cache, out);
     let is_interrupted = result.status == TrainStatus::Interrupted;
     let code = if is_interrupted { INTERRUPTED } else { DONE };
@@ -47,7 +52,8 @@ fn finish(result: &TrainResult, cache: &Option<Cache>, out: &mut Output) -> u8 {
         return code;
     }
     if is_interrupted {
-        out.line(format!("interrupted at step {}; checkpoint written in {run}", result.step));
+        let written = checkpoint.unwrap_or_else(|| result.run.clone());
+        out.line(format!("interrupted at step {}; wrote {}", result.step, written.display()));
         out.line(format!("go on with: llmc resume {run}"));
         return code;
     }
@@ -92,8 +98,8 @@ pub fn train(args: &Train, out: &mut Output) -> Result<u8, Failure> {
     let flag = catch_interrupt()?;
     let mut progress = Progress::new(out, flag, log_interval(&project));
     let result = train_project(&project, &options, &mut progress);
-    drop(progress);
-    Ok(finish(&result?, &cache, out))
+    let checkpoint = progress.done();
+    Ok(finish(&result?, checkpoint, &cache, out))
 }
 
 /// `llmc resume`.
@@ -117,8 +123,8 @@ pub fn resume(args: &Resume, out: &mut Output) -> Result<u8, Failure> {
     let flag = catch_interrupt()?;
     let mut progress = Progress::new(out, flag, interval);
     let result = again::resume(&run, args.steps, options, &mut progress);
-    drop(progress);
-    Ok(finish(&result?, &cache, out))
+    let checkpoint = progress.done();
+    Ok(finish(&result?, checkpoint, &cache, out))
 }
 
 /// A folder that is gone when this is dropped.
@@ -203,10 +209,10 @@ pub fn quickstart(args: &Quickstart, out: &mut Output) -> Result<u8, Failure> {
     let flag = catch_interrupt()?;
     let mut progress = Progress::new(out, flag, log_interval(&project));
     let result = train_project(&project, &options, &mut progress);
-    drop(progress);
+    let checkpoint = progress.done();
     let result = result?;
     if result.status == TrainStatus::Interrupted {
-        return Ok(finish(&result, &cache, out));
+        return Ok(finish(&result, checkpoint, &cache, out));
     }
     let summary = runs::summary(&FsStore, &result.run)?;
     let report = manifest::verify(&FsStore, &result.run)?;
@@ -215,12 +221,12 @@ pub fn quickstart(args: &Quickstart, out: &mut Output) -> Result<u8, Failure> {
             "event": "baselines", "baselines": summary.baselines, "is_real_text": start.is_real_text,
         }));
         out.json_line(&json!({"event": "verified", "ok": report.outputs_are_whole(), "files": report.n_files}));
-        return Ok(finish(&result, &cache, out));
+        return Ok(finish(&result, checkpoint, &cache, out));
     }
     compare(&summary, out);
     sample(&result.run, out)?;
     out.line("");
-    finish(&result, &cache, out);
+    finish(&result, checkpoint, &cache, out);
     out.line(match report.outputs_are_whole() {
         true => format!("  {:<10} {} files, every hash as recorded", "verified", report.n_files),
         false => {
