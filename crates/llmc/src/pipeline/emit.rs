@@ -183,6 +183,10 @@ pub fn emit(
         files.insert("model.safetensors".to_string(), bytes.map_err(|e| internal(e.to_string()))?);
         files.insert("tokenizer.json".to_string(), model.tokenizer.to_json().into_bytes());
     }
+    if target != Target::Safetensors {
+        files.insert("probe.safetensors".to_string(), probe_of(model, &parsed)?);
+        files.insert("check_export.py".to_string(), probe::CHECKER.as_bytes().to_vec());
+    }
     let hashes: BTreeMap<String, Hash> =
         files.iter().map(|(name, bytes)| (name.clone(), Hash::of_bytes(bytes))).collect();
     let listed = hashes.iter().map(|(path, hash)| FileHash { path: path.clone(), hash: *hash });
@@ -198,8 +202,6 @@ pub fn emit(
         let reason =
             "run `python check_export.py` in this folder, with torch (and transformers) installed";
         certificate.checks.push(Check::not_checked("logits", "real", reason));
-        files.insert("probe.safetensors".to_string(), probe_of(model, &parsed)?);
-        files.insert("check_export.py".to_string(), probe::CHECKER.as_bytes().to_vec());
     }
     files.insert("certificate.json".to_string(), certificate.to_json().into_bytes());
     commit_folder(store, folder, |out: &mut FolderWriter| {

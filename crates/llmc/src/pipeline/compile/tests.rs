@@ -1,3 +1,5 @@
+//! What compiling single specs writes and reports.
+
 use super::super::graph_json::graph_json;
 use super::{Compiled, join};
 use llmc_spec::Section;
