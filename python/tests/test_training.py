@@ -17,6 +17,14 @@ from llm_compiler import CompileError, run_training
 PROGRAM = Path(__file__).with_name("debug_run.py")
 
 
+@pytest.fixture
+def ctrl_c():
+    """Python's own handler of SIGINT, which a shell's background jobs start without."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_the_documented_program_runs_as_it_stands(tmp_path):
     environment = dict(os.environ, PYTHONIOENCODING="utf-8")
     done = subprocess.run(
@@ -119,7 +127,7 @@ def test_an_error_in_a_callback_stops_the_run_and_comes_out(step, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a signal to itself")
-def test_ctrl_c_leaves_a_checkpoint_from_which_the_run_goes_on(tmp_path, trained):
+def test_ctrl_c_leaves_a_checkpoint_from_which_the_run_goes_on(ctrl_c, tmp_path, trained):
     def interrupt(event):
         if event["event"] == "step" and event["step"] == 3:
             os.kill(os.getpid(), signal.SIGINT)
@@ -132,7 +140,7 @@ def test_ctrl_c_leaves_a_checkpoint_from_which_the_run_goes_on(tmp_path, trained
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a signal to itself")
-def test_ctrl_c_is_seen_without_a_callback(tmp_path):
+def test_ctrl_c_is_seen_without_a_callback(ctrl_c, tmp_path):
     timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT))
     timer.start()
     with pytest.raises(KeyboardInterrupt, match="goes on from there"):
