@@ -11,7 +11,7 @@ use crate::disjoint::DisjointMut;
 use crate::error::{Error, check_len, rows_of};
 use crate::isa::{Kernel, dispatch};
 use crate::parallel::Ctx;
-use crate::simd::{LANES, Simd, generic};
+use crate::simd::{LANES, Simd, generic, sums};
 
 /// `y = (x·r)·w`, `r = rsqrt(sum(x·x)/E + eps)`: x, y [rows, E], w \[E\].
 ///
@@ -136,48 +136,67 @@ impl Kernel for Forward<'_> {
     #[inline(always)]
     fn run<V: Simd>(self) {
         let width = self.w.len();
-        for (x, y) in self.x.chunks_exact(width).zip(self.y.chunks_exact_mut(width)) {
-            let (mean, r) = moments::<V>(self.kind, x, self.eps);
-            let (mean, r) = (V::splat(mean), V::splat(r));
-            let mut i = 0;
-            while i < width {
-                let x = centered(self.kind, V::at(x, i, 0.0), mean);
-                let mut value = x.mul(r).mul(V::at(self.w, i, 0.0));
-                if let Some(b) = self.b {
-                    value = value.add(V::at(b, i, 0.0));
+        let blocks = self.x.chunks(LANES * width).zip(self.y.chunks_mut(LANES * width));
+        for (x, y) in blocks {
+            let (mean, r) = moments::<V>(self.kind, x, width, self.eps);
+            let rows = x.chunks_exact(width).zip(y.chunks_exact_mut(width));
+            for ((x, y), (&mean, &r)) in rows.zip(mean.iter().zip(&r)) {
+                let (mean, r) = (V::splat(mean), V::splat(r));
+                let mut i = 0;
+                while i < width {
+                    let x = centered(self.kind, V::at(x, i, 0.0), mean);
+                    let mut value = x.mul(r).mul(V::at(self.w, i, 0.0));
+                    if let Some(b) = self.b {
+                        value = value.add(V::at(b, i, 0.0));
+                    }
+                    value.put(y, i);
+                    i += LANES;
                 }
-                value.put(y, i);
-                i += LANES;
             }
         }
     }
 }
 
-/// The mean that is subtracted (0 for RMS) and the factor r of a row.
+/// The means that are subtracted (0 for RMS) and the factors r of up to sixteen
+/// rows, whose sums, roots and divisions are done side by side.
 #[inline(always)]
-fn moments<V: Simd>(kind: Kind, x: &[f32], eps: f32) -> (f32, f32) {
-    let width = x.len() as f32;
+fn moments<V: Simd>(
+    kind: Kind,
+    rows: &[f32],
+    width: usize,
+    eps: f32,
+) -> ([f32; LANES], [f32; LANES]) {
+    let count = V::splat(width as f32);
+    let mut totals = [V::splat(0.0); LANES];
     let mean = match kind {
-        Kind::Rms => 0.0,
+        Kind::Rms => [0.0; LANES],
         Kind::Layer => {
-            let mut sum = V::splat(0.0);
-            let mut i = 0;
-            while i < x.len() {
-                sum = sum.add(V::at(x, i, 0.0));
-                i += LANES;
+            for (x, total) in rows.chunks_exact(width).zip(&mut totals) {
+                let mut sum = V::splat(0.0);
+                let mut i = 0;
+                while i < width {
+                    sum = sum.add(V::at(x, i, 0.0));
+                    i += LANES;
+                }
+                *total = sum;
             }
-            sum.sum() / width
+            sums(&totals).div(count).to_array()
         }
     };
-    let mut squares = V::splat(0.0);
-    let mut i = 0;
-    while i < x.len() {
-        // Past the end the mean stands in, so that the difference is +0.
-        let c = centered(kind, V::at(x, i, mean), V::splat(mean));
-        squares = squares.add(c.mul(c));
-        i += LANES;
+    for ((x, &mean), total) in rows.chunks_exact(width).zip(&mean).zip(&mut totals) {
+        let mut sum = V::splat(0.0);
+        let mut i = 0;
+        while i < width {
+            // Past the end the mean stands in, so that the difference is +0.
+            let c = centered(kind, V::at(x, i, mean), V::splat(mean));
+            sum = sum.add(c.mul(c));
+            i += LANES;
+        }
+        *total = sum;
     }
-    (mean, generic::rsqrt(squares.sum() / width + eps))
+    let mean_square = sums(&totals).div(count);
+    let r = generic::rsqrt(mean_square.add(V::splat(eps)));
+    (mean, r.to_array())
 }
 
 /// `x − mean`, or x itself for RMS.
@@ -267,17 +286,34 @@ impl Kernel for BackwardRows<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Simd>(self) {
+    fn run<V: Simd>(mut self) {
+        let block = LANES * self.w.len();
+        let inputs = self.x.chunks(block).zip(self.dy.chunks(block));
+        let dx = core::mem::take(&mut self.dx).chunks_mut(block);
+        let pairs = core::mem::take(&mut self.moments).chunks_mut(2 * LANES);
+        for ((x, dy), (dx, pairs)) in inputs.zip(dx.zip(pairs)) {
+            self.rows::<V>(x, dy, dx, pairs);
+        }
+    }
+}
+
+impl BackwardRows<'_> {
+    /// Up to sixteen rows.
+    #[inline(always)]
+    fn rows<V: Simd>(&self, x: &[f32], dy: &[f32], dx: &mut [f32], pairs: &mut [f32]) {
         let (kind, w) = (self.kind, self.w);
         let width = w.len();
-        let inputs = self.x.chunks_exact(width).zip(self.dy.chunks_exact(width));
-        let outputs = self.dx.chunks_exact_mut(width).zip(self.moments.chunks_exact_mut(2));
-        for ((x, dy), (dx, pair)) in inputs.zip(outputs) {
-            let (mean, r) = moments::<V>(kind, x, self.eps);
-            pair[0] = mean;
-            pair[1] = r;
-            let fill = mean;
-            let (mean, r) = (V::splat(mean), V::splat(r));
+        let (mean, r) = moments::<V>(kind, x, width, self.eps);
+        for (pair, moments) in pairs.chunks_exact_mut(2).zip(mean.iter().zip(&r)) {
+            pair[0] = *moments.0;
+            pair[1] = *moments.1;
+        }
+
+        let mut totals = [[V::splat(0.0); LANES]; 2];
+        let rows = x.chunks_exact(width).zip(dy.chunks_exact(width));
+        for (row, (x, dy)) in rows.enumerate() {
+            let fill = mean[row];
+            let (mean, r) = (V::splat(mean[row]), V::splat(r[row]));
             let (mut sum_g, mut sum_g_xh) = (V::splat(0.0), V::splat(0.0));
             let mut i = 0;
             while i < width {
@@ -288,8 +324,17 @@ impl Kernel for BackwardRows<'_> {
                 sum_g_xh = sum_g_xh.add(g.mul(xh));
                 i += LANES;
             }
-            let m1 = V::splat(sum_g.sum() / width as f32);
-            let m2 = V::splat(sum_g_xh.sum() / width as f32);
+            totals[0][row] = sum_g;
+            totals[1][row] = sum_g_xh;
+        }
+        let count = V::splat(width as f32);
+        let m1 = sums(&totals[0]).div(count).to_array();
+        let m2 = sums(&totals[1]).div(count).to_array();
+
+        let rows = x.chunks_exact(width).zip(dy.chunks_exact(width));
+        for (row, ((x, dy), dx)) in rows.zip(dx.chunks_exact_mut(width)).enumerate() {
+            let (mean, r) = (V::splat(mean[row]), V::splat(r[row]));
+            let (m1, m2) = (V::splat(m1[row]), V::splat(m2[row]));
             let mut i = 0;
             while i < width {
                 let xh = centered(kind, V::at(x, i, 0.0), mean).mul(r);
@@ -354,4 +399,4 @@ impl Kernel for BackwardColumns<'_> {
 }
 
 /// Vectors of columns whose chains run side by side.
-const COLUMN_GROUP: usize = 4;
+const COLUMN_GROUP: usize = 8;

@@ -122,7 +122,7 @@ impl Kernel for SumColumns<'_> {
 }
 
 /// Vectors of columns whose chains run side by side.
-const COLUMN_GROUP: usize = 4;
+const COLUMN_GROUP: usize = 8;
 
 /// `acc + Σ x²` in f64: a chain over chunks of 4096 elements, each summed in 16
 /// f64 lanes and the tree. Chaining it over the parameters in path order gives

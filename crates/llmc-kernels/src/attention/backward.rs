@@ -5,7 +5,7 @@ use core::ops::Range;
 use super::score::{
     ROWS, RowTile, ZEROS, dot_keys, pack_keys, pack_queries, pack_rows, packed_keys_len,
     packed_queries_len, packed_rows_len, padded_dim, run_columns, scores_len, softmax_columns,
-    tile_count, tree,
+    tile_count,
 };
 use super::{Attention, Segments};
 use crate::disjoint::DisjointMut;
@@ -13,7 +13,7 @@ use crate::error::{Error, check_len};
 use crate::gemm::tile::{Rows, Tile};
 use crate::isa::{Kernel, dispatch};
 use crate::parallel::{Ctx, part};
-use crate::simd::{LANES, Simd};
+use crate::simd::{LANES, Simd, tree};
 
 /// Elements of scratch that [`attention_backward`] needs with this many threads.
 pub fn attention_backward_scratch_len(shape: &Attention, threads: usize) -> usize {

@@ -2,6 +2,7 @@
 
 use core::ops::Range;
 
+use super::decode::{self, Decode};
 use super::score::{
     ROWS, RowTile, ZEROS, dot_keys, pack_keys, pack_queries, pack_rows, packed_keys_len,
     packed_queries_len, packed_rows_len, padded_dim, run_columns, scores_len, softmax_columns,
@@ -9,7 +10,7 @@ use super::score::{
 };
 use super::{Attention, Segments};
 use crate::disjoint::DisjointMut;
-use crate::error::{Error, check_len};
+use crate::error::{Error, check_len, product};
 use crate::gemm::tile::Tile;
 use crate::isa::{Kernel, dispatch};
 use crate::parallel::{Ctx, part};
@@ -20,7 +21,13 @@ pub fn attention_scratch_len(shape: &Attention, threads: usize) -> usize {
     threads.max(1) * task_scratch_len(shape)
 }
 
+/// Multiplications below which one thread is faster than waking others.
+const MIN_PARALLEL_WORK: usize = 1 << 15;
+
 fn task_scratch_len(shape: &Attention) -> usize {
+    if shape.q_len <= decode::MAX_ROWS {
+        return decode::task_scratch_len(shape);
+    }
     packed_keys_len(shape) + packed_rows_len(shape) + packed_queries_len(shape) + scores_len(shape)
 }
 
@@ -46,10 +53,11 @@ pub fn attention(
     check_len("k", k, shape.kv_elements()?)?;
     check_len("v", v, shape.kv_elements()?)?;
     check_len("o", o, shape.q_elements()?)?;
+    let is_decode = shape.q_len <= decode::MAX_ROWS;
     let tiles = tile_count(shape);
-    let items = shape.batch * shape.n_heads * tiles;
-    // A tile is at least a thousand multiplications: worth a thread.
-    let tasks = ctx.threads().min(items);
+    let items = if is_decode { decode::items(shape) } else { shape.batch * shape.n_heads * tiles };
+    let work = product(&[shape.q_elements()?, shape.kv_len])?;
+    let tasks = if work < MIN_PARALLEL_WORK { items.min(1) } else { ctx.threads().min(items) };
     let task_len = task_scratch_len(shape);
     let expected = attention_scratch_len(shape, ctx.threads());
     if scratch.len() < expected {
@@ -58,6 +66,13 @@ pub fn attention(
     let o = DisjointMut::new(o);
     let scratch = DisjointMut::new(scratch);
     ctx.run(tasks, &|index| {
+        // SAFETY: each task has a range of its own.
+        let scratch = unsafe { scratch.range(index * task_len..(index + 1) * task_len) };
+        if is_decode {
+            let items = part(items, tasks, index);
+            let decode = Decode::new(shape, (q, k, v), segments, &o, items, scratch);
+            return dispatch(ctx.isa(), decode);
+        }
         dispatch(
             ctx.isa(),
             Forward {
@@ -68,8 +83,7 @@ pub fn attention(
                 segments,
                 o: &o,
                 items: balanced(shape, tiles, tasks, index),
-                // SAFETY: each task has a range of its own.
-                scratch: unsafe { scratch.range(index * task_len..(index + 1) * task_len) },
+                scratch,
             },
         );
     });

@@ -11,6 +11,7 @@
 //! is not computed online, because the definition fixes the order of its sum.
 
 mod backward;
+mod decode;
 mod forward;
 mod score;
 #[cfg(test)]
@@ -60,6 +61,16 @@ pub struct Segments<'a> {
     pub q: &'a [i32],
     /// [B, S].
     pub kv: &'a [i32],
+}
+
+impl<'a> Segments<'a> {
+    /// The segments of the queries and of the keys of one batch.
+    fn of_batch(&self, shape: &Attention, batch: usize) -> (&'a [i32], &'a [i32]) {
+        (
+            &self.q[batch * shape.q_len..(batch + 1) * shape.q_len],
+            &self.kv[batch * shape.kv_len..(batch + 1) * shape.kv_len],
+        )
+    }
 }
 
 impl Attention {

@@ -6,7 +6,7 @@ use core::ops::Range;
 use super::{Attention, Segments};
 use crate::gemm::pack::{Block, PANEL_SLACK, pack_panel};
 use crate::gemm::tile::{APART, Tile};
-use crate::simd::{LANES, Simd, generic};
+use crate::simd::{LANES, Simd, generic, tree};
 
 /// Query rows of a tile: the width of the transposed scores.
 pub(super) const ROWS: usize = APART;
@@ -24,7 +24,11 @@ pub(super) struct RowTile {
 impl RowTile {
     /// Tile `index` of a sequence.
     pub fn new(shape: &Attention, index: usize) -> Self {
-        let rows = index * ROWS..((index + 1) * ROWS).min(shape.q_len);
+        Self::of_rows(shape, index * ROWS..((index + 1) * ROWS).min(shape.q_len))
+    }
+
+    /// Some query rows and the keys that causality and window let them see.
+    pub fn of_rows(shape: &Attention, rows: Range<usize>) -> Self {
         let clamp = |key: isize| key.clamp(0, shape.kv_len as isize) as usize;
         let offset = shape.kv_len as isize - shape.q_len as isize;
         let end = if shape.causal { clamp(rows.end as isize + offset) } else { shape.kv_len };
@@ -74,12 +78,7 @@ impl RowTile {
         batch: usize,
         index: usize,
     ) -> Self {
-        Self::new(shape, index).within(segments.map(|segments| {
-            (
-                &segments.q[batch * shape.q_len..(batch + 1) * shape.q_len],
-                &segments.kv[batch * shape.kv_len..(batch + 1) * shape.kv_len],
-            )
-        }))
+        Self::new(shape, index).within(segments.map(|segments| segments.of_batch(shape, batch)))
     }
 }
 
@@ -261,8 +260,8 @@ pub(super) unsafe fn softmax_columns<V: Simd>(
     tile: &RowTile,
     scores: &mut [f32],
 ) {
-    let kv_segments =
-        segments.map(|segments| &segments.kv[batch * shape.kv_len..(batch + 1) * shape.kv_len]);
+    let segments = segments.map(|segments| segments.of_batch(shape, batch));
+    let kv_segments = segments.map(|(_, kv)| kv);
     let scale = V::splat(shape.scale);
     let mut first = 0;
     while first < tile.rows.len() {
@@ -270,12 +269,11 @@ pub(super) unsafe fn softmax_columns<V: Simd>(
         let count = (tile.rows.len() - first).min(LANES);
         let keys = tile.keys_before(shape, row + count);
         let mask = Mask::<V>::new(shape, row, count);
-        let q_segments = segments.map_or(V::int_splat(0), |segments| {
-            let mut ids = [0; LANES];
-            let start = batch * shape.q_len + row;
-            ids[..count].copy_from_slice(&segments.q[start..start + count]);
-            V::int_from_array(&ids)
-        });
+        let mut ids = [0; LANES];
+        if let Some((q, _)) = segments {
+            ids[..count].copy_from_slice(&q[row..row + count]);
+        }
+        let q_segments = V::int_from_array(&ids);
         let at = |key: usize| (key - tile.keys.start) * ROWS + first;
         let scores = scores.as_mut_ptr();
 
@@ -328,21 +326,6 @@ pub(super) unsafe fn softmax_columns<V: Simd>(
         }
         first += LANES;
     }
-}
-
-/// The tree of a lane sum, for sixteen rows at once.
-#[inline(always)]
-pub(super) fn tree<V: Simd>(mut lanes: [V; LANES]) -> V {
-    let mut width = LANES / 2;
-    while width > 0 {
-        let mut j = 0;
-        while j < width {
-            lanes[j] = lanes[j].add(lanes[j + width]);
-            j += 1;
-        }
-        width /= 2;
-    }
-    lanes[0]
 }
 
 /// Causal and window limits of sixteen consecutive rows.

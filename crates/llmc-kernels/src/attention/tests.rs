@@ -260,6 +260,28 @@ fn queries_and_keys_of_different_length() {
 }
 
 #[test]
+fn a_few_queries() {
+    for (q_len, head_dim) in [(1, 8), (2, 40), (3, 64), (4, 80), (1, 128), (5, 16)] {
+        for (n_heads, n_kv_heads) in [(1, 1), (6, 1), (7, 1), (4, 2), (3, 3)] {
+            for (window, n_segments) in [(None, 0), (Some(9), 0), (None, 3)] {
+                let shape = Attention {
+                    n_heads,
+                    n_kv_heads,
+                    q_len,
+                    kv_len: 61,
+                    kv_capacity: 70,
+                    head_dim,
+                    window,
+                    causal: window.is_some() || n_segments == 0,
+                    ..SHAPE
+                };
+                Case::new(shape, n_segments, q_len as u64).check();
+            }
+        }
+    }
+}
+
+#[test]
 fn groups() {
     for (n_heads, n_kv_heads) in [(1, 1), (6, 1), (6, 6), (6, 3)] {
         let shape =

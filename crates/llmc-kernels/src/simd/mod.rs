@@ -25,6 +25,30 @@ use crate::gemm::tile::Tile;
 /// Lanes of every [`Simd`].
 pub(crate) const LANES: usize = 16;
 
+/// The tree of a lane sum, for sixteen sums at once: lane i of vector j is virtual
+/// lane j of sum i.
+#[inline(always)]
+pub(crate) fn tree<V: Simd>(mut lanes: [V; LANES]) -> V {
+    let mut width = LANES / 2;
+    while width > 0 {
+        let mut j = 0;
+        while j < width {
+            lanes[j] = lanes[j].add(lanes[j + width]);
+            j += 1;
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+/// The sums of the lanes of sixteen vectors: lane i is that of vector i.
+#[inline(always)]
+pub(crate) fn sums<V: Simd>(vectors: &[V; LANES]) -> V {
+    let mut lanes = *vectors;
+    V::transpose(&mut lanes);
+    tree(lanes)
+}
+
 /// Sixteen f32 lanes that can be loaded and stored.
 ///
 /// # Safety
