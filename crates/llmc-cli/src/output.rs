@@ -78,9 +78,10 @@ impl Output {
         if self.has_color() { format!("\x1b[2m{text}\x1b[0m") } else { text.to_string() }
     }
 
-    /// Says something that is not a result.
-    pub fn note(&self, line: &str) {
+    /// Says something that is not a result, after the result so far.
+    pub fn note(&mut self, line: &str) {
         if !self.is_json && !self.is_quiet {
+            self.flush();
             say(line);
         }
     }

@@ -88,15 +88,17 @@ impl<'a> Progress<'a> {
         if self.how != How::Live {
             return;
         }
+        // The old line goes first, or the two would draw over each other.
+        self.clear();
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         bar.set_style(Self::style("  {spinner} {msg} {elapsed}"));
         bar.set_message(what.to_string());
         bar.enable_steady_tick(Duration::from_millis(120));
-        self.replace(Some(bar));
+        self.bar = Some(bar);
     }
 
-    fn replace(&mut self, bar: Option<ProgressBar>) {
-        if let Some(old) = std::mem::replace(&mut self.bar, bar) {
+    fn clear(&mut self) {
+        if let Some(old) = self.bar.take() {
             old.finish_and_clear();
         }
     }
@@ -112,7 +114,7 @@ impl<'a> Progress<'a> {
 
     /// Takes the live line away; the newest checkpoint.
     pub fn done(mut self) -> Option<PathBuf> {
-        self.replace(None);
+        self.clear();
         self.checkpoint.take()
     }
 
@@ -162,7 +164,7 @@ impl<'a> Progress<'a> {
                 };
                 let tokens = grouped(*tokens_per_step);
                 self.tell(&format!("  {:<10} {max_steps} of {tokens} tokens{from}", "steps"));
-                self.replace(None);
+                self.clear();
                 if self.how == How::Live {
                     let bar = ProgressBar::with_draw_target(
                         Some(*max_steps),
@@ -239,6 +241,6 @@ impl Observer for Progress<'_> {
 
 impl Drop for Progress<'_> {
     fn drop(&mut self) {
-        self.replace(None);
+        self.clear();
     }
 }

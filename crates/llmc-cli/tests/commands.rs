@@ -1,5 +1,7 @@
 //! Every command that needs no run: help, diagnostics, solver, counts, IR, data, tokenizer.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::Place;

@@ -2,6 +2,7 @@
 //!
 //! `LLMC_KILLS=50` kills fifty times; `make kill` sets it.
 #![cfg(unix)]
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

@@ -1,5 +1,7 @@
 //! From a spec to a verified run and its uses, through the binary.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::Place;

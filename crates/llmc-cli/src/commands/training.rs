@@ -77,7 +77,21 @@ fn finish(
         row("content", content.to_string());
     }
     row("report", result.run.join("report.html").display().to_string());
-    out.note(&format!("next: llmc generate {run} --prompt '…'; llmc verify {run}"));
+    code
+}
+
+/// The same, and what can be done with the run.
+fn finish_with_hint(
+    result: &TrainResult,
+    checkpoint: Option<PathBuf>,
+    cache: &Option<Cache>,
+    out: &mut Output,
+) -> u8 {
+    let code = finish(result, checkpoint, cache, out);
+    if code == DONE {
+        let run = result.run.display();
+        out.note(&format!("next: llmc generate {run} --prompt '…'; llmc verify {run}"));
+    }
     code
 }
 
@@ -99,7 +113,7 @@ pub fn train(args: &Train, out: &mut Output) -> Result<u8, Failure> {
     let mut progress = Progress::new(out, flag, log_interval(&project));
     let result = train_project(&project, &options, &mut progress);
     let checkpoint = progress.done();
-    Ok(finish(&result?, checkpoint, &cache, out))
+    Ok(finish_with_hint(&result?, checkpoint, &cache, out))
 }
 
 /// `llmc resume`.
@@ -124,7 +138,7 @@ pub fn resume(args: &Resume, out: &mut Output) -> Result<u8, Failure> {
     let mut progress = Progress::new(out, flag, interval);
     let result = again::resume(&run, args.steps, options, &mut progress);
     let checkpoint = progress.done();
-    Ok(finish(&result?, checkpoint, &cache, out))
+    Ok(finish_with_hint(&result?, checkpoint, &cache, out))
 }
 
 /// A folder that is gone when this is dropped.
