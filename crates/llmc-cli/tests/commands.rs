@@ -91,7 +91,7 @@ max_stepps = 10
     snapshot("check.txt", &said.err);
     let said = place.llmc(&["check", "bad.toml", "--json"]).code(3);
     let found = said.json()["diagnostics"].as_array().unwrap().clone();
-    assert_eq!(found.len(), 5);
+    assert_eq!(found.len(), 4);
     assert!(found.iter().any(|d| d["code"] == "spec::unknown_key"));
     assert_eq!(said.err, "");
 }
