@@ -66,7 +66,11 @@ def link(target, symbols):
         "}",
         *(f'void {s}(void) {{ stop("{s}"); }}' for s in sorted(set().union(*symbols.values()))),
     ]
-    versions = [f"{v} {{ global: {' '.join(f'{s};' for s in sorted(names))} }};" for v, names in symbols.items() if v]
+    versions = [
+        f"{version} {{ global: {' '.join(f'{name};' for name in sorted(names))} }};"
+        for version, names in symbols.items()
+        if version
+    ]
     with tempfile.TemporaryDirectory() as folder:
         text, script = pathlib.Path(folder, "stub.c"), pathlib.Path(folder, "stub.map")
         text.write_text("\n".join(source) + "\n")

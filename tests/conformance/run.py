@@ -30,18 +30,18 @@ def check_names(folder):
     from safetensors.torch import load_file
 
     weights = {name: tuple(t.shape) for name, t in load_file(folder / "model.safetensors").items()}
-    model = import_file("names_" + folder.parent.name.replace("-", "_"), folder / "model.py").Model()
+    model = import_file("names", folder / "model.py").Model()
     state = {name: tuple(t.shape) for name, t in model.state_dict().items()}
     if state != weights:
         raise ValueError(f"the state_dict differs: {sorted(set(state) ^ set(weights))}")
 
 
 def check_defaults(folder, probe):
-    """Without positions and segments, and with float32 weights turned to float64 as a user would."""
+    """Without positions and segments, and turned to float64 as a user would, by `double()`."""
     import torch
     from safetensors.torch import load_file
 
-    module = import_file("defaults_" + folder.parent.name.replace("-", "_"), folder / "model.py")
+    module = import_file("defaults", folder / "model.py")
     model = module.load(folder / "model.safetensors").double()
     probe = load_file(probe)
     with torch.inference_mode():
@@ -64,11 +64,28 @@ def extra_checks(case, export):
     check_defaults(folder, case / "plain.safetensors")
 
 
+def outcome(checks):
+    """What is wrong with checks, and the largest relative difference."""
+    problems, worst = [], 0.0
+    for check in checks:
+        numbers = check.get("comparison")
+        detail = f"max_rel {numbers['max_rel']:.2e}" if numbers else "; ".join(check["notes"])
+        worst = max(worst, numbers["max_rel"] if numbers else 0.0)
+        if check["status"] != "ok":
+            problems.append(f"{check['quantity']}: {detail}")
+    return problems, worst
+
+
+def row(case, export, checks, relative, start):
+    seconds = time.perf_counter() - start
+    print(f"{case:34} {export:16} {checks:6} {relative:9.1e}  {seconds:.1f}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cases", type=pathlib.Path)
     parser.add_argument("--only", default="", help="cases whose name contains this")
-    parser.add_argument("--verbose", action="store_true", help="a line for every export of every case")
+    parser.add_argument("--verbose", action="store_true", help="a line for every export")
     args = parser.parse_args()
     checker = import_file("check_export", CHECKER)
     passed = failed = 0
@@ -84,13 +101,7 @@ def main():
             folder = case / export["folder"]
             probes = [(case / probe["path"], probe["hash"]) for probe in export["probes"]]
             checks = checker.check_folder(folder, probes)
-            problems = [f"{c['quantity']}: {'; '.join(c['notes'])}" for c in checks if "comparison" not in c]
-            relative = max((c["comparison"]["max_rel"] for c in checks if "comparison" in c), default=0.0)
-            problems += [
-                f"{c['quantity']}: max_rel {c['comparison']['max_rel']:.2e}"
-                for c in checks
-                if c["status"] != "ok" and "comparison" in c
-            ]
+            problems, relative = outcome(checks)
             try:
                 if is_model:
                     extra_checks(case, export)
@@ -100,13 +111,11 @@ def main():
             passed, failed = passed + (not problems), failed + bool(problems)
             worst, total = max(worst, relative), total + len(checks)
             if is_model or args.verbose:
-                seconds = time.perf_counter() - start
-                print(f"{case.name:34} {export['folder']:16} {len(checks):6} {relative:9.1e}  {seconds:.1f}")
+                row(case.name, export["folder"], len(checks), relative, start)
             for problem in problems:
                 print(f"  FAILED {case.name}/{export['folder']}: {problem}")
         if not is_model:
-            seconds = time.perf_counter() - start_case
-            print(f"{case.name:34} {f'{len(exports)} modules':16} {total:6} {worst:9.1e}  {seconds:.1f}")
+            row(case.name, f"{len(exports)} modules", total, worst, start_case)
     print(f"{passed} passed, {failed} failed")
     return 1 if failed or not passed else 0
 

@@ -1,17 +1,20 @@
 """Runs an exported model in float64 and compares it with the reference evaluator of llmc.
 
-    python check_export.py EXPORT_FOLDER PROBE.safetensors=HASH ...
+    python check_export.py [FOLDER [PROBE.safetensors[=HASH] ...]]
 
-EXPORT_FOLDER holds certificate.json, whose `format` says how to load it: `pytorch` (model.py with
-its `load`) or `huggingface` (by `transformers`). A probe holds `input.0.NAME`, ... and `output.0.NAME`,
-...; HASH is what the certificate calls it. The outcome replaces `checks` in certificate.json: `ok` or `failed` only by a comparison that was made,
-`not checked here` if torch or transformers is missing. Exit status: 0 ok, 1 failed, 3 not checked.
+FOLDER (here by default) holds certificate.json, whose `format` says how to load it: `pytorch`
+(model.py with its `load`) or `huggingface` (by `transformers`). A probe (probe.safetensors of the
+folder by default) holds `input.0.NAME`, ... and `output.0.NAME`, ...; HASH is its BLAKE3 hash,
+read from certificate.json if it lists the file. The outcome replaces `checks` in certificate.json: `ok` or
+`failed` only by a comparison that was made, `not checked here` if torch or transformers is
+missing. Exit status: 0 ok, 1 failed, 2 misused, 3 not checked.
 
 Float64 throughout. The modelling code of transformers names float32 in places (RMSNorm and rotary
 embedding compute in it whatever the model's dtype), and an emitted model.py does where the graph
 casts. Both run with every such name read as float64 (class Float64 below), so that what is compared
 is the structure and the weights, to the last digits, and not a rounding that the code asks for.
-The rotary frequencies of transformers are made anew in that way, since loading makes them in float32.
+The rotary frequencies of transformers are made anew in that way, since loading makes them in
+float32.
 """
 
 import argparse
@@ -48,8 +51,9 @@ def compare(got, want):
 
 def numbered(probe, kind):
     """Tensors `kind.0.NAME`, `kind.1.NAME`, ... of a probe, by name in order."""
-    found = sorted((key.split(".", 2) for key in probe if key.startswith(kind + ".")), key=lambda k: int(k[1]))
-    return {name: probe[f"{kind}.{index}.{name}"] for _, index, name in found}
+    keys = [key.split(".", 2) for key in probe if key.startswith(kind + ".")]
+    keys.sort(key=lambda parts: int(parts[1]))
+    return {name: probe[f"{kind}.{index}.{name}"] for _, index, name in keys}
 
 
 def check(run, probe_path, runtimes, probe_hash, notes):
@@ -67,7 +71,8 @@ def check(run, probe_path, runtimes, probe_hash, notes):
             raise ValueError(f"there are {len(outputs)} outputs, the reference has {len(wanted)}")
         for got, want in zip(outputs, wanted.values()):
             n, difference, relative = compare(got, want)
-            elements, max_abs, max_rel = elements + n, max(max_abs, difference), max(max_rel, relative)
+            elements += n
+            max_abs, max_rel = max(max_abs, difference), max(max_rel, relative)
             if not (math.isfinite(difference) and math.isfinite(relative)):
                 raise ValueError("the difference is not a number")
     except Exception as error:  # Whatever goes wrong in the export is its failure.
@@ -219,13 +224,19 @@ def write_checks(folder, checks):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=pathlib.Path)
-    parser.add_argument("probes", type=pathlib.Path, nargs="+", help="PATH=HASH")
+    parser.add_argument("folder", type=pathlib.Path, nargs="?", default=pathlib.Path("."))
+    parser.add_argument("probes", nargs="*", help="PATH or PATH=HASH; FOLDER/probe.safetensors")
     args = parser.parse_args()
+    certificate = json.loads((args.folder / "certificate.json").read_text())
+    listed = {item["path"]: item["hash"] for item in certificate["files"]}
     probes = []
-    for probe in args.probes:
-        path, _, probe_hash = str(probe).partition("=")
-        probes.append((pathlib.Path(path), probe_hash))
+    for probe in args.probes or [str(args.folder / "probe.safetensors")]:
+        path, _, probe_hash = probe.partition("=")
+        path = pathlib.Path(path)
+        probe_hash = probe_hash or listed.get(path.name)
+        if not probe_hash or not path.is_file():
+            parser.error(f"{path}: there is no such file, or its hash is neither given nor listed")
+        probes.append((path, probe_hash))
     checks = check_folder(args.folder, probes)
     write_checks(args.folder, checks)
     for item in checks:

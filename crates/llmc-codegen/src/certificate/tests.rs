@@ -101,3 +101,44 @@ fn a_status_that_the_numbers_do_not_make_is_refused() {
         assert!(Certificate::from_json(&forged).is_err(), "{to}");
     }
 }
+
+#[test]
+fn reads_what_the_checker_writes() {
+    // As `json.dumps(…, indent=2)` of Python gives it.
+    let hash = Hash::of_bytes(b"probe");
+    let text = format!(
+        r#"{{
+  "certificate_version": 1,
+  "numerics_version": 1,
+  "format": "huggingface",
+  "source": "{hash}",
+  "files": [],
+  "checks": [
+    {{
+      "status": "ok",
+      "quantity": "logits on plain",
+      "evaluator": "llmc real evaluator (f64, float casts are the identity)",
+      "comparison": {{
+        "runtimes": [
+          {{
+            "name": "transformers",
+            "version": "5.23.0"
+          }}
+        ],
+        "elements": 2928,
+        "max_abs": 2.942091015256665e-15,
+        "max_rel": 1.1185879885161768e-15,
+        "tolerance": 1e-09,
+        "probe": "{hash}"
+      }},
+      "notes": []
+    }}
+  ]
+}}
+"#
+    );
+    let read = Certificate::from_json(&text).unwrap();
+    assert_eq!(read.status(), Status::Ok);
+    assert_eq!(read.checks[0].comparison().unwrap().tolerance, REAL_TOLERANCE);
+    assert_eq!(Certificate::from_json(&read.to_json()).unwrap(), read);
+}

@@ -69,7 +69,7 @@ pub fn emit(module: &Module, options: &Options<'_>) -> Result<String, EmitError>
 }
 
 /// The functions that the entry reaches, in order.
-fn reachable(module: &Module, entry: &str) -> Result<Module, EmitError> {
+pub fn reachable(module: &Module, entry: &str) -> Result<Module, EmitError> {
     let mut wanted = BTreeSet::new();
     let mut stack = vec![entry.to_string()];
     while let Some(name) = stack.pop() {

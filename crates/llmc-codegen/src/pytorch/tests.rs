@@ -1,12 +1,15 @@
 //! Emitted text: whole files of tiny models, and what single features look like.
 
 use super::*;
+use llmc_ir::account;
+use llmc_ir::eval::{self, EvalOptions, Mode, Tensor};
 use llmc_ir::text::parse;
 use llmc_model::build;
 use llmc_spec::{
     Activation, Architecture, AttentionKind, Biases, DimExprs, Dims, Dropout, Init, Norm, Position,
     RopeScaling, Template,
 };
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 fn llama() -> Architecture {
@@ -95,6 +98,55 @@ fn the_same_module_gives_the_same_text() {
     let module = build(&llama(), &DimExprs::from(&DIMS)).unwrap();
     let emitted = || emit(&module, &Options::new("m")).unwrap();
     assert_eq!(emitted(), emitted());
+}
+
+/// The bits of `@forward` with weights that depend on their paths alone.
+fn bits(module: &Module) -> Vec<u64> {
+    let tokens = Tensor::i32(&[1, 4], &[3, 1, 4, 1]).unwrap();
+    let positions = Tensor::i32(&[1, 4], &[0, 1, 2, 3]).unwrap();
+    let segments = Tensor::i32(&[1, 4], &[0; 4]).unwrap();
+    let shapes: BTreeMap<String, Vec<usize>> =
+        account::weights(module, module.find("forward").unwrap())
+            .into_iter()
+            .map(|info| (info.path, info.ty.concrete().unwrap()))
+            .collect();
+    let weights = |path: &str| {
+        let shape = &shapes[path];
+        let n = shape.iter().product::<usize>();
+        let value = |i: usize| ((i * 7 + path.len() * 3) % 11) as f32 / 11.0 - 0.4;
+        Tensor::f32(shape, &(0..n).map(value).collect::<Vec<_>>()).ok()
+    };
+    let options = EvalOptions::new(Mode::Rounded);
+    let entry = module.find("forward").unwrap();
+    let inputs = [tokens, positions, segments];
+    let out = eval::run(module, entry, &inputs, &weights, &BTreeMap::new(), &options).unwrap();
+    out.outputs[0].as_floats().unwrap().iter().map(|x| x.to_bits()).collect()
+}
+
+#[test]
+fn outlining_changes_no_bit_and_no_path() {
+    let arch = Architecture { tie_embeddings: false, position: Position::Learned, ..llama() };
+    for arch in [llama(), arch] {
+        let module = file::reachable(&build(&arch, &DimExprs::from(&DIMS)).unwrap(), "forward");
+        let module = module.unwrap();
+        let outlined = outline::outline(&outline::prune(&module, "forward"));
+        assert!(outlined.functions.len() > module.functions.len());
+        assert_eq!(bits(&outlined), bits(&module));
+        let paths = |m: &Module| {
+            let weights = account::weights(m, m.find("forward").unwrap());
+            weights.into_iter().map(|info| info.path).collect::<BTreeSet<_>>()
+        };
+        assert_eq!(paths(&outlined), paths(&module));
+    }
+}
+
+#[test]
+fn depth_adds_no_text() {
+    let lines = |n_layers: u64| {
+        let dims = DimExprs::from(&Dims { num_layers: n_layers, ..DIMS });
+        emit(&build(&llama(), &dims).unwrap(), &Options::new("m")).unwrap().lines().count()
+    };
+    assert_eq!(lines(126), lines(2));
 }
 
 /// The definitions of `@forward` and what it calls, without head and tail.
