@@ -95,7 +95,7 @@ pub fn cases() -> Vec<Case> {
             "llama3-scaling-tied",
             Some("llama"),
             Architecture { position: rope(500_000.0, llama3), tie_embeddings: true, ..llama() },
-            GQA,
+            Dims { head_dim: 16, num_heads: 8, ..GQA },
         ),
         case(
             "llama-linear-scaling-biases",
@@ -111,7 +111,7 @@ pub fn cases() -> Vec<Case> {
             "mistral",
             Some("mistral"),
             Architecture { sliding_window: Some(5), norm_eps: 1e-6, ..llama() },
-            GQA,
+            Dims { head_dim: 12, ..GQA },
         ),
         case(
             "qwen2",
@@ -122,7 +122,7 @@ pub fn cases() -> Vec<Case> {
                 position: rope(1_000_000.0, RopeScaling::None),
                 ..llama()
             },
-            GQA,
+            Dims { head_dim: 12, ..GQA },
         ),
         case(
             "qwen2-window",
