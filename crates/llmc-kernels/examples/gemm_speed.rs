@@ -1,9 +1,9 @@
-//! GFLOP/s of the matrix product, per instruction set and number of threads,
-//! beside the peak of the same run.
+//! GFLOP/s of the matrix product, per instruction set and number of threads.
 //!
 //! `cargo run --release -p llmc-kernels --example gemm_speed [filter]`: the filter
 //! is part of an instruction set's name or of a shape, like `avx512` or
-//! `2048x512`. Times are medians, so a busy machine shows less than it has.
+//! `2048x512`. Each figure is the best of a second of runs, which is the one that
+//! other programs disturbed least.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -63,7 +63,7 @@ fn main() {
     }
 }
 
-/// The median speed of about 0.4 s of runs.
+/// The best speed of about a second of runs.
 fn measure(isa: Isa, threads: usize, (m, n, k): (usize, usize, usize), form: Form) -> f64 {
     let pool = Pool::new(threads);
     let ctx = Ctx::new(isa, &pool).expect("the instruction set is available");
@@ -78,16 +78,17 @@ fn measure(isa: Isa, threads: usize, (m, n, k): (usize, usize, usize), form: For
     };
     let problem =
         Gemm { m, n, k, a, b, accumulate: matches!(form, Form::TN), bias: None, residual: None };
-    let mut times = Vec::new();
+    let mut best = f64::INFINITY;
+    let mut runs = 0;
     let start = Instant::now();
-    while times.len() < 3 || start.elapsed().as_secs_f64() < 0.4 {
+    while runs < 3 || start.elapsed().as_secs_f64() < 1.0 {
         let start = Instant::now();
         gemm(&ctx, &problem, &mut c, n, &mut scratch).expect("the shapes fit");
-        times.push(start.elapsed().as_secs_f64());
+        best = best.min(start.elapsed().as_secs_f64());
+        runs += 1;
         black_box(&c);
     }
-    times.sort_by(f64::total_cmp);
-    2.0 * (m * n * k) as f64 / times[times.len() / 2] / 1e9
+    2.0 * (m * n * k) as f64 / best / 1e9
 }
 
 /// A small pool whose workers spin between tasks.
@@ -138,11 +139,8 @@ impl Drop for Pool {
 fn worker(shared: &Shared, thread: usize, threads: usize) {
     let mut seen = 0;
     loop {
-        let mut epoch = shared.epoch.load(Ordering::Acquire);
-        while epoch == seen {
-            std::hint::spin_loop();
-            epoch = shared.epoch.load(Ordering::Acquire);
-        }
+        wait_until(|| shared.epoch.load(Ordering::Acquire) != seen);
+        let epoch = shared.epoch.load(Ordering::Acquire);
         if epoch == usize::MAX {
             return;
         }
@@ -175,8 +173,19 @@ unsafe impl Parallel for Pool {
             // SAFETY: the reference is alive.
             unsafe { (*task)(index) };
         }
-        while self.shared.finished.load(Ordering::Acquire) + 1 < self.threads {
+        wait_until(|| self.shared.finished.load(Ordering::Acquire) + 1 >= self.threads);
+    }
+}
+
+/// Spins, and lets others run if it takes long.
+fn wait_until(done: impl Fn() -> bool) {
+    let mut spins = 0;
+    while !done() {
+        if spins < 2000 {
+            spins += 1;
             std::hint::spin_loop();
+        } else {
+            std::thread::yield_now();
         }
     }
 }

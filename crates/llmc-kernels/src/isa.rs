@@ -62,19 +62,20 @@ fn features() -> u8 {
     found
 }
 
-#[cfg(target_arch = "aarch64")]
+#[cfg(all(target_arch = "aarch64", not(miri)))]
 fn machine_features() -> u8 {
     1 << Isa::Neon as u8
 }
 
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+// Miri checks the scalar kernels.
+#[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
 fn machine_features() -> u8 {
     0
 }
 
 /// Source: Intel SDM volume 2A, CPUID; volume 1, 14.3 and 15.2 (the operating
 /// system must save the registers, XCR0).
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(miri)))]
 // `__cpuid` is a safe function in newer compilers than the oldest supported.
 #[allow(unused_unsafe)]
 fn machine_features() -> u8 {

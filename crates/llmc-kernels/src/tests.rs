@@ -450,6 +450,143 @@ fn dropout_is_a_function_of_the_counter() {
     }
 }
 
+/// FNV-1a over the bits.
+fn hash(hash: &mut u64, values: &[f32]) {
+    for byte in values.iter().flat_map(|x| x.to_bits().to_le_bytes()) {
+        *hash = (*hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+}
+
+/// A layer forward and backward and an optimiser step, hashed.
+fn layer(ctx: &Ctx<'_>) -> u64 {
+    let (tokens, heads, kv_heads, dim, wide, vocab) = (70, 4, 2, 24, 60, 50);
+    let width = heads * dim;
+    let mut values = Values::new(2026);
+    let mut total = 0xcbf2_9ce4_8422_2325;
+    let linear = |x: &[f32], w: &[f32], n: usize| {
+        let k = w.len() / n;
+        let mut y = vec![0.0; tokens * n];
+        let mut scratch = vec![0.0; gemm_scratch_len(tokens, n, k, ctx.threads())];
+        let problem = Gemm {
+            m: tokens,
+            n,
+            k,
+            a: MatRef::row_major(x, k),
+            b: MatRef::row_major(w, k).transposed(),
+            accumulate: false,
+            bias: None,
+            residual: None,
+        };
+        gemm(ctx, &problem, &mut y, n, &mut scratch).unwrap();
+        y
+    };
+    let ids = values.ids(tokens, vocab);
+    let (table, w) = (values.units(vocab * width), values.units(width));
+    let mut x = vec![0.0; tokens * width];
+    embedding(ctx, &table, width, &ids, &mut x).unwrap();
+    let mut normed = x.clone();
+    rms_norm(ctx, &x, &w, 1e-5, &mut normed).unwrap();
+    hash(&mut total, &normed);
+
+    let inv_freq: Vec<f32> = (0..dim / 2).map(|i| 0.5f32.powi(i as i32)).collect();
+    let positions: Vec<i32> = (0..tokens as i32).collect();
+    let project = |values: &mut Values, heads: usize| {
+        let w = values.units(heads * dim * width);
+        let y = linear(&normed, &w, heads * dim);
+        let mut turned = y.clone();
+        rope(ctx, &y, heads, &inv_freq, &positions, &mut turned).unwrap();
+        turned
+    };
+    let q = project(&mut values, heads);
+    let (k, v) = (project(&mut values, kv_heads), project(&mut values, kv_heads));
+    let shape = Attention {
+        batch: 1,
+        n_heads: heads,
+        n_kv_heads: kv_heads,
+        q_len: tokens,
+        kv_len: tokens,
+        kv_capacity: tokens,
+        head_dim: dim,
+        scale: 0.2,
+        causal: true,
+        window: None,
+    };
+    let mut o = vec![0.0; q.len()];
+    let mut scratch = vec![0.0; attention_scratch_len(&shape, ctx.threads())];
+    attention(ctx, &shape, &q, &k, &v, None, &mut o, &mut scratch).unwrap();
+    hash(&mut total, &o);
+
+    let (g, u) = (
+        linear(&o, &values.units(wide * width), wide),
+        linear(&o, &values.units(wide * width), wide),
+    );
+    let mut h = g.clone();
+    swiglu(ctx, &g, &u, &mut h).unwrap();
+    let mut act = h.clone();
+    gelu_tanh(ctx, &h, &mut act).unwrap();
+    gelu(ctx, &act, &mut h).unwrap();
+    let logits = linear(&h, &values.units(vocab * wide), vocab);
+    let weights = vec![1.0 / tokens as f32; tokens];
+    let mut loss = vec![0.0; tokens];
+    cross_entropy(ctx, &logits, &ids, &weights, &mut loss).unwrap();
+    hash(&mut total, &[sum_chain(0.0, &loss)]);
+    let mut dlogits = logits.clone();
+    cross_entropy_backward(ctx, &logits, &ids, &weights, &mut dlogits).unwrap();
+    hash(&mut total, &dlogits);
+
+    let (mut dq, mut dk, mut dv) = (q.clone(), k.clone(), v.clone());
+    let len = attention_backward_scratch_len(&shape, ctx.threads());
+    attention_backward(
+        ctx,
+        &shape,
+        &q,
+        &k,
+        &v,
+        &x,
+        None,
+        &mut dq,
+        &mut dk,
+        &mut dv,
+        &mut vec![0.0; len],
+    )
+    .unwrap();
+    for gradient in [&dq, &dk, &dv] {
+        hash(&mut total, gradient);
+    }
+    let (mut dx, mut dw) = (x.clone(), w.clone());
+    let mut scratch = vec![0.0; norm_scratch_len(tokens)];
+    rms_norm_backward(ctx, &x, &w, &dq, 1e-5, &mut dx, &mut dw, &mut scratch).unwrap();
+    let mut dtable = vec![0.0; table.len()];
+    embedding_grad(ctx, &mut dtable, width, &ids, &dx).unwrap();
+    let step = AdamW {
+        lr: 1e-3,
+        beta1: 0.9,
+        beta2: 0.95,
+        eps: 1e-8,
+        weight_decay: 0.1,
+        bias_correction1: 0.1,
+        bias_correction2: 0.05,
+        grad_scale: 1.0,
+    };
+    let (mut p, mut m, mut v) = (table, vec![0.0; dtable.len()], vec![0.0; dtable.len()]);
+    adamw_step(ctx, &step, &mut p, &dtable, &mut m, &mut v).unwrap();
+    hash(&mut total, &p);
+    hash(&mut total, &dw);
+    total
+}
+
+/// The constant moves only with `NUMERICS_VERSION`.
+#[test]
+fn one_hash_on_every_machine() {
+    everywhere(|ctx| {
+        let isa = ctx.isa().name();
+        assert_eq!(layer(ctx), GOLDEN, "{isa} with {} threads", ctx.threads());
+    });
+}
+
+/// [`layer`] under numerics version 1.
+const GOLDEN: u64 = 14_177_981_922_471_799_528;
+
 #[test]
 fn wrong_arguments_are_refused() {
     let ctx = Ctx::detect(&Serial);

@@ -276,21 +276,23 @@ impl Lanes for f32 {
 
 /// `a · b + c` with one rounding.
 ///
-/// Where the target has the instruction, that; elsewhere the sum in f64 rounded
-/// to odd and then to f32, which is exact: the product of two f32 fits an f64,
-/// and 53 bits rounded to odd leave enough for one correct rounding to 24 bits
-/// or fewer (Boldo and Melquiond 2008, "Emulation of FMA and correctly rounded
-/// sums: proved algorithms using rounding to odd").
+/// Where the target has the instruction, or a C library whose `fmaf` is exact,
+/// that; elsewhere the sum in f64 rounded to odd and then to f32, which is exact:
+/// the product of two f32 fits an f64, and 53 bits rounded to odd leave enough for
+/// one correct rounding to 24 bits or fewer (Boldo and Melquiond 2008, "Emulation
+/// of FMA and correctly rounded sums: proved algorithms using rounding to odd").
 #[inline(always)]
 pub fn fma_f32(a: f32, b: f32, c: f32) -> f32 {
-    #[cfg(all(feature = "std", any(target_feature = "fma", target_arch = "aarch64")))]
-    {
-        a.mul_add(b, c)
+    #[cfg(feature = "std")]
+    if cfg!(any(
+        target_feature = "fma",
+        target_arch = "aarch64",
+        target_env = "gnu",
+        target_os = "macos",
+    )) {
+        return a.mul_add(b, c);
     }
-    #[cfg(not(all(feature = "std", any(target_feature = "fma", target_arch = "aarch64"))))]
-    {
-        fma_by_f64(a, b, c)
-    }
+    fma_by_f64(a, b, c)
 }
 
 /// [`fma_f32`] in f64 arithmetic.
