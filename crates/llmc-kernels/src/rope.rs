@@ -25,7 +25,7 @@ pub fn rope(
     positions: &[i32],
     y: &mut [f32],
 ) -> Result<(), Error> {
-    rotate(ctx, 0, x, n_heads, inv_freq, positions, y)
+    rotate(ctx, 0, ("x", x), n_heads, inv_freq, positions, ("y", y))
 }
 
 /// The gradient of [`rope`], which is the rotation back: `dx1 = dy1·c + dy2·s;
@@ -41,25 +41,25 @@ pub fn rope_backward(
     dx: &mut [f32],
 ) -> Result<(), Error> {
     // Negating the sine is exact, so one text serves both directions.
-    rotate(ctx, i32::MIN, dy, n_heads, inv_freq, positions, dx)
+    rotate(ctx, i32::MIN, ("dy", dy), n_heads, inv_freq, positions, ("dx", dx))
 }
 
 fn rotate(
     ctx: &Ctx<'_>,
     sine_sign: i32,
-    x: &[f32],
+    (x_name, x): (&'static str, &[f32]),
     n_heads: usize,
     inv_freq: &[f32],
     positions: &[i32],
-    y: &mut [f32],
+    (y_name, y): (&'static str, &mut [f32]),
 ) -> Result<(), Error> {
     let head_dim = 2 * inv_freq.len();
     if n_heads == 0 || head_dim == 0 {
         return Err(Error::Dimension { what: "rope needs at least one head and one frequency" });
     }
     let token_len = product(&[n_heads, head_dim])?;
-    check_len("x", x, product(&[positions.len(), token_len])?)?;
-    check_len("y", y, x.len())?;
+    check_len(x_name, x, product(&[positions.len(), token_len])?)?;
+    check_len(y_name, y, x.len())?;
     let y = DisjointMut::new(y);
     ctx.split(positions.len(), token_len, &|tokens| {
         let range = tokens.start * token_len..tokens.end * token_len;

@@ -11,17 +11,22 @@ use crate::spec::{Setting, Spec};
 use crate::view::View;
 use llmc_base::{Diagnostic, Span};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// Reports every clash between written fields.
-pub(crate) fn check(spec: &Spec, diagnostics: &mut Vec<Diagnostic>) {
+/// Reports every clash between written fields, and what is missing unless it was `tried`.
+pub(crate) fn check(
+    spec: &Spec,
+    tried: &BTreeSet<&'static str>,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
     let nothing = BTreeMap::new();
-    let c = Checker { spec, view: View::new(spec, &nothing), out: diagnostics };
+    let c = Checker { spec, tried, view: View::new(spec, &nothing), out: diagnostics };
     c.run();
 }
 
 struct Checker<'a, 'd> {
     spec: &'a Spec,
+    tried: &'a BTreeSet<&'static str>,
     view: View<'a>,
     out: &'d mut Vec<Diagnostic>,
 }
@@ -72,6 +77,11 @@ impl Checker<'_, '_> {
         self.out.push(at_fields(d, self.spec, paths));
     }
 
+    /// Whether someone meant to write the field.
+    fn is_meant(&self, path: &str) -> bool {
+        self.view.is_written(path) || self.tried.contains(path)
+    }
+
     fn missing(&mut self, message: String, help: &str, section: Section, paths: &[&str]) {
         let d = Diagnostic::error("spec::missing", message).help(help);
         let d = at_section(at_fields(d, self.spec, paths), self.spec, section);
@@ -80,18 +90,19 @@ impl Checker<'_, '_> {
 
     /// Words and values that parse but do not work yet.
     fn support(&mut self, field: &Field, setting: &Setting) {
-        let unbuilt = |choices: &[field::Choice], value: &Value| {
-            choices.iter().any(|c| !c.is_built && value.as_str() == Some(c.name))
+        let has_word = |name: &str| match &setting.value {
+            Value::Array(items) => items.iter().any(|item| item.as_str() == Some(name)),
+            value => value.as_str() == Some(name),
         };
         let (is_unbuilt, built) = match field.kind {
-            Kind::Choice(choices) => {
+            Kind::Choice(choices) | Kind::Choices(choices) => {
                 let built: Vec<_> = choices.iter().filter(|c| c.is_built).map(|c| c.name).collect();
-                (unbuilt(choices, &setting.value), built)
+                (choices.iter().any(|c| !c.is_built && has_word(c.name)), built)
             }
-            _ => (
-                field.is_later && Some(&setting.value) != self.view.default(field).as_ref(),
-                vec![],
-            ),
+            _ => {
+                let is_default = self.view.default(field).as_ref() == Some(&setting.value);
+                (field.is_later && !is_default, Vec::new())
+            }
         };
         if is_unbuilt {
             let message = format!("`{} = {}` is not supported yet", field.path, setting.value);
@@ -144,8 +155,20 @@ impl Checker<'_, '_> {
             field::find(&format!("model.{dim}")).map_or("model", |f| f.path)
         };
         let is_number = |dim: Dim| self.spec.get(path_of(dim)).is_some_and(|s| s.value.is_number());
+        if let Some(setting) = self.spec.get("model.activation")
+            && setting.written_as == "model.hidden_act"
+            && setting.value == "silu"
+        {
+            // LLaMA's configuration says `silu` and means a gated block.
+            self.conflict(
+                "`hidden_act = \"silu\"` means a gated block in some models and a plain one in others"
+                    .to_string(),
+                "write `activation = \"swiglu\"` (three matrices, as LLaMA has) or `activation = \"silu\"`",
+                &["model.activation"],
+            );
+        }
         if self.view.text("model.attention").as_deref() == Some("sliding_window")
-            && !self.view.is_written("model.sliding_window_size")
+            && !self.is_meant("model.sliding_window_size")
         {
             self.missing(
                 "`model.sliding_window_size` is missing".to_string(),
@@ -156,7 +179,7 @@ impl Checker<'_, '_> {
         }
         if let Some(kind) = self.view.text("model.rope_scaling.type")
             && kind != "none"
-            && !self.view.is_written("model.rope_scaling.factor")
+            && !self.is_meant("model.rope_scaling.factor")
         {
             self.missing(
                 "`model.rope_scaling.factor` is missing".to_string(),
@@ -173,9 +196,7 @@ impl Checker<'_, '_> {
             let message = format!("`low_freq_factor` {low} is not below `high_freq_factor` {high}");
             self.conflict(message, "Llama 3.1 has 1.0 and 4.0", &ends);
         }
-        if !self.view.is_written("model.vocab_size")
-            && !self.view.is_written("tokenizer.vocab_size")
-        {
+        if !self.is_meant("model.vocab_size") && !self.is_meant("tokenizer.vocab_size") {
             self.missing(
                 "`model.vocab_size` is missing".to_string(),
                 "write it, or `vocab_size` in [tokenizer]",
@@ -203,9 +224,9 @@ impl Checker<'_, '_> {
                 "`target_params` and every dimension are written: nothing is left to solve"
                     .to_string();
             self.conflict(message, "leave out `target_params`, or one of the dimensions", &paths);
-        } else if !has_target {
+        } else if !has_target && !self.tried.contains(target) {
             for dim in [Dim::NumLayers, Dim::HiddenSize] {
-                if !is_number(dim) {
+                if !is_number(dim) && !self.tried.contains(path_of(dim)) {
                     let message = match self.view.is_written(path_of(dim)) {
                         true => format!("`model.{dim}` is not a number, and there is no target"),
                         false => format!("`model.{dim}` is missing"),
@@ -227,7 +248,8 @@ impl Checker<'_, '_> {
             self.view.value(path).and_then(|v| v.as_array().map(Vec::is_empty)).unwrap_or(true)
         };
         let (no_paths, no_domains) = (is_empty("dataset.paths"), is_empty("dataset.domains"));
-        if no_paths && no_domains {
+        let is_tried = ["dataset.paths", "dataset.domains"].iter().any(|p| self.tried.contains(p));
+        if no_paths && no_domains && !is_tried {
             self.missing(
                 "`dataset` has neither `paths` nor `domains`".to_string(),
                 "write `paths = [\"corpus/\"]`, or `domains = [\"synthetic\"]`",

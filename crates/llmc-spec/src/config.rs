@@ -23,7 +23,9 @@ pub struct DatasetConfig {
     pub exclude: Vec<String>,
     /// Generated corpora.
     pub domains: Vec<Domain>,
-    /// Share of each language in a generated corpus.
+    /// Share of each language in a generated corpus, relative to the others; empty where
+    /// nothing is generated.
+    #[serde(default)]
     pub languages: BTreeMap<String, f64>,
     /// Stop after so many tokens (before a tokenizer is bound: whitespace-separated words).
     pub target_tokens: Option<u64>,

@@ -12,6 +12,7 @@ pub mod field;
 mod print;
 mod read;
 mod recipe;
+mod reference;
 mod resolve;
 pub mod solver;
 mod spec;
@@ -30,10 +31,11 @@ pub use config::{
     TrainingConfig,
 };
 pub use dims::{Dim, DimExprs, Dims};
-pub use field::{Field, Section};
+pub use field::{Field, Section, fields};
 pub use print::{to_explicit_toml, to_toml};
 pub use read::{from_json, parse, parse_with};
 pub use recipe::RecipeHashes;
+pub use reference::reference;
 pub use resolve::{
     Defaulted, Goal, Resolved, ResolvedModel, architecture, refuse_defaults, resolve,
 };

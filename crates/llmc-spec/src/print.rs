@@ -30,7 +30,7 @@ pub fn to_explicit_toml(resolved: &Resolved) -> String {
     let sections: Vec<Section> =
         resolved.values.keys().filter_map(|path| Section::of(path)).collect();
     // The dims are written, so there is nothing left to solve for.
-    let is_question = |f: &Field| matches!(f.name(), "target_params" | "param_tolerance");
+    let is_question = |f: &Field| f.path == "model.param_tolerance";
     print(
         &mut out,
         |section| sections.contains(&section),

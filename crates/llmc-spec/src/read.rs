@@ -14,6 +14,7 @@ use crate::spec::{Setting, Spec};
 use crate::tree::{self, Entry, Format, Node, Value};
 use llmc_base::diag::nearest;
 use llmc_base::{Diagnostic, Span};
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 /// Reads a spec from text. `file` names the text in diagnostics.
@@ -56,7 +57,7 @@ fn finish(
     diagnostics: Vec<Diagnostic>,
     overrides: &[String],
 ) -> (Option<Spec>, Vec<Diagnostic>) {
-    let mut reader = Reader { file, spec: Spec::default(), diagnostics };
+    let mut reader = Reader { file, spec: Spec::default(), diagnostics, tried: BTreeSet::new() };
     let has_text = reader.diagnostics.is_empty();
     if let Some(node) = node {
         reader.root(node);
@@ -66,10 +67,10 @@ fn finish(
         reader.override_with(argument, offset);
         offset += argument.len() + 1;
     }
-    let Reader { spec, mut diagnostics, .. } = reader;
+    let Reader { spec, mut diagnostics, tried, .. } = reader;
     // What is missing from a text that could not be read is not known.
     if has_text {
-        check::check(&spec, &mut diagnostics);
+        check::check(&spec, &tried, &mut diagnostics);
     }
     let place = |d: &Diagnostic| d.labels.first().map(|l| (l.span.file.clone(), l.span.start));
     diagnostics.sort_by_key(place);
@@ -85,6 +86,8 @@ struct Reader<'a> {
     file: Option<&'a str>,
     spec: Spec,
     diagnostics: Vec<Diagnostic>,
+    /// Fields whose value was refused, or whose name was nearly hit: not missing.
+    tried: BTreeSet<&'static str>,
 }
 
 /// Where a value stands: which file, and how far its spans are shifted.
@@ -205,12 +208,24 @@ impl Reader<'_> {
                         .help(format!("its fields are {}", field::names_in(&path).join(", ")));
                     self.diagnostics.push(place.label(d, &entry.node.span, ""));
                 }
-                (None, _) => {
-                    let d = unknown_key(table, &entry.key);
-                    self.diagnostics.push(place.label(d, &entry.key_span, "unknown"));
-                }
+                (None, _) => self.unknown_key(table, &entry.key, &entry.key_span, place),
             }
         }
+    }
+
+    fn unknown_key(&mut self, table: &str, key: &str, key_span: &Range<usize>, place: Place<'_>) {
+        let message = format!("`{table}` has no field `{key}`");
+        let near = nearest(key, field::names_in(table));
+        let help = match (near, homes_of(key).first()) {
+            (Some(name), _) => {
+                self.tried.extend(field::find(&format!("{table}.{name}")).map(|f| f.path));
+                format!("did you mean `{name}`?")
+            }
+            (None, Some(home)) => format!("did you mean `{home}`?"),
+            (None, None) => format!("its fields are {}", field::names_in(table).join(", ")),
+        };
+        let d = Diagnostic::error("spec::unknown_key", message).help(help);
+        self.diagnostics.push(place.label(d, key_span, "unknown"));
     }
 
     fn set(
@@ -230,6 +245,7 @@ impl Reader<'_> {
             Ok(converted) => converted,
             Err(diagnostics) => {
                 self.diagnostics.extend(diagnostics);
+                self.tried.insert(field.path);
                 return;
             }
         };
@@ -307,8 +323,7 @@ impl Reader<'_> {
                     if is_known && !entry.key.contains('.') {
                         self.replace(&inner, entry.node, place);
                     } else {
-                        let d = unknown_key(path, &entry.key);
-                        self.diagnostics.push(place.label(d, &entry.key_span, "unknown"));
+                        self.unknown_key(path, &entry.key, &entry.key_span, place);
                     }
                 }
             }
@@ -342,28 +357,36 @@ fn is_below(path: &str, parent: &str) -> bool {
 
 /// A TOML value, or a bare word as a text.
 fn override_value(text: &str) -> Result<Node, tree::Fault> {
-    match tree::read_toml_value(text) {
-        Ok(node) => Ok(node),
-        Err(fault) if text.trim().is_empty() || text.trim().starts_with(['"', '\'', '[', '{']) => {
-            Err(fault)
+    let word = text.trim();
+    let start = text.len() - text.trim_start().len();
+    let shift = |span: Range<usize>| span.start + start..span.end + start;
+    match tree::read_toml_value(word) {
+        Ok(node) => Ok(shifted(node, start)),
+        Err(fault) if word.is_empty() || word.starts_with(['"', '\'', '[', '{']) => {
+            Err(tree::Fault { span: shift(fault.span), ..fault })
         }
-        Err(_) => {
-            let word = text.trim();
-            let start = text.len() - text.trim_start().len();
-            Ok(Node { value: Value::Text(word.to_string()), span: start..start + word.len() })
-        }
+        Err(_) => Ok(Node { value: Value::Text(word.to_string()), span: shift(0..word.len()) }),
     }
 }
 
-fn unknown_key(table: &str, key: &str) -> Diagnostic {
-    let d = Diagnostic::error("spec::unknown_key", format!("`{table}` has no field `{key}`"));
-    if let Some(name) = nearest(key, field::names_in(table)) {
-        return d.help(format!("did you mean `{name}`?"));
-    }
-    match homes_of(key).first() {
-        Some(home) => d.help(format!("did you mean `{home}`?")),
-        None => d.help(format!("its fields are {}", field::names_in(table).join(", "))),
-    }
+/// The node with every span `by` bytes further.
+fn shifted(mut node: Node, by: usize) -> Node {
+    let shift = |span: &mut Range<usize>| *span = span.start + by..span.end + by;
+    shift(&mut node.span);
+    node.value = match node.value {
+        Value::List(items) => {
+            Value::List(items.into_iter().map(|item| shifted(item, by)).collect())
+        }
+        Value::Table(mut entries) => {
+            for entry in &mut entries {
+                shift(&mut entry.key_span);
+                entry.node = shifted(entry.node.clone(), by);
+            }
+            Value::Table(entries)
+        }
+        scalar => scalar,
+    };
+    node
 }
 
 /// Paths of fields that are called `key` in some other section.

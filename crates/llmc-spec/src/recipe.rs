@@ -1,8 +1,8 @@
 //! Recipe hashes: what names an artifact.
 //!
 //! A hash is over resolved values in the canonical form of `llmc-base`, with
-//! `spec_version` and `numerics_version`. Values that equal what the default gives are
-//! left out, so that a field added later with a default changes no old hash; dims, paths
+//! `spec_version` and `numerics_version`. Values that equal what the default gives where
+//! nothing is written are left out, so that a field added later with a default changes no old hash; dims, paths
 //! and vocabulary sizes are always in. Labels (`name`), observations (logging, samples,
 //! kept checkpoints) and what never changes the numbers (threads, micro-batch) are never in.
 //!
@@ -14,6 +14,7 @@ mod tests;
 
 use crate::SPEC_VERSION;
 use crate::field::{self, Hashing, Section};
+use crate::spec::Spec;
 use crate::view::View;
 use llmc_base::{CanonicalHasher, Hash, NUMERICS_VERSION};
 use serde::Serialize;
@@ -34,11 +35,15 @@ pub struct RecipeHashes {
 }
 
 /// The hashes of the sections that are there.
+///
+/// Defaults are taken from the resolved values alone, as if nothing had been written:
+/// whether a value came from a shorthand, its own line or a rule never shows.
 pub(crate) fn hashes(
-    view: &View<'_>,
     values: &BTreeMap<&'static str, Value>,
     sections: &BTreeSet<Section>,
 ) -> RecipeHashes {
+    let nothing_written = Spec::default();
+    let view = &View::new(&nothing_written, values);
     let begin = |section: Section| sections.contains(&section).then(|| hasher(section));
     let written = |path: &str| -> Option<Hash> { values.get(path)?.as_str()?.parse().ok() };
     let own = |section: Section| {

@@ -97,7 +97,7 @@ pub fn resolve(
         work.fill(section);
     }
     work.check_fits();
-    let hashes = recipe::hashes(&View::new(spec, &work.values), &work.values, &work.sections);
+    let hashes = recipe::hashes(&work.values, &work.sections);
     work.check_hashes(&hashes);
     if work.diagnostics.iter().any(Diagnostic::is_error) {
         return Err(work.diagnostics);
@@ -137,13 +137,9 @@ pub fn refuse_defaults(spec: &Spec, defaults: &[Defaulted]) -> Vec<Diagnostic> {
         .iter()
         .map(|d| {
             let field = field::find(d.path);
-            let line = format!(
-                "{} = {}",
-                field.map_or(d.path, Field::local_path),
-                crate::print::toml_value(&d.value)
-            );
-            let message =
-                format!("`{}` is not written; it would be {} ({})", d.path, d.value, d.rule);
+            let value = crate::print::toml_value(&d.value);
+            let line = format!("{} = {value}", field.map_or(d.path, Field::local_path));
+            let message = format!("`{}` is not written; it would be {value} ({})", d.path, d.rule);
             let section = Section::of(d.path).unwrap_or(Section::Model);
             let diagnostic = Diagnostic::error("spec::implicit", message)
                 .help(format!("write `{line}` in [{section}]"));

@@ -67,16 +67,23 @@ pub struct Alternative {
 /// numbers. Errors: the constraints that clash.
 pub fn solve(problem: &Problem) -> Result<Solution, Box<Conflict>> {
     let constraints = problem.constraints();
-    if let Some(system) = System::new(problem, constraints.iter()) {
-        for lattice in [Lattice::Preferred, Lattice::Wide] {
-            let want = Want::Best(MAX_ALTERNATIVES + 1);
-            let (found, _) = search(&problem.poly, &system, lattice, want);
-            if let Some((best, rest)) = found.split_first() {
-                return Ok(solution(problem, lattice, best, rest));
-            }
-        }
+    match ranking(problem, &constraints) {
+        Some((lattice, best, rest)) => Ok(solution(problem, lattice, &best, &rest)),
+        None => Err(Box::new(conflict::explain(problem, constraints))),
     }
-    Err(Box::new(conflict::explain(problem, constraints)))
+}
+
+/// The first lattice with a shape within the tolerance: its best, and the next best.
+fn ranking(
+    problem: &Problem,
+    constraints: &[Constraint],
+) -> Option<(Lattice, Candidate, Vec<Candidate>)> {
+    let system = System::new(problem, constraints.iter())?;
+    [Lattice::Preferred, Lattice::Wide].into_iter().find_map(|lattice| {
+        let want = Want::Best(MAX_ALTERNATIVES + 1);
+        let found = search(&problem.poly, &system, lattice, want).candidates;
+        found.split_first().map(|(best, rest)| (lattice, *best, rest.to_vec()))
+    })
 }
 
 fn solution(problem: &Problem, lattice: Lattice, best: &Candidate, rest: &[Candidate]) -> Solution {

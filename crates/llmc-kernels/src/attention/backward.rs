@@ -3,17 +3,17 @@
 use core::ops::Range;
 
 use super::score::{
-    ROWS, RowTile, ZEROS, dot_keys, pack_keys, pack_queries, pack_rows, packed_keys_len,
-    packed_queries_len, packed_rows_len, padded_dim, run_columns, scores_len, softmax_columns,
-    tile_count,
+    ROWS, RowTile, ZEROS, chunk_len, dot_keys, pack_keys, pack_queries, pack_rows, packed_keys_len,
+    packed_queries_len, packed_rows_len, padded_dim, run_columns, scores_len, tile_count,
 };
+use super::softmax::TileSoftmax;
 use super::{Attention, Segments};
 use crate::disjoint::DisjointMut;
 use crate::error::{Error, check_len};
 use crate::gemm::tile::{Rows, Tile};
 use crate::isa::{Kernel, dispatch};
 use crate::parallel::{Ctx, part};
-use crate::simd::{LANES, Simd, tree};
+use crate::simd::Simd;
 
 /// Elements of scratch that [`attention_backward`] needs with this many threads.
 pub fn attention_backward_scratch_len(shape: &Attention, threads: usize) -> usize {
@@ -209,6 +209,7 @@ impl<'a> Backward<'a> {
         let start = shape.q_start(batch, head) + tile.rows.start * shape.q_stride();
         let q = self.q.as_ptr().wrapping_add(start);
         let dout = self.dout.as_ptr().wrapping_add(start);
+        let mut softmax = TileSoftmax::<V>::new(shape, self.segments, batch, tile);
         // SAFETY: the rows are inside of q and dout, whose lengths were checked,
         // and the buffers have the lengths for them and for the keys.
         unsafe {
@@ -216,103 +217,103 @@ impl<'a> Backward<'a> {
             pack_queries::<V>(shape, dout, rows, buffers.douts);
             pack_rows::<V>(q, shape.q_stride(), rows, shape, buffers.query_rows);
             pack_rows::<V>(dout, shape.q_stride(), rows, shape, buffers.dout_rows);
-            dot_keys::<V>(shape, buffers.keys, buffers.queries, tile, buffers.scores);
-            softmax_columns::<V>(shape, self.segments, batch, tile, buffers.scores);
-            dot_keys::<V>(shape, buffers.values, buffers.douts, tile, buffers.slopes);
-            softmax_backward::<V>(shape, tile, buffers.scores, buffers.slopes);
+            let keys = Some(&mut softmax);
+            dot_keys::<V>(shape, buffers.keys, buffers.queries, tile, keys, buffers.scores);
+            softmax.exponentials(buffers.scores.as_mut_ptr());
+            dot_keys::<V>(shape, buffers.values, buffers.douts, tile, None, buffers.slopes);
+            softmax.weighted_sums(buffers.scores.as_mut_ptr(), buffers.slopes.as_ptr());
         }
 
+        let first = tile.keys.start;
+        let mut key = first;
+        // At least one round, so that a tile that sees nothing becomes zeros.
+        loop {
+            let end = (key + chunk_len::<V>()).min(tile.keys.end);
+            let (scores, slopes) = (buffers.scores.as_mut_ptr(), buffers.slopes.as_mut_ptr());
+            // SAFETY: the keys are in the tile.
+            unsafe { softmax.slopes(key..end, scores, slopes) };
+            self.query_gradient::<V>(start, tile, key..end, buffers);
+            self.key_gradients::<V>(kv_start, tile, key..end, buffers);
+            key = end;
+            if key == tile.keys.end {
+                break;
+            }
+        }
+    }
+
+    /// `dq += ds·k` over some keys, `+ 0` with the last.
+    #[inline(always)]
+    fn query_gradient<V: Simd>(
+        &self,
+        start: usize,
+        tile: &RowTile,
+        keys: Range<usize>,
+        buffers: &Buffers<'_>,
+    ) {
+        let shape = self.shape;
         let padded = padded_dim(shape);
-        let parts = rows.div_ceil(V::TILE_ROWS);
+        let first = tile.keys.start;
+        let parts = tile.rows.len().div_ceil(V::TILE_ROWS);
         for p in 0..parts {
-            let range = part(rows, parts, p);
-            let keys = tile.keys_before(shape, tile.rows.start + range.end);
+            let rows = part(tile.rows.len(), parts, p);
+            let keys_end = tile.keys_before(shape, tile.rows.start + rows.end).end;
+            if keys.start > first && keys.start >= keys_end {
+                continue;
+            }
             let job = Tile {
-                a: buffers.slopes.as_ptr().wrapping_add(range.start),
+                a: buffers.slopes.as_ptr().wrapping_add((keys.start - first) * ROWS + rows.start),
                 a_step: ROWS,
-                b: buffers.key_rows.as_ptr().wrapping_add(tile.keys.start * padded),
+                b: buffers.key_rows.as_ptr().wrapping_add(keys.start * padded),
                 b_step: padded,
-                k: keys.len(),
-                c: self.dq.as_ptr().wrapping_add(start + range.start * shape.q_stride()),
+                k: keys.end.min(keys_end) - keys.start,
+                c: self.dq.as_ptr().wrapping_add(start + rows.start * shape.q_stride()),
                 c_stride: shape.q_stride(),
                 columns: shape.head_dim,
-                bias: ZEROS.as_ptr(),
+                accumulate: keys.start > first,
+                bias: if keys_end <= keys.end { ZEROS.as_ptr() } else { core::ptr::null() },
                 ..Tile::NEW
             };
             // SAFETY: the operands are packed with these strides; the rows of dq
             // belong to this task; no tile is wider than the zeros.
-            unsafe { run_columns::<V>(job, range.len()) };
+            unsafe { run_columns::<V>(job, rows.len()) };
         }
+    }
 
-        let mut key = tile.keys.start;
-        while key < tile.keys.end {
-            let height = (tile.keys.end - key).min(V::TILE_ROWS);
-            let first = (key - tile.keys.start) * ROWS;
-            let gradient = kv_start + key * shape.kv_stride();
+    /// `dk += ds·q` and `dv += p·do` for some keys, over the rows of the tile.
+    #[inline(always)]
+    fn key_gradients<V: Simd>(
+        &self,
+        kv_start: usize,
+        tile: &RowTile,
+        keys: Range<usize>,
+        buffers: &Buffers<'_>,
+    ) {
+        let shape = self.shape;
+        let padded = padded_dim(shape);
+        for key in keys.clone().step_by(V::TILE_ROWS) {
+            let height = (keys.end - key).min(V::TILE_ROWS);
             // Rows before do not see the panel: zeros.
-            let seeing = tile.rows_from(shape, key);
+            let rows = tile.rows_from(shape, key);
             for (source, b, c) in [
                 (&*buffers.slopes, &*buffers.query_rows, self.dk),
                 (&*buffers.scores, &*buffers.dout_rows, self.dv),
             ] {
                 let job = Tile {
-                    a: source.as_ptr().wrapping_add(first + seeing.start),
+                    a: source.as_ptr().wrapping_add((key - tile.keys.start) * ROWS + rows.start),
                     a_rows: Rows::Apart,
                     a_step: 1,
-                    b: b.as_ptr().wrapping_add(seeing.start * padded),
+                    b: b.as_ptr().wrapping_add(rows.start * padded),
                     b_step: padded,
-                    k: seeing.len(),
-                    c: c.as_ptr().wrapping_add(gradient),
+                    k: rows.len(),
+                    c: c.as_ptr().wrapping_add(kv_start + key * shape.kv_stride()),
                     c_stride: shape.kv_stride(),
                     columns: shape.head_dim,
                     accumulate: true,
                     ..Tile::NEW
                 };
-                // SAFETY: as above; the rows of dk and dv belong to this task.
+                // SAFETY: as for dq; the rows of dk and dv belong to this task.
                 unsafe { run_columns::<V>(job, height) };
             }
-            key += height;
         }
-    }
-}
-
-/// `d = sum(p·dp)` over the keys in lanes; `ds = (p·(dp − d))·scale` replaces dp.
-///
-/// # Safety
-/// Both buffers have the scores of the tile.
-#[inline(always)]
-unsafe fn softmax_backward<V: Simd>(
-    shape: &Attention,
-    tile: &RowTile,
-    scores: &[f32],
-    slopes: &mut [f32],
-) {
-    let scale = V::splat(shape.scale);
-    let (p, ds) = (scores.as_ptr(), slopes.as_mut_ptr());
-    let mut first = 0;
-    while first < tile.rows.len() {
-        let row_end = (tile.rows.start + first + LANES).min(tile.rows.end);
-        let keys = tile.keys_before(shape, row_end);
-        let at = |key: usize| (key - tile.keys.start) * ROWS + first;
-        let mut lanes = [V::splat(0.0); LANES];
-        for key in keys.clone() {
-            // SAFETY: the caller's.
-            let term = unsafe { V::load(p.add(at(key))).mul(V::load(ds.add(at(key)))) };
-            lanes[key % LANES] = lanes[key % LANES].add(term);
-        }
-        let d = tree(lanes);
-        for key in keys.clone() {
-            // SAFETY: the caller's.
-            unsafe {
-                let slope = V::load(ds.add(at(key))).sub(d);
-                V::load(p.add(at(key))).mul(slope).mul(scale).store(ds.add(at(key)));
-            }
-        }
-        // What other rows of the tile see, these do not.
-        for key in keys.end..tile.keys.end {
-            // SAFETY: the caller's.
-            unsafe { V::splat(0.0).store(ds.add(at(key))) };
-        }
-        first += LANES;
     }
 }

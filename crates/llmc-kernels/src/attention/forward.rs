@@ -4,10 +4,10 @@ use core::ops::Range;
 
 use super::decode::{self, Decode};
 use super::score::{
-    ROWS, RowTile, ZEROS, dot_keys, pack_keys, pack_queries, pack_rows, packed_keys_len,
-    packed_queries_len, packed_rows_len, padded_dim, run_columns, scores_len, softmax_columns,
-    tile_count,
+    ROWS, RowTile, ZEROS, chunk_len, dot_keys, pack_keys, pack_queries, pack_rows, packed_keys_len,
+    packed_queries_len, packed_rows_len, padded_dim, run_columns, scores_len, tile_count,
 };
+use super::softmax::TileSoftmax;
 use super::{Attention, Segments};
 use crate::disjoint::DisjointMut;
 use crate::error::{Error, check_len, product};
@@ -127,10 +127,11 @@ impl Kernel for Forward<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Simd>(self) {
+    fn run<V: Simd>(mut self) {
         let shape = self.shape;
+        let scratch = core::mem::take(&mut self.scratch);
         let tiles = tile_count(shape);
-        let (keys, rest) = self.scratch.split_at_mut(packed_keys_len(shape));
+        let (keys, rest) = scratch.split_at_mut(packed_keys_len(shape));
         let (values, rest) = rest.split_at_mut(packed_rows_len(shape));
         let (queries, scores) = rest.split_at_mut(packed_queries_len(shape));
         let mut packed = usize::MAX;
@@ -156,6 +157,7 @@ impl Kernel for Forward<'_> {
             }
             let tile = RowTile::of_batch(shape, self.segments, batch, index);
             let start = shape.q_start(batch, head) + tile.rows.start * shape.q_stride();
+            let mut softmax = TileSoftmax::<V>::new(shape, self.segments, batch, &tile);
             // SAFETY: the rows are inside of q; the scores have room for the keys.
             unsafe {
                 pack_queries::<V>(
@@ -164,28 +166,63 @@ impl Kernel for Forward<'_> {
                     tile.rows.len(),
                     queries,
                 );
-                dot_keys::<V>(shape, keys, queries, &tile, scores);
-                softmax_columns::<V>(shape, self.segments, batch, &tile, scores);
+                let softmax = Some(&mut softmax);
+                dot_keys::<V>(shape, keys, queries, &tile, softmax, scores);
             }
-            let parts = tile.rows.len().div_ceil(V::TILE_ROWS);
+            // SAFETY: all scores of the tile are there.
+            unsafe { softmax.exponentials(scores.as_mut_ptr()) };
+            self.weigh::<V>(&tile, start, &softmax, values, scores);
+        }
+    }
+}
+
+impl Forward<'_> {
+    /// `o = p·v + 0` for a tile whose rows begin at `start`, chunk by chunk of keys.
+    #[inline(always)]
+    fn weigh<V: Simd>(
+        &self,
+        tile: &RowTile,
+        start: usize,
+        softmax: &TileSoftmax<'_, V>,
+        values: &[f32],
+        scores: &mut [f32],
+    ) {
+        let shape = self.shape;
+        let padded = padded_dim(shape);
+        let parts = tile.rows.len().div_ceil(V::TILE_ROWS);
+        let first = tile.keys.start;
+        let mut key = first;
+        // At least one round, so that a tile that sees nothing becomes zeros.
+        loop {
+            let end = (key + chunk_len::<V>()).min(tile.keys.end);
+            // SAFETY: the keys are in the tile.
+            unsafe { softmax.probabilities(key..end, scores.as_mut_ptr()) };
             for p in 0..parts {
                 let rows = part(tile.rows.len(), parts, p);
-                let keys = tile.keys_before(shape, tile.rows.start + rows.end);
+                let keys_end = tile.keys_before(shape, tile.rows.start + rows.end).end;
+                if key > first && key >= keys_end {
+                    continue;
+                }
                 let job = Tile {
-                    a: scores.as_ptr().wrapping_add(rows.start),
+                    a: scores.as_ptr().wrapping_add((key - first) * ROWS + rows.start),
                     a_step: ROWS,
-                    b: values.as_ptr().wrapping_add(tile.keys.start * padded_dim(shape)),
-                    b_step: padded_dim(shape),
-                    k: keys.len(),
+                    b: values.as_ptr().wrapping_add(key * padded),
+                    b_step: padded,
+                    k: end.min(keys_end) - key,
                     c: self.o.as_ptr().wrapping_add(start + rows.start * shape.q_stride()),
                     c_stride: shape.q_stride(),
                     columns: shape.head_dim,
-                    bias: ZEROS.as_ptr(),
+                    accumulate: key > first,
+                    bias: if keys_end <= end { ZEROS.as_ptr() } else { core::ptr::null() },
                     ..Tile::NEW
                 };
                 // SAFETY: scores and values are packed with these strides; the
                 // rows of o belong to this task; no tile is wider than the zeros.
                 unsafe { run_columns::<V>(job, rows.len()) };
+            }
+            key = end;
+            if key == tile.keys.end {
+                break;
             }
         }
     }

@@ -1,8 +1,8 @@
 //! Scaled dot-product attention with grouped heads, causal, windowed and segment
 //! masks, forward and backward.
 //!
-//! The scores of 32 query rows at a time live in the caller's scratch,
-//! *transposed*: one row of 32 per key. So a register holds one key's scores for
+//! The scores of a tile of query rows at a time live in the caller's scratch,
+//! *transposed*: one row per key. So a register holds one key's scores for
 //! 16 queries, the softmax needs no horizontal operation, its sixteen virtual
 //! lanes are sixteen registers, and the tile is ready as left operand of `p·v`.
 //! Keys that no row of a tile sees are skipped: they are exact zeros.
@@ -14,6 +14,7 @@ mod backward;
 mod decode;
 mod forward;
 mod score;
+mod softmax;
 #[cfg(test)]
 mod tests;
 

@@ -1,15 +1,22 @@
 //! What forward and backward share: which keys a tile of rows sees, the packed
-//! operands, and the transposed softmax.
+//! operands, and the dot products with all keys.
 
 use core::ops::Range;
 
+use super::softmax::TileSoftmax;
 use super::{Attention, Segments};
 use crate::gemm::pack::{Block, PANEL_SLACK, pack_panel};
 use crate::gemm::tile::{APART, Tile};
-use crate::simd::{LANES, Simd, generic, tree};
+use crate::simd::{LANES, Simd};
 
 /// Query rows of a tile: the width of the transposed scores.
 pub(super) const ROWS: usize = APART;
+
+/// Keys whose probabilities are used right after they are made, about 64: whole
+/// panels, and with 64 rows 16 KiB of scores.
+pub(super) const fn chunk_len<V: Simd>() -> usize {
+    64 / V::TILE_ROWS * V::TILE_ROWS
+}
 
 /// A tile of query rows of one head, and the keys that at least one of them may
 /// see.
@@ -171,7 +178,7 @@ pub(super) unsafe fn pack_rows<V: Simd>(
     }
 }
 
-/// Packs a tile of query rows as right operand: `to[d·32 + row]`.
+/// Packs a tile of query rows as right operand: `to[d·ROWS + row]`.
 ///
 /// # Safety
 /// `rows` rows of q (or of the gradient of o) are readable from `start`; `to` has
@@ -188,8 +195,9 @@ pub(super) unsafe fn pack_queries<V: Simd>(
     unsafe { pack_panel::<V>(block, rows, shape.head_dim, ROWS, to.as_mut_ptr()) };
 }
 
-/// `to[(key − keys.start)·32 + row] = Σ_d keys[key, d]·queries[d, row]`, but not
-/// for sixteen rows that see none of a panel of keys.
+/// `to[(key − keys.start)·ROWS + row] = Σ_d keys[key, d]·queries[d, row]`, but not
+/// for sixteen rows that see none of a panel of keys. With a softmax, each panel
+/// is scaled and masked while it is at hand.
 ///
 /// # Safety
 /// Operands packed for `shape`; `to` has [`scores_len`] elements.
@@ -199,6 +207,7 @@ pub(super) unsafe fn dot_keys<V: Simd>(
     packed_keys: &[f32],
     packed_queries: &[f32],
     tile: &RowTile,
+    mut softmax: Option<&mut TileSoftmax<'_, V>>,
     to: &mut [f32],
 ) {
     let dim = shape.head_dim;
@@ -222,7 +231,12 @@ pub(super) unsafe fn dot_keys<V: Simd>(
             ..Tile::NEW
         };
         // SAFETY: the caller's.
-        unsafe { run_columns::<V>(job, end - key) };
+        unsafe {
+            run_columns::<V>(job, end - key);
+            if let Some(softmax) = &mut softmax {
+                softmax.mask(key..end, to.as_mut_ptr());
+            }
+        }
         key = end;
     }
 }
@@ -246,126 +260,3 @@ pub(super) unsafe fn run_columns<V: Simd>(job: Tile, rows: usize) {
 
 /// Zeros to add where a result must not be −0.
 pub(super) const ZEROS: [f32; LANES * 4] = [0.0; LANES * 4];
-
-/// Turns dot products into probabilities, in place: scale, mask, softmax.
-///
-/// # Safety
-/// `scores` has [`scores_len`] elements, of which the keys of the tile were
-/// computed.
-#[inline(always)]
-pub(super) unsafe fn softmax_columns<V: Simd>(
-    shape: &Attention,
-    segments: Option<Segments<'_>>,
-    batch: usize,
-    tile: &RowTile,
-    scores: &mut [f32],
-) {
-    let segments = segments.map(|segments| segments.of_batch(shape, batch));
-    let kv_segments = segments.map(|(_, kv)| kv);
-    let scale = V::splat(shape.scale);
-    let mut first = 0;
-    while first < tile.rows.len() {
-        let row = tile.rows.start + first;
-        let count = (tile.rows.len() - first).min(LANES);
-        let keys = tile.keys_before(shape, row + count);
-        let mask = Mask::<V>::new(shape, row, count);
-        let mut ids = [0; LANES];
-        if let Some((q, _)) = segments {
-            ids[..count].copy_from_slice(&q[row..row + count]);
-        }
-        let q_segments = V::int_from_array(&ids);
-        let at = |key: usize| (key - tile.keys.start) * ROWS + first;
-        let scores = scores.as_mut_ptr();
-
-        let mut max = V::splat(f32::NEG_INFINITY);
-        for key in keys.clone() {
-            // SAFETY: the caller's.
-            let place = unsafe { scores.add(at(key)) };
-            // SAFETY: as above.
-            let mut score = unsafe { V::load(place) }.mul(scale);
-            if !mask.free.contains(&key) {
-                score = mask.apply(key, score);
-            }
-            if let Some(kv_segments) = kv_segments {
-                let same = V::int_eq(q_segments, V::int_splat(kv_segments[key]));
-                score = V::select(same, score, V::splat(f32::NEG_INFINITY));
-            }
-            max = score.running_max(max);
-            // SAFETY: as above.
-            unsafe { score.store(place) };
-        }
-        // A row that sees nothing: exp(−∞ − 0) = 0 everywhere.
-        let nothing = V::eq(max, V::splat(f32::NEG_INFINITY));
-        let max = V::select(nothing, V::splat(0.0), max);
-
-        let mut lanes = [V::splat(0.0); LANES];
-        for key in keys.clone() {
-            // SAFETY: as above.
-            let place = unsafe { scores.add(at(key)) };
-            // SAFETY: as above.
-            let e = generic::exp(unsafe { V::load(place) }.sub(max));
-            lanes[key % LANES] = lanes[key % LANES].add(e);
-            // SAFETY: as above.
-            unsafe { e.store(place) };
-        }
-        let sum = tree(lanes);
-        let none = V::eq(sum, V::splat(0.0));
-        let factor = V::select(none, V::splat(0.0), generic::recip(sum));
-
-        for key in keys.clone() {
-            // SAFETY: as above.
-            unsafe {
-                let place = scores.add(at(key));
-                V::load(place).mul(factor).store(place);
-            }
-        }
-        // What other rows of the tile see, these do not.
-        for key in keys.end..tile.keys.end {
-            // SAFETY: as above.
-            unsafe { V::splat(0.0).store(scores.add(at(key))) };
-        }
-        first += LANES;
-    }
-}
-
-/// Causal and window limits of sixteen consecutive rows.
-struct Mask<V: Simd> {
-    /// Keys that all rows see.
-    free: Range<usize>,
-    /// The last key that each row sees.
-    last: V::Int,
-    /// The first key that each row sees.
-    first: V::Int,
-}
-
-impl<V: Simd> Mask<V> {
-    #[inline(always)]
-    fn new(shape: &Attention, row: usize, count: usize) -> Self {
-        let mut first = [i32::MIN; LANES];
-        let mut last = [i32::MAX; LANES];
-        let mut free = 0..shape.kv_len;
-        let offset = shape.kv_len as isize - shape.q_len as isize;
-        let longest = 2 * shape.kv_len.max(shape.q_len);
-        for lane in 0..count {
-            let position = (row + lane) as isize + offset;
-            if shape.causal {
-                last[lane] = position as i32;
-                free.end = free.end.min((position + 1).max(0) as usize);
-            }
-            if let Some(window) = shape.window.filter(|&window| window <= longest) {
-                let start = position - window as isize + 1;
-                first[lane] = start as i32;
-                free.start = free.start.max(start.max(0) as usize);
-            }
-        }
-        Self { free, last: V::int_from_array(&last), first: V::int_from_array(&first) }
-    }
-
-    /// −∞ in the rows that do not see the key.
-    #[inline(always)]
-    fn apply(&self, key: usize, score: V) -> V {
-        let key = V::int_splat(key as i32);
-        let hidden = V::mask_or(V::int_lt(self.last, key), V::int_lt(key, self.first));
-        V::select(hidden, V::splat(f32::NEG_INFINITY), score)
-    }
-}

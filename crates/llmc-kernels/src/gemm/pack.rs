@@ -30,7 +30,7 @@ impl Block {
 /// Slack behind a panel: it may be written 16 lanes at a time.
 pub(crate) const PANEL_SLACK: usize = LANES;
 
-/// Packs `i_len × k_len` elements into `to[k·width + i]`, i_len ≤ width ≤ 32.
+/// Packs `i_len × k_len` elements into `to[k·width + i]`, i_len ≤ width.
 /// Lanes from `i_len` to the next multiple of 16 within `width` become zeros.
 ///
 /// # Safety

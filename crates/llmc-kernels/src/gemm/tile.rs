@@ -60,7 +60,7 @@ pub(crate) enum Rows {
 
 /// The width of the row-major matrices that can be a left operand as they are:
 /// the tiles of attention scores.
-pub(crate) const APART: usize = 32;
+pub(crate) const APART: usize = 64;
 
 impl Tile {
     /// No operands, no additions: a base for the fields that matter.

@@ -44,8 +44,8 @@ pub(super) const FIELDS: &[Field] = &[
     Field::new(
         "dataset.languages",
         Kind::Weights,
-        Rule { text: "`{ en = 1.0 }`", compute: rules::languages },
-        "Share of each language in a generated corpus; shares are normalised.",
+        Rule { text: "`{ en = 1.0 }` for a generated corpus", compute: rules::languages },
+        "Share of each language in a generated corpus, relative to the others.",
     ),
     Field::new(
         "dataset.target_tokens",

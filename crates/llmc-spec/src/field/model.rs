@@ -84,14 +84,15 @@ pub(super) const FIELDS: &[Field] = &[
     Field::new(
         "model.target_params",
         Kind::Size,
-        Nothing("none: the dimensions are what is written"),
-        "Unique parameters to come closest to; dimensions that are not written are solved for. An integer, or a text such as \"125M\" or \"1.3B\".",
+        Shorthand { text: "the dimensions that are not written", covers: &[] },
+        "Unique parameters to come closest to. An integer, or a text such as \"125M\" or \"1.3B\".",
     )
+    .or_nothing()
     .hashed(Hashing::Never),
     Field::new(
         "model.param_tolerance",
         Kind::Float { min: Limit::Closed(0.0), max: Limit::Beyond(1.0) },
-        Is(Lit::Float(0.01)),
+        Rule { text: "0.01", compute: rules::param_tolerance },
         "Largest accepted distance from `target_params`, as a share of it; beyond it the spec is in conflict.",
     )
     .hashed(Hashing::Never),
@@ -172,7 +173,7 @@ pub(super) const FIELDS: &[Field] = &[
         "model.head_dim",
         Kind::Dim,
         Solved("`hidden_size / num_heads`; solved where those are"),
-        "Width of one head. Where `hidden_size`, `num_heads` and `head_dim` are all written, `num_heads * head_dim` may differ from `hidden_size`.",
+        "Width of one head. Where `hidden_size`, `num_heads` and `head_dim` are all numbers, `num_heads * head_dim` may differ from `hidden_size`.",
     )
     .aliases(&["model.explicit_dims.head_dim"])
     .hashed(Hashing::Always),
@@ -224,7 +225,7 @@ pub(super) const FIELDS: &[Field] = &[
         "model.activation",
         Kind::Choice(ACTIVATION),
         Is(Lit::Text("swiglu")),
-        "Of the feed-forward block: `swiglu` has three matrices, the others two. Hugging Face's `hidden_act = \"silu\"` of LLaMA is `swiglu` here.",
+        "Of the feed-forward block: `swiglu` has three matrices, the others two. Hugging Face's `hidden_act = \"silu\"` is refused, because it is `swiglu` in LLaMA.",
     )
     .aliases(&["model.hidden_act", "model.activation_function"]),
     Field::new(

@@ -11,6 +11,10 @@ pub(super) fn model_name(view: &View<'_>) -> Option<Value> {
     Some(Value::from(format!("llmc-{template}-{}", short_count(count))))
 }
 
+pub(super) fn param_tolerance(view: &View<'_>) -> Option<Value> {
+    view.written("model.target_params").filter(|v| !v.is_null()).map(|_| json!(0.01))
+}
+
 /// A count in three significant digits, as model names have it: `125m`, `1.3b`.
 pub(crate) fn short_count(count: u64) -> String {
     let mut scale = 1u64;
@@ -57,13 +61,16 @@ fn first_written(view: &View<'_>, paths: &[&str], otherwise: Value) -> Value {
     paths.iter().find_map(|path| view.written(path).cloned()).unwrap_or(otherwise)
 }
 
-pub(super) fn languages(_: &View<'_>) -> Option<Value> {
-    Some(json!({ "en": 1.0 }))
+pub(super) fn languages(view: &View<'_>) -> Option<Value> {
+    is_generated(view)?.then(|| json!({ "en": 1.0 }))
 }
 
 pub(super) fn target_tokens(view: &View<'_>) -> Option<Value> {
-    let is_generated = view.value("dataset.domains")?.as_array().is_some_and(|d| !d.is_empty());
-    Some(if is_generated { json!(1_000_000) } else { Value::Null })
+    Some(if is_generated(view)? { json!(1_000_000) } else { Value::Null })
+}
+
+fn is_generated(view: &View<'_>) -> Option<bool> {
+    Some(view.value("dataset.domains")?.as_array().is_some_and(|domains| !domains.is_empty()))
 }
 
 pub(super) fn tokenizer_vocab_size(view: &View<'_>) -> Option<Value> {

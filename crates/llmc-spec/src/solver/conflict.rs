@@ -7,7 +7,7 @@
 //! disjoint; all of them are reported.
 
 use super::count;
-use super::lattice::{Lattice, System};
+use super::lattice::{Lattice, System, divisors};
 use super::problem::{Bound, Constraint, Problem, Rule};
 use super::search::{Candidate, Want, search};
 use crate::dims::Dim;
@@ -23,6 +23,13 @@ pub struct Conflict {
     pub change: Option<Change>,
     /// The count closest to the target that everything else allows.
     pub closest_params: Option<u64>,
+}
+
+impl Constraint {
+    /// Whether it is a law of the template rather than a bound.
+    fn is_law(&self) -> bool {
+        matches!(self.rule, Rule::HiddenIsHeads | Rule::KvDivides | Rule::KvEqualsHeads)
+    }
 }
 
 /// A change of one bound.
@@ -50,11 +57,16 @@ impl Conflict {
             .iter()
             .enumerate()
             .map(|(idx, core)| {
-                let texts: Vec<_> = core.iter().map(|c| format!("`{}`", c.text)).collect();
-                let message = match texts.len() {
-                    1 => format!("{} cannot hold", texts[0]),
-                    _ => format!("{} cannot hold together", texts.join(", ")),
+                let list = |is_law: bool| -> Vec<String> {
+                    let some = core.iter().filter(|c| c.is_law() == is_law);
+                    some.map(|c| format!("`{}`", c.text)).collect()
                 };
+                let (laws, bounds) = (list(true), list(false));
+                let together = if bounds.len() > 1 { " together" } else { "" };
+                let mut message = format!("{} cannot hold{together}", bounds.join(", "));
+                if !laws.is_empty() {
+                    message.push_str(&format!(" with {}", laws.join(" and ")));
+                }
                 let mut d = Diagnostic::error("spec::infeasible", message);
                 for constraint in core.iter().rev() {
                     if let Some(span) = &constraint.span {
@@ -70,43 +82,56 @@ impl Conflict {
     }
 }
 
-/// Whether any shape satisfies the constraints.
+/// Branches after which a question about constraints is given up. Only exact targets
+/// (a tolerance near 0) with several free dims come near it.
+const MAX_STEPS: u64 = 100_000;
+
+/// Whether any shape satisfies the constraints; `None` if that is too hard to tell.
 pub(super) fn is_feasible<'a>(
     problem: &Problem,
     active: impl Iterator<Item = &'a Constraint>,
-) -> bool {
-    System::new(problem, active).is_some_and(|system| {
-        !search(&problem.poly, &system, Lattice::Wide, Want::Any).0.is_empty()
-    })
+) -> Option<bool> {
+    let Some(system) = System::new(problem, active) else { return Some(false) };
+    let want = Want::Any { max_steps: MAX_STEPS };
+    let found = search(&problem.poly, &system, Lattice::Wide, want);
+    match found.candidates.is_empty() {
+        false => Some(true),
+        true if found.is_cut => None,
+        true => Some(false),
+    }
 }
 
 /// Explains a problem that has no solution.
 pub(super) fn explain(problem: &Problem, constraints: Vec<Constraint>) -> Conflict {
-    let change = nearest_change(problem, &constraints);
     let closest_params = closest(problem, &constraints).map(|c| count(problem, &c.dims));
-    let mut rest = constraints;
+    let mut rest = constraints.clone();
     let mut cores = Vec::new();
-    while !is_feasible(problem, rest.iter()) {
+    let mut is_clash = true;
+    while is_clash {
         let core = minimal(problem, &rest);
-        if core.is_empty() {
-            break;
-        }
         rest.retain(|c| !core.contains(c));
         cores.push(core);
+        is_clash = is_feasible(problem, rest.iter()) == Some(false);
     }
+    // A change outside a set leaves that set as it is.
+    let change = match cores.as_slice() {
+        [core] => nearest_change(problem, &constraints, core, closest_params),
+        _ => None,
+    };
     Conflict { cores, change, closest_params }
 }
 
-/// A minimal subset that clashes.
+/// A minimal subset that clashes. Where it is too hard to tell whether a constraint can be
+/// left out, it stays.
 fn minimal(problem: &Problem, constraints: &[Constraint]) -> Vec<Constraint> {
     let mut core = constraints.to_vec();
     let mut idx = 0;
     while idx < core.len() {
         let without = core.iter().enumerate().filter(|(i, _)| *i != idx).map(|(_, c)| c);
-        if is_feasible(problem, without) {
-            idx += 1;
-        } else {
+        if is_feasible(problem, without) == Some(false) {
             core.remove(idx);
+        } else {
+            idx += 1;
         }
     }
     core
@@ -117,14 +142,19 @@ fn closest(problem: &Problem, constraints: &[Constraint]) -> Option<Candidate> {
     let mut system = System::new(problem, constraints.iter())?;
     let (params, _) = system.target?;
     system.target = Some((params, i128::MAX / 4));
-    let (found, _) = search(&problem.poly, &system, Lattice::Wide, Want::Best(1));
-    found.first().copied()
+    let found = search(&problem.poly, &system, Lattice::Wide, Want::Best(1));
+    found.candidates.first().copied()
 }
 
-/// The change of one bound with the smallest ratio between new and old value.
-fn nearest_change(problem: &Problem, constraints: &[Constraint]) -> Option<Change> {
+/// The change of one bound of `core` with the smallest ratio between new and old value.
+fn nearest_change(
+    problem: &Problem,
+    constraints: &[Constraint],
+    core: &[Constraint],
+    closest_params: Option<u64>,
+) -> Option<Change> {
     let mut best: Option<Change> = None;
-    for (idx, constraint) in constraints.iter().enumerate() {
+    for (idx, constraint) in constraints.iter().enumerate().filter(|(_, c)| core.contains(c)) {
         let to = match constraint.rule {
             Rule::Equals(..) | Rule::Min(..) | Rule::Max(..) | Rule::MultipleOf(..)
                 if constraint.name.starts_with("model.") =>
@@ -132,31 +162,28 @@ fn nearest_change(problem: &Problem, constraints: &[Constraint]) -> Option<Chang
                 nearest_bound(problem, constraints, idx)
             }
             Rule::Target { params, .. } => {
-                nearest_target(problem, constraints, params).map(|to| (params, to))
+                closest_params.filter(|to| *to != params).map(|to| (params, to))
             }
             _ => None,
         };
         let Some((from, to)) = to else { continue };
         let change = Change { name: constraint.name.clone(), from, to };
-        if best.as_ref().is_none_or(|b| ratio(&change) < ratio(b)) {
+        if best.as_ref().is_none_or(|b| distance(&change) < distance(b)) {
             best = Some(change);
         }
     }
     best
 }
 
-/// How far a change goes, in millionths of the smaller value.
-fn ratio(change: &Change) -> u128 {
-    let (small, large) = (change.from.min(change.to), change.from.max(change.to));
-    u128::from(large - small) * 1_000_000 / u128::from(small.max(1))
+/// How far a change goes: in millionths of the smaller value, then as it is.
+fn distance(change: &Change) -> (u128, u64) {
+    let step = change.from.abs_diff(change.to);
+    let small = change.from.min(change.to).max(1);
+    (u128::from(step) * 1_000_000 / u128::from(small), step)
 }
 
-/// The target nearest to the wanted one that has a solution.
-fn nearest_target(problem: &Problem, constraints: &[Constraint], params: u64) -> Option<u64> {
-    let found = closest(problem, constraints)?;
-    let to = count(problem, &found.dims);
-    (to != params).then_some(to)
-}
+/// How far numbers are tried one by one.
+const MAX_SCAN: u64 = 4096;
 
 /// The value of one bound nearest to its own with which there is a solution.
 fn nearest_bound(problem: &Problem, constraints: &[Constraint], idx: usize) -> Option<(u64, u64)> {
@@ -167,7 +194,7 @@ fn nearest_bound(problem: &Problem, constraints: &[Constraint], idx: usize) -> O
             .map(|rule| Constraint { rule: *rule, ..constraints[idx].clone() })
             .collect();
         let others = constraints.iter().enumerate().filter(|(i, _)| *i != idx).map(|(_, c)| c);
-        is_feasible(problem, others.chain(changed.iter()))
+        is_feasible(problem, others.chain(changed.iter())) == Some(true)
     };
     if !holds(&[]) {
         return None;
@@ -187,12 +214,26 @@ fn nearest_bound(problem: &Problem, constraints: &[Constraint], idx: usize) -> O
             let window =
                 |d: u64| [Rule::Min(dim, from.saturating_sub(d).max(1)), Rule::Max(dim, from + d)];
             let step = first_true(largest(problem, dim).max(from), |d| holds(&window(d)))?;
-            let down = from.checked_sub(step).filter(|v| *v > 0 && holds(&[Rule::Equals(dim, *v)]));
-            Some((from, down.unwrap_or(from + step)))
+            // Two numbers allow their quotient as head width, which the window does not know.
+            let works = |to: u64| {
+                let changed = problem.clone().fix(dim, to);
+                is_feasible(&changed, changed.constraints().iter()) == Some(true)
+            };
+            let has_quotient = [Dim::HiddenSize, Dim::NumHeads]
+                .map(|d| problem.bounds[d.idx()].fixed.is_some() || d == dim);
+            let is_head = matches!(dim, Dim::HiddenSize | Dim::NumHeads);
+            let is_near = step <= MAX_SCAN && is_head && has_quotient == [true; 2];
+            let nearer = if is_near { 1 } else { step };
+            (nearer..=step)
+                .flat_map(|d| [Some(from + d), from.checked_sub(d)])
+                .flatten()
+                .find(|to| *to > 0 && works(*to))
+                .map(|to| (from, to))
         }
-        Rule::MultipleOf(dim, from) => (1..from)
+        Rule::MultipleOf(dim, from) => divisors(from)
+            .into_iter()
             .rev()
-            .filter(|divisor| from.is_multiple_of(*divisor))
+            .skip(1)
             .find(|divisor| holds(&[Rule::MultipleOf(dim, *divisor)]))
             .map(|to| (from, to)),
         _ => None,

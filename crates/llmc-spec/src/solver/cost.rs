@@ -22,13 +22,38 @@ const CAP: u64 = 10_000;
 pub(super) fn cost(dims: &[u64; 8], is_gated: bool) -> u64 {
     let at = |dim: Dim| dims[dim.idx()];
     let hidden = at(Dim::HiddenSize);
-    let group = at(Dim::NumHeads) / at(Dim::NumKvHeads);
     head_dim(at(Dim::HeadDim))
         + depth(hidden, at(Dim::NumLayers))
         + feed_forward(hidden, at(Dim::IntermediateSize), is_gated)
-        + (group.abs_diff(4) * 50).min(CAP)
+        + group(at(Dim::NumHeads), at(Dim::NumKvHeads))
         + multiple(hidden)
         + multiple(at(Dim::IntermediateSize))
+}
+
+/// What the known dims cost at least: 0 stands for a dim that is not known.
+pub(super) fn floor(dims: &[u64; 8], is_gated: bool) -> u64 {
+    let at = |dim: Dim| dims[dim.idx()];
+    let (hidden, heads, kv_heads) = (at(Dim::HiddenSize), at(Dim::NumHeads), at(Dim::NumKvHeads));
+    let (layers, width) = (at(Dim::NumLayers), at(Dim::IntermediateSize));
+    let mut floor = head_dim(at(Dim::HeadDim));
+    if hidden > 0 {
+        floor += multiple(hidden);
+    }
+    if hidden > 0 && layers > 0 {
+        floor += depth(hidden, layers);
+    }
+    if hidden > 0 && width > 0 {
+        floor += feed_forward(hidden, width, is_gated) + multiple(width);
+    }
+    if kv_heads > 0 {
+        floor += group(heads, kv_heads);
+    }
+    floor
+}
+
+/// Distance of the heads per key/value head from 4.
+fn group(heads: u64, kv_heads: u64) -> u64 {
+    ((heads / kv_heads).abs_diff(4) * 50).min(CAP)
 }
 
 fn head_dim(head_dim: u64) -> u64 {
@@ -51,17 +76,34 @@ fn depth(hidden: u64, layers: u64) -> u64 {
     }
 }
 
-/// How far `intermediate` is from the usual multiple of `hidden`.
-pub(super) fn feed_forward(hidden: u64, intermediate: u64, is_gated: bool) -> u64 {
+/// The part of the cost that grows with the distance of `num_layers` or
+/// `intermediate_size` from the usual one, on both sides; 0 for other dims.
+pub(super) fn distance_cost(dim: Dim, dims: &[u64; 8], is_gated: bool) -> u64 {
+    let hidden = dims[Dim::HiddenSize.idx()];
+    match (dim, hidden) {
+        (_, 0) => 0,
+        (Dim::NumLayers, _) => depth(hidden, dims[dim.idx()]),
+        (Dim::IntermediateSize, _) => feed_forward(hidden, dims[dim.idx()], is_gated),
+        _ => 0,
+    }
+}
+
+/// The value with the smallest [`distance_cost`]; 0 for other dims.
+pub(super) fn usual_value(dim: Dim, dims: &[u64; 8], is_gated: bool) -> u64 {
+    let hidden = dims[Dim::HiddenSize.idx()];
+    match (dim, is_gated) {
+        (Dim::NumLayers, _) => hidden / 96,
+        (Dim::IntermediateSize, true) => hidden.saturating_mul(8) / 3,
+        (Dim::IntermediateSize, false) => hidden.saturating_mul(4),
+        _ => 0,
+    }
+}
+
+fn feed_forward(hidden: u64, intermediate: u64, is_gated: bool) -> u64 {
     match is_gated {
         true => distance(intermediate.saturating_mul(3), hidden.saturating_mul(8)),
         false => distance(intermediate, hidden.saturating_mul(4)),
     }
-}
-
-/// The usual feed-forward width, rounded down; at least 1.
-pub(super) fn usual_intermediate(hidden: u64, is_gated: bool) -> u64 {
-    if is_gated { (hidden.saturating_mul(8) / 3).max(1) } else { hidden.saturating_mul(4) }
 }
 
 /// |a − b| / b in thousandths, rounded down.

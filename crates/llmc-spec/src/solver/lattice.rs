@@ -6,12 +6,12 @@
 //!
 //! | dim | preferred, where not written | wide, where not written |
 //! |---|---|---|
-//! | `num_layers` | `hidden_size / 256` (rounded up) to `hidden_size / 16` (at least 1), at most 1024 | 1 to 1024 |
-//! | `hidden_size` | `num_heads * head_dim`, at most 131072 | the same |
+//! | `num_layers` | from `hidden_size / 256` (rounded up) to `hidden_size / 16` below a hidden size of 1024, `/ 32` below 4096, `/ 64` above; at least 1, at most 1024 | 1 to 1024 |
+//! | `hidden_size` | `num_heads * head_dim` (unless all three are numbers), at most 131072 | the same |
 //! | `head_dim` | by `hidden_size`: 4, 8, 16 below 64; 16, 32 below 256; 64 below 1024; 64, 128 up to 4096; 128 above | 1, 2, 4, 8, 16, 32, 64, 80, 96, 112, 128, 160, 192, 256 |
-//! | `num_heads` | 1 to 1024 | the same |
+//! | `num_heads` | 1 to 16, then multiples of 4, above 64 of 8, at most 1024 | 1 to 1024 |
 //! | `num_kv_heads` (`gqa`) | divisors of `num_heads` that are at least an eighth of it | divisors of `num_heads` |
-//! | `intermediate_size` | 2 to 4 (gated) or 2 to 6 times `hidden_size`, in steps of 1 below a hidden size of 64, 8 below 256, 32 below 1024, 256 above | 1 to 1048576 |
+//! | `intermediate_size` | 1 to 8 times `hidden_size` below 64 in steps of 1; above, 2.5 to 4 times (gated) or 3 to 5 times, in steps of 8 below a hidden size of 256, 32 below 1024, 256 above | 1 to 1048576 |
 //! | `vocab_size`, `context_length` | up to 16777216 | the same |
 //!
 //! A written minimum (or number) replaces the lower end, a written maximum (or number)
@@ -68,7 +68,10 @@ impl Range {
     }
 
     pub fn contains(&self, value: u64) -> bool {
-        self.n > 0 && value >= self.lo && value <= self.hi() && (value - self.lo) % self.step == 0
+        self.n > 0
+            && value >= self.lo
+            && value <= self.hi()
+            && (value - self.lo).is_multiple_of(self.step)
     }
 }
 
@@ -191,12 +194,21 @@ impl System {
     }
 
     /// Widths of a head that may occur at all.
-    pub fn head_dims(&self) -> Vec<u64> {
+    pub fn head_dims(&self) -> impl Iterator<Item = u64> {
         let range = self.range(Dim::HeadDim);
-        match &self.head_dims {
-            Some(list) => list.iter().copied().filter(|d| range.contains(*d)).collect(),
-            None => range.iter().collect(),
-        }
+        let listed = self.head_dims.iter().flatten().copied().filter(move |d| range.contains(*d));
+        let all = if self.head_dims.is_none() { range } else { Range { n: 0, ..range } };
+        listed.chain(all.iter())
+    }
+
+    /// Whether this many heads are usual, or written.
+    pub fn allows_heads(&self, lattice: Lattice, heads: u64) -> bool {
+        let is_usual = match heads {
+            0..=16 => true,
+            17..=64 => heads.is_multiple_of(4),
+            _ => heads.is_multiple_of(8),
+        };
+        lattice == Lattice::Wide || self.is_written[Dim::NumHeads.idx()].step || is_usual
     }
 
     /// Whether a head width goes with a hidden size.
@@ -232,7 +244,8 @@ impl System {
             return [heads].into_iter().filter(|k| range.contains(*k)).collect();
         }
         if !self.kv_divides {
-            return range.iter().collect();
+            // Only asked without a target, where any number will do.
+            return vec![range.lo];
         }
         let written = self.is_written[Dim::NumKvHeads.idx()];
         let is_free = !(written.lo || written.hi || written.step);
@@ -252,17 +265,8 @@ impl System {
         let written = self.is_written[idx];
         if lattice == Lattice::Preferred {
             let (low, high, usual_step) = match dim {
-                Dim::NumLayers => (hidden.div_ceil(256), (hidden / 16).max(1), 1),
-                Dim::IntermediateSize => {
-                    let widest = if self.is_gated { 4 } else { 6 };
-                    let usual_step = match hidden {
-                        0..64 => 1,
-                        64..256 => 8,
-                        256..1024 => 32,
-                        _ => 256,
-                    };
-                    (hidden.saturating_mul(2), hidden.saturating_mul(widest), usual_step)
-                }
+                Dim::NumLayers => (hidden.div_ceil(256), deepest(hidden), 1),
+                Dim::IntermediateSize => usual_widths(hidden, self.is_gated),
                 _ => (lo, hi, step),
             };
             if !written.lo {
@@ -279,8 +283,32 @@ impl System {
     }
 }
 
+/// The largest preferred number of layers.
+fn deepest(hidden: u64) -> u64 {
+    let least_ratio = match hidden {
+        0..1024 => 16,
+        1024..4096 => 32,
+        _ => 64,
+    };
+    (hidden / least_ratio).max(1)
+}
+
+/// Smallest, largest and step of preferred feed-forward widths.
+fn usual_widths(hidden: u64, is_gated: bool) -> (u64, u64, u64) {
+    let step = match hidden {
+        0..64 => return (hidden, hidden.saturating_mul(8), 1),
+        64..256 => 8,
+        256..1024 => 32,
+        _ => 256,
+    };
+    match is_gated {
+        true => (hidden.saturating_mul(5).div_ceil(2), hidden.saturating_mul(4), step),
+        false => (hidden.saturating_mul(3), hidden.saturating_mul(5), step),
+    }
+}
+
 /// The divisors of `n` in ascending order.
-fn divisors(n: u64) -> Vec<u64> {
+pub(super) fn divisors(n: u64) -> Vec<u64> {
     let small: Vec<u64> =
         (1..).take_while(|d| d * d <= n).filter(|d| n.is_multiple_of(*d)).collect();
     let root = small.last().copied().unwrap_or(1);

@@ -228,7 +228,7 @@ impl Problem {
         let [hidden, heads, kv_heads, head_dim] =
             [Dim::HiddenSize, Dim::NumHeads, Dim::NumKvHeads, Dim::HeadDim]
                 .map(|dim| &self.bounds[dim.idx()]);
-        if hidden.is_free() || heads.is_free() || head_dim.is_free() {
+        if [hidden, heads, head_dim].iter().any(|bound| bound.fixed.is_none()) {
             let text = "hidden_size = num_heads * head_dim".to_string();
             push("hidden_size = num_heads * head_dim".to_string(), text, Rule::HiddenIsHeads, "");
         }

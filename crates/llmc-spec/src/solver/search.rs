@@ -3,25 +3,33 @@
 //! Heads decide first: `head_dim`, `num_heads` (with `hidden_size` their product) and
 //! `num_kv_heads` are enumerated. What is left is a polynomial that grows with each of
 //! `vocab_size`, `context_length`, `num_layers`, `intermediate_size`, whose domains are
-//! now independent arithmetic progressions. Three facts cut it down:
+//! now independent arithmetic progressions. Four facts cut it down:
 //!
 //! - it grows, so the largest and smallest values of a branch are at its corners, and the
 //!   values of a variable that can still reach the target are one window;
 //! - the last variable is inverted: only its neighbours of the target can be closest;
 //! - every value of a branch is c + g·k for integers, so the distance of the target from
-//!   that residue class bounds the distance of the whole branch.
+//!   that residue class bounds the distance of the whole branch;
+//! - where everything kept is at least as close as that bound, the cost of the dims that are
+//!   known decides.
 //!
 //! A branch is left out only if its bound is *worse* than the worst kept candidate; a
 //! branch as good is searched, because its cost may be lower. So the result is the
 //! smallest by (distance, cost, dims) in the whole lattice.
 
-use super::cost::{cost, feed_forward, usual_intermediate};
+use super::cost::{cost, distance_cost, floor, usual_value};
 use super::lattice::{Lattice, Range, System};
-use super::poly::Poly;
+use super::poly::{Poly, Univariate, gcd};
 use crate::dims::Dim;
 
 /// Dims that are independent once the heads are known.
 const LOOSE: [Dim; 4] = [Dim::VocabSize, Dim::ContextLength, Dim::NumLayers, Dim::IntermediateSize];
+
+/// Depth of the polynomial in which only single loose values are bound.
+const ROOT: usize = 0;
+/// Every dim is bound at most once on a path, `vocab_size` and `context_length` at most
+/// once more at the root.
+const MAX_DEPTH: usize = 12;
 
 /// A shape that was found; ordered by distance, cost, dims.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,24 +51,33 @@ impl Candidate {
 pub(super) enum Want {
     /// The best shape of each of the best `n` pairs of depth and width.
     Best(usize),
-    /// Any shape.
-    Any,
+    /// Any shape; gives up after so many branches.
+    Any {
+        /// How many.
+        max_steps: u64,
+    },
 }
 
-/// The best candidates of a lattice within the target's tolerance, best first.
-pub(super) fn search(
-    poly: &Poly,
-    system: &System,
-    lattice: Lattice,
-    want: Want,
-) -> (Vec<Candidate>, u64) {
+/// What a search found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    /// Best first.
+    pub candidates: Vec<Candidate>,
+    /// Branches entered.
+    pub n_steps: u64,
+    /// Whether it gave up: then nothing found means nothing known.
+    pub is_cut: bool,
+}
+
+/// The best candidates of a lattice within the target's tolerance.
+pub(super) fn search(poly: &Poly, system: &System, lattice: Lattice, want: Want) -> Found {
     let (target, max_gap) = match system.target {
         Some((params, max_gap)) => (Some(params), max_gap),
         None => (None, 0),
     };
-    let (keep, is_any) = match want {
-        Want::Best(n) => (n, false),
-        Want::Any => (1, true),
+    let (keep, is_any, max_steps) = match want {
+        Want::Best(n) => (n, false, u64::MAX),
+        Want::Any { max_steps } => (1, true, max_steps),
     };
     let mut search = Search {
         poly,
@@ -70,12 +87,14 @@ pub(super) fn search(
         worst: max_gap,
         keep,
         is_any,
+        max_steps,
         kept: Vec::new(),
-        n_examined: 0,
-        scratch: (0..10).map(|_| Poly::default()).collect(),
+        n_steps: 0,
+        scratch: (0..MAX_DEPTH).map(|_| Poly::default()).collect(),
     };
     search.heads();
-    (search.kept, search.n_examined)
+    let is_cut = search.n_steps >= max_steps;
+    Found { candidates: search.kept, n_steps: search.n_steps, is_cut }
 }
 
 struct Search<'a> {
@@ -87,8 +106,10 @@ struct Search<'a> {
     worst: i128,
     keep: usize,
     is_any: bool,
+    max_steps: u64,
     kept: Vec<Candidate>,
-    n_examined: u64,
+    /// Branches entered: what the search costs, whatever the machine.
+    n_steps: u64,
     /// One polynomial per depth of binding.
     scratch: Vec<Poly>,
 }
@@ -100,9 +121,33 @@ struct Open {
     range: Range,
 }
 
+/// One variable that is looped over.
+struct Level<'a> {
+    depth: usize,
+    least_gap: i128,
+    open: Open,
+    rest: &'a [Open],
+    by_cost: &'a [Open],
+    target: i128,
+    /// The count along the variable with the rest at its smallest and largest.
+    smallest: Univariate,
+    largest: Univariate,
+    /// What the dims before this one cost at least.
+    floor: u64,
+}
+
 impl Search<'_> {
     fn is_done(&self) -> bool {
-        self.is_any && !self.kept.is_empty()
+        self.n_steps >= self.max_steps || (self.is_any && !self.kept.is_empty())
+    }
+
+    /// Whether nothing in a branch can be kept, because all that is kept is at least as
+    /// close as the branch can come, and costs less than the known dims alone. Dims that are
+    /// not known are 0.
+    fn is_too_costly(&self, least_gap: i128, values: &[u64; 8]) -> bool {
+        least_gap >= self.worst
+            && self.kept.len() == self.keep
+            && self.kept.last().is_some_and(|c| floor(values, self.system.is_gated) > c.cost)
     }
 
     fn heads(&mut self) {
@@ -111,42 +156,37 @@ impl Search<'_> {
         if hidden.n == 0 || heads.n == 0 {
             return;
         }
-        for head_dim in self.system.head_dims() {
-            if self.system.is_linked {
-                let lo = heads.lo.max(hidden.lo.div_ceil(head_dim));
-                let hi = heads.hi().min(hidden.hi() / head_dim);
-                for n_heads in Range::multiples(lo, hi, heads.step).iter() {
-                    let product = n_heads * head_dim;
-                    if heads.contains(n_heads)
-                        && hidden.contains(product)
-                        && self.system.allows_head_dim(self.lattice, product, n_heads, head_dim)
-                    {
-                        self.structure(Some(product), n_heads, head_dim);
-                        if self.is_done() {
-                            return;
-                        }
-                    }
-                }
-            } else {
-                for n_heads in heads.iter() {
-                    self.unlinked(hidden, n_heads, head_dim);
+        self.bind_single_loose();
+        let system = self.system;
+        for head_dim in system.head_dims() {
+            self.n_steps += 1;
+            self.bind(ROOT, Dim::HeadDim, head_dim);
+            let linked_to = self.system.is_linked.then_some(head_dim);
+            let lo = linked_to.map_or(heads.lo, |d| heads.lo.max(hidden.lo.div_ceil(d)));
+            let hi = linked_to.map_or(heads.hi(), |d| heads.hi().min(hidden.hi() / d));
+            let inside = self.window(Range::multiples(lo, hi, heads.step), linked_to);
+            for n_heads in inside.iter() {
+                self.n_steps += 1;
+                if !heads.contains(n_heads) || !system.allows_heads(self.lattice, n_heads) {
                     if self.is_done() {
                         return;
                     }
+                    continue;
                 }
-            }
-        }
-    }
-
-    /// Hidden size and heads are independent. In the wide lattice nothing else depends
-    /// on the hidden size, so it is one more open variable.
-    fn unlinked(&mut self, hidden: Range, n_heads: u64, head_dim: u64) {
-        if self.lattice == Lattice::Wide && self.target.is_some() {
-            return self.structure(None, n_heads, head_dim);
-        }
-        for width in hidden.iter() {
-            if self.system.allows_head_dim(self.lattice, width, n_heads, head_dim) {
-                self.structure(Some(width), n_heads, head_dim);
+                self.bind(ROOT + 1, Dim::NumHeads, n_heads);
+                match linked_to.map(|d| n_heads * d) {
+                    None => self.unlinked(hidden, n_heads, head_dim),
+                    Some(width) => {
+                        if hidden.contains(width)
+                            && self.system.allows_head_dim(self.lattice, width, n_heads, head_dim)
+                        {
+                            self.with_hidden(width, n_heads, head_dim);
+                        }
+                    }
+                }
+                if self.is_done() {
+                    return;
+                }
             }
             if self.is_done() {
                 return;
@@ -154,11 +194,77 @@ impl Search<'_> {
         }
     }
 
-    /// All shapes with these heads. `hidden` is `None` where it is still open.
-    fn structure(&mut self, hidden: Option<u64>, n_heads: u64, head_dim: u64) {
+    /// The part of `heads` with which the count can still come near the target, whatever
+    /// the rest is. Smallest and largest count both grow with the heads.
+    fn window(&self, heads: Range, linked_to: Option<u64>) -> Range {
+        let Some(target) = self.target else { return heads };
+        let poly = &self.scratch[ROOT + 1];
+        let corner = |n_heads: u64, is_high: bool| {
+            let mut values = [0u64; 8];
+            for dim in Dim::ALL {
+                let range = self.system.range(dim);
+                values[dim.idx()] = if is_high { range.hi() } else { range.lo };
+            }
+            values[Dim::NumHeads.idx()] = n_heads;
+            if let Some(head_dim) = linked_to {
+                values[Dim::HiddenSize.idx()] = n_heads * head_dim;
+            }
+            poly.eval(&values)
+        };
+        let (low, high) = (target.saturating_sub(self.worst), target.saturating_add(self.worst));
+        let start = partition(heads.n, |idx| corner(heads.value(idx), true) < low);
+        let end = partition(heads.n, |idx| corner(heads.value(idx), false) <= high);
+        Range { lo: heads.value(start), step: heads.step, n: end.saturating_sub(start) }
+    }
+
+    /// Hidden size and heads are independent. In the wide lattice nothing else depends
+    /// on the hidden size, so it is one more open variable.
+    fn unlinked(&mut self, hidden: Range, n_heads: u64, head_dim: u64) {
+        if self.lattice == Lattice::Wide && (self.target.is_some() || self.is_any) {
+            return self.structure(ROOT + 2, None, n_heads, head_dim);
+        }
+        for width in hidden.iter() {
+            if self.system.allows_head_dim(self.lattice, width, n_heads, head_dim) {
+                self.with_hidden(width, n_heads, head_dim);
+            }
+            if self.is_done() {
+                return;
+            }
+        }
+    }
+
+    fn with_hidden(&mut self, width: u64, n_heads: u64, head_dim: u64) {
+        self.bind(ROOT + 2, Dim::HiddenSize, width);
+        self.structure(ROOT + 3, Some(width), n_heads, head_dim);
+    }
+
+    /// Writes the polynomial at `depth` with `dim = value` to the next depth.
+    fn bind(&mut self, depth: usize, dim: Dim, value: u64) {
+        let (above, below) = self.scratch.split_at_mut(depth + 1);
+        above[depth].bind_into(dim, value, &mut below[0]);
+    }
+
+    /// Vocabulary and context do not depend on heads: single values are bound once.
+    fn bind_single_loose(&mut self) {
+        let mut root = self.poly.clone();
+        for dim in [Dim::VocabSize, Dim::ContextLength] {
+            let range = self.system.range(dim);
+            if range.n == 1 {
+                let unbound = std::mem::take(&mut root);
+                unbound.bind_into(dim, range.lo, &mut root);
+            }
+        }
+        self.scratch[ROOT] = root;
+    }
+
+    /// All shapes with these heads, whose polynomial is at `depth`. `hidden` is `None`
+    /// where it is still open.
+    fn structure(&mut self, depth: usize, hidden: Option<u64>, n_heads: u64, head_dim: u64) {
+        self.n_steps += 1;
         let mut values = [0u64; 8];
         values[Dim::NumHeads.idx()] = n_heads;
         values[Dim::HeadDim.idx()] = head_dim;
+        values[Dim::HiddenSize.idx()] = hidden.unwrap_or(0);
         let mut open: Vec<Open> = LOOSE
             .into_iter()
             .map(|dim| Open {
@@ -166,67 +272,75 @@ impl Search<'_> {
                 range: self.system.range_at(self.lattice, dim, hidden.unwrap_or(0)),
             })
             .collect();
-        match hidden {
-            Some(width) => values[Dim::HiddenSize.idx()] = width,
-            None => {
-                let range = self.system.range(Dim::HiddenSize);
-                open.push(Open { dim: Dim::HiddenSize, range });
-            }
+        if hidden.is_none() {
+            open.push(Open { dim: Dim::HiddenSize, range: self.system.range(Dim::HiddenSize) });
         }
         if open.iter().any(|o| o.range.n == 0) {
             return;
         }
+        if !self.system.kv_divides && !self.system.kv_equals && self.target.is_some() {
+            open.push(Open { dim: Dim::NumKvHeads, range: self.system.range(Dim::NumKvHeads) });
+            return self.with_heads(depth, &mut values, &open);
+        }
         let kv_heads = self.system.kv_heads(self.lattice, n_heads);
         let (Some(fewest), Some(most)) = (kv_heads.first(), kv_heads.last()) else { return };
-        if !self.corners_reach(&values, &open, *fewest, *most) {
-            return;
-        }
+        let kv_range = Range { lo: *fewest, step: 1, n: most - fewest + 1 };
+        open.push(Open { dim: Dim::NumKvHeads, range: kv_range });
+        let Some(least_gap) = self.least_gap(depth, &values, &open) else { return };
+        open.pop();
         for n_kv_heads in kv_heads {
             values[Dim::NumKvHeads.idx()] = n_kv_heads;
-            self.with_heads(&mut values, &open);
+            if self.is_too_costly(least_gap, &values) {
+                continue;
+            }
+            self.bind(depth, Dim::NumKvHeads, n_kv_heads);
+            self.with_heads(depth + 1, &mut values, &open);
             if self.is_done() {
                 return;
             }
         }
     }
 
-    /// Whether the smallest and largest parameter counts leave the target between them.
-    fn corners_reach(&self, values: &[u64; 8], open: &[Open], fewest: u64, most: u64) -> bool {
-        let Some(target) = self.target else { return true };
-        let (mut low, mut high) = (*values, *values);
-        low[Dim::NumKvHeads.idx()] = fewest;
-        high[Dim::NumKvHeads.idx()] = most;
+    /// A lower bound of the distance that a branch can reach: from its residue class.
+    /// `None` if that is too far, or if its smallest and largest counts do not have the
+    /// target between them.
+    fn least_gap(&self, depth: usize, values: &[u64; 8], open: &[Open]) -> Option<i128> {
+        let Some(target) = self.target else { return Some(0) };
+        let poly = &self.scratch[depth];
+        let (mut low, mut high, mut units) = (*values, *values, [1u64; 8]);
         for o in open {
             low[o.dim.idx()] = o.range.lo;
             high[o.dim.idx()] = o.range.hi();
+            // Every value is a multiple of the unit.
+            units[o.dim.idx()] = match o.range.n {
+                1 => o.range.lo,
+                _ => gcd(i128::from(o.range.lo), i128::from(o.range.step)) as u64,
+            };
         }
-        self.poly.eval(&low) <= target.saturating_add(self.worst)
-            && self.poly.eval(&high) >= target.saturating_sub(self.worst)
+        if poly.eval(&low) > target.saturating_add(self.worst)
+            || poly.eval(&high) < target.saturating_sub(self.worst)
+        {
+            return None;
+        }
+        let (constant, common) = poly.residue_class(&units);
+        if common <= 1 {
+            return Some(0);
+        }
+        let rest = target.saturating_sub(constant).rem_euclid(common);
+        Some(rest.min(common - rest)).filter(|gap| *gap <= self.worst)
     }
 
-    fn with_heads(&mut self, values: &mut [u64; 8], open: &[Open]) {
-        let mut poly = std::mem::take(&mut self.scratch);
-        // Bind what is known: heads, the hidden size if it is, and single values.
-        let mut known = vec![Dim::NumHeads, Dim::NumKvHeads, Dim::HeadDim];
-        if values[Dim::HiddenSize.idx()] > 0 && !open.iter().any(|o| o.dim == Dim::HiddenSize) {
-            known.push(Dim::HiddenSize);
-        }
-        for o in open.iter().filter(|o| o.range.n == 1) {
-            values[o.dim.idx()] = o.range.lo;
-            known.push(o.dim);
-        }
-        let mut bound = self.poly.clone();
-        let mut next = Poly::default();
-        for dim in known {
-            bound.bind_into(dim, values[dim.idx()], &mut next);
-            std::mem::swap(&mut bound, &mut next);
-        }
-        poly[0] = bound;
+    fn with_heads(&mut self, depth: usize, values: &mut [u64; 8], open: &[Open]) {
+        let mut depth = depth;
         // What the count does not depend on is chosen by cost, or is smallest.
         let (mut inverted, mut by_cost) = (Vec::new(), Vec::new());
-        for o in open.iter().filter(|o| o.range.n > 1) {
+        for o in open {
             let has_cost = !matches!(o.dim, Dim::VocabSize | Dim::ContextLength);
-            if self.target.is_some() && poly[0].contains(o.dim) {
+            if o.range.n == 1 {
+                values[o.dim.idx()] = o.range.lo;
+                self.bind(depth, o.dim, o.range.lo);
+                depth += 1;
+            } else if self.target.is_some() && self.scratch[depth].contains(o.dim) {
                 inverted.push(*o);
             } else if has_cost {
                 by_cost.push(*o);
@@ -234,34 +348,23 @@ impl Search<'_> {
                 values[o.dim.idx()] = o.range.lo;
             }
         }
-        // The layer loop outside the feed-forward inversion, the largest domain last.
-        inverted.sort_by_key(|o| (o.range.n, o.dim));
+        let Some(least_gap) = self.least_gap(depth, values, &inverted) else { return };
+        // The largest domain is inverted, the others are looped over; the hidden size
+        // first, because it divides nearly every term.
+        inverted.sort_by_key(|o| (o.dim != Dim::HiddenSize, o.range.n, o.dim));
         by_cost.sort_by_key(|o| o.dim == Dim::IntermediateSize);
-        if self.residue_reaches(&poly[0], &inverted) {
-            self.scratch = poly;
-            self.descend(0, &inverted, &by_cost, values);
-        } else {
-            self.scratch = poly;
-        }
+        self.descend(depth, least_gap, &inverted, &by_cost, values);
     }
 
-    /// Whether the residue class of the branch comes near enough to the target.
-    fn residue_reaches(&self, poly: &Poly, open: &[Open]) -> bool {
-        let Some(target) = self.target else { return true };
-        let mut units = [1u64; 8];
-        for o in open {
-            let unit = super::poly::gcd(i128::from(o.range.lo), i128::from(o.range.step));
-            units[o.dim.idx()] = unit as u64;
-        }
-        let (constant, common) = poly.residue_class(&units);
-        if common <= 1 {
-            return true;
-        }
-        let rest = target.saturating_sub(constant).rem_euclid(common);
-        rest.min(common - rest) <= self.worst
-    }
-
-    fn descend(&mut self, depth: usize, open: &[Open], by_cost: &[Open], values: &mut [u64; 8]) {
+    fn descend(
+        &mut self,
+        depth: usize,
+        least_gap: i128,
+        open: &[Open],
+        by_cost: &[Open],
+        values: &mut [u64; 8],
+    ) {
+        self.n_steps += 1;
         let Some(target) = self.target else {
             return self.by_cost(0, by_cost, values);
         };
@@ -277,25 +380,68 @@ impl Search<'_> {
                     low[o.dim.idx()] = o.range.lo;
                     high[o.dim.idx()] = o.range.hi();
                 }
-                let smallest = self.scratch[depth].along(first.dim, &low);
-                let largest = self.scratch[depth].along(first.dim, &high);
-                let range = first.range;
-                let worst = self.worst;
-                let start = partition(range.n, |idx| {
-                    largest.eval(range.value(idx)) < target.saturating_sub(worst)
-                });
-                for idx in start..range.n {
-                    let value = range.value(idx);
-                    if smallest.eval(value) > target.saturating_add(self.worst) || self.is_done() {
-                        break;
-                    }
-                    values[first.dim.idx()] = value;
-                    let (above, below) = self.scratch.split_at_mut(depth + 1);
-                    above[depth].bind_into(first.dim, value, &mut below[0]);
-                    self.descend(depth + 1, rest, by_cost, values);
-                }
+                let level = Level {
+                    depth,
+                    least_gap,
+                    open: *first,
+                    rest,
+                    by_cost,
+                    target,
+                    smallest: self.scratch[depth].along(first.dim, &low),
+                    largest: self.scratch[depth].along(first.dim, &high),
+                    floor: floor(values, self.system.is_gated),
+                };
+                self.each_value(&level, values);
+                values[first.dim.idx()] = 0;
             }
         }
+    }
+
+    /// The values of one variable that can reach the target, from the usual one outwards,
+    /// so that good shapes come early and the cost soon leaves out the rest.
+    fn each_value(&mut self, level: &Level<'_>, values: &mut [u64; 8]) {
+        let (range, target) = (level.open.range, level.target);
+        let (low, high) = (target.saturating_sub(self.worst), target.saturating_add(self.worst));
+        let start = partition(range.n, |idx| level.largest.eval(range.value(idx)) < low);
+        let end = partition(range.n, |idx| level.smallest.eval(range.value(idx)) <= high);
+        let usual = usual_value(level.open.dim, values, self.system.is_gated);
+        let middle =
+            partition(range.n, |idx| range.value(idx) <= usual).clamp(start, end.max(start));
+        let _ = (start..middle).rev().all(|idx| self.at_value(level, range.value(idx), values));
+        let _ = (middle..end).all(|idx| self.at_value(level, range.value(idx), values));
+    }
+
+    /// Whether the walk goes on beyond this value.
+    fn at_value(&mut self, level: &Level<'_>, value: u64, values: &mut [u64; 8]) -> bool {
+        let (depth, dim) = (level.depth, level.open.dim);
+        let is_above = level.smallest.eval(value) > level.target.saturating_add(self.worst);
+        let is_below = level.largest.eval(value) < level.target.saturating_sub(self.worst);
+        if is_above || is_below || self.is_done() {
+            return false;
+        }
+        values[dim.idx()] = value;
+        if level.least_gap >= self.worst
+            && self.kept.len() == self.keep
+            && let Some(last) = self.kept.last()
+        {
+            let distance = distance_cost(dim, values, self.system.is_gated);
+            if level.floor + distance > last.cost {
+                return false;
+            }
+            if floor(values, self.system.is_gated) > last.cost {
+                return true;
+            }
+        }
+        self.bind(depth, dim, value);
+        // A single variable is inverted faster than its residue is known.
+        let least_gap = match level.rest.len() {
+            1 => Some(level.least_gap),
+            _ => self.least_gap(depth + 1, values, level.rest),
+        };
+        if let Some(least_gap) = least_gap {
+            self.descend(depth + 1, least_gap, level.rest, level.by_cost, values);
+        }
+        true
     }
 
     /// The last variable: walk outwards from where the count crosses the target.
@@ -334,6 +480,7 @@ impl Search<'_> {
                 break;
             }
         }
+        values[last.dim.idx()] = 0;
     }
 
     /// Whether the walk goes on beyond this value.
@@ -341,7 +488,7 @@ impl Search<'_> {
         &mut self,
         dim: Dim,
         value: u64,
-        count: &super::poly::Univariate,
+        count: &Univariate,
         target: i128,
         by_cost: &[Open],
         values: &mut [u64; 8],
@@ -373,11 +520,14 @@ impl Search<'_> {
             [first, rest @ ..] => {
                 for value in first.range.iter() {
                     values[first.dim.idx()] = value;
-                    self.by_cost(gap, rest, values);
+                    if !self.is_too_costly(gap, values) {
+                        self.by_cost(gap, rest, values);
+                    }
                     if self.is_done() {
                         return;
                     }
                 }
+                values[first.dim.idx()] = 0;
             }
         }
     }
@@ -385,27 +535,25 @@ impl Search<'_> {
     /// Feed-forward widths outwards from the usual one, until the distance alone costs
     /// more than the best total.
     fn by_width(&mut self, gap: i128, range: Range, values: &mut [u64; 8]) {
-        let hidden = values[Dim::HiddenSize.idx()];
         let is_gated = self.system.is_gated;
-        let usual = usual_intermediate(hidden, is_gated);
+        let usual = usual_value(Dim::IntermediateSize, values, is_gated);
         let crossing = partition(range.n, |idx| range.value(idx) <= usual);
         let mut best = u64::MAX;
         let mut try_at = |search: &mut Self, idx: u64| {
-            let width = range.value(idx);
-            if feed_forward(hidden, width, is_gated) > best || search.is_done() {
+            values[Dim::IntermediateSize.idx()] = range.value(idx);
+            if distance_cost(Dim::IntermediateSize, values, is_gated) > best || search.is_done() {
                 return false;
             }
-            values[Dim::IntermediateSize.idx()] = width;
             best = best.min(cost(values, is_gated));
             search.offer(gap, values);
             true
         };
         let _ = (0..crossing).rev().all(|idx| try_at(self, idx));
         let _ = (crossing..range.n).all(|idx| try_at(self, idx));
+        values[Dim::IntermediateSize.idx()] = 0;
     }
 
     fn offer(&mut self, gap: i128, values: &[u64; 8]) {
-        self.n_examined += 1;
         let candidate = Candidate { gap, cost: cost(values, self.system.is_gated), dims: *values };
         match self.kept.iter_mut().find(|c| c.shape() == candidate.shape()) {
             Some(same) if *same <= candidate => return,

@@ -8,7 +8,9 @@ use super::{Entry, Fault, MAX_DEPTH, Node, Value};
 
 /// Reads one JSON text.
 pub(super) fn read(text: &str) -> Result<Node, Fault> {
-    let mut reader = Reader { text, pos: 0 };
+    // Editors on Windows write a byte order mark; the RFC allows to ignore it.
+    let pos = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
+    let mut reader = Reader { text, pos };
     let node = reader.value(0)?;
     reader.space();
     match reader.peek() {

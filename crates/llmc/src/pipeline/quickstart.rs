@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Steps of the quickstart: about two minutes on two cores.
-pub const STEPS: u64 = 300;
+pub const STEPS: u64 = 700;
 
 /// The built-in spec.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,23 +87,22 @@ pub fn spec(library: Option<&Path>, steps: Option<u64>) -> Quickstart {
          \n\
          [optimizer]\n\
          type = \"adamw\"\n\
-         lr = 3e-3\n\
+         lr = 5e-3\n\
          weight_decay = 0.1\n\
          max_grad_norm = 1.0\n\
          \n\
          [training]\n\
-         batch_size = 16\n\
+         batch_size = 8\n\
          microbatch_size = 8\n\
          max_steps = {steps}\n\
          schedule = {{ type = \"cosine\", warmup_steps = {warmup}, min_lr_ratio = 0.1 }}\n\
          eval_interval = {eval}\n\
-         eval_batches = 8\n\
          sample_prompt = \"def \"\n\
          sample_tokens = 96\n",
         // The generated corpus has few words: it has no use for more tokens.
-        vocab = if is_real_text { 2048 } else { 512 },
-        warmup = (steps / 15).max(1).min(steps.saturating_sub(1)),
-        eval = (steps / 4).max(1),
+        vocab = if is_real_text { 4096 } else { 512 },
+        warmup = (steps / 20).max(1).min(steps.saturating_sub(1)),
+        eval = (steps / 2).max(1),
     );
     Quickstart { spec, text, is_real_text }
 }

@@ -2,7 +2,7 @@
 //! text files below a folder.
 //!
 //! ```text
-//! cargo run --release -p llmc-data --example train_speed -- DIR [MEGABYTES] [VOCAB] [THREADS]
+//! cargo run --release -p llmc-data --example tokenizer_speed -- DIR [MEGABYTES] [VOCAB] [THREADS]
 //! ```
 //!
 //! The files (`.py`, `.txt`, `.md`, `.rs`, valid UTF-8, in path order) are
@@ -49,7 +49,7 @@ fn documents(text: &str, target: usize) -> Vec<&str> {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let Some(folder) = arguments.first() else {
-        return Err("usage: train_speed DIR [MEGABYTES] [VOCAB] [THREADS]".into());
+        return Err("usage: tokenizer_speed DIR [MEGABYTES] [VOCAB] [THREADS]".into());
     };
     let number = |i: usize, default: usize| {
         arguments.get(i).map_or(Ok(default), |argument| argument.parse())
