@@ -195,7 +195,10 @@ fn special_values_of_unary_functions() {
                 (-4.5, -1.0),
             ],
         ),
-        (sqrt, &[(0.0, 0.0), (-0.0, -0.0), (-1.0, NAN), (INF, INF), (2.0, core::f32::consts::SQRT_2)]),
+        (
+            sqrt,
+            &[(0.0, 0.0), (-0.0, -0.0), (-1.0, NAN), (INF, INF), (2.0, core::f32::consts::SQRT_2)],
+        ),
         (rsqrt, &[(0.0, INF), (-0.0, -INF), (-1.0, NAN), (INF, 0.0), (4.0, 0.5)]),
         (recip, &[(0.0, INF), (-0.0, -INF), (INF, 0.0), (4.0, 0.25)]),
     ] {
