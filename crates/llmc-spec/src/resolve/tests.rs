@@ -362,7 +362,7 @@ fn bounds() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(3000))]
+    #![proptest_config(ProptestConfig::with_cases(48))]
 
     /// Whatever dims are written, there is an answer in reasonable time: dims that
     /// satisfy everything, or reasons.
@@ -380,7 +380,7 @@ proptest! {
         let (spec, diagnostics) = parse(&text, Format::Toml, "s");
         prop_assert_eq!(spec.is_none(), !diagnostics.is_empty());
         let Some(spec) = spec else { return Ok(()) };
-        let t0=std::time::Instant::now(); let r = resolve(&spec, Goal::Model, &params); if t0.elapsed().as_millis()>100 { eprintln!("SLOW {:.1} {} {:?}", t0.elapsed().as_secs_f64(), r.is_ok(), text); }
+        let r = resolve(&spec, Goal::Model, &params);
         match r {
             Ok(resolved) => {
                 let model = resolved.model.unwrap();
