@@ -96,12 +96,15 @@ impl Model {
     }
 }
 
+/// Logits [V] of the token that follows some ids.
+pub type NextLogits<'a> = &'a mut dyn FnMut(&[u32]) -> Result<Vec<f32>, Failure>;
+
 /// Continues `prompt` by up to `n_tokens`; `each` gets every new piece of text and may stop by
 /// returning false. `next_logits` gives the logits of the token that follows some ids.
 ///
 /// The text starts with bos, or with eos where there is no bos, as in training.
 pub fn continue_text(
-    next_logits: &mut dyn FnMut(&[u32]) -> Result<Vec<f32>, Failure>,
+    next_logits: NextLogits,
     tokenizer: &Tokenizer,
     prompt: &str,
     n_tokens: u64,
