@@ -25,7 +25,7 @@ pub enum Kernel {
     Evaluate,
 }
 
-/// C[m, n] (+)= A[m, k] · B[k, n] (+ bias[n]); A is operand 0, B operand 1, C result 0.
+/// C[m, n] (+)= A[m, k] · B[k, n] (+ bias\[n\]); A is operand 0, B operand 1, C result 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gemm {
     /// Rows of C.
@@ -40,7 +40,7 @@ pub struct Gemm {
     pub b: Strides,
     /// What C starts from.
     pub init: GemmInit,
-    /// Whether operand 2 is a bias [n], added last.
+    /// Whether operand 2 is a bias \[n\], added last.
     pub has_bias: bool,
 }
 

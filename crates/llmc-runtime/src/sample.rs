@@ -21,7 +21,7 @@ impl Default for Sampling {
     }
 }
 
-/// The token at `position` of the text, drawn from `logits`: [V].
+/// The token at `position` of the text, drawn from `logits`: \[V\].
 ///
 /// A pure function of its arguments: the draw is Philox at counter (position) under the seed.
 /// Ties go to the smaller id. Not-a-number logits are never chosen unless all are.

@@ -83,7 +83,7 @@ impl Session {
         Ok(self.memory.f32s_mut(view))
     }
 
-    /// Logits [V] of the token that follows `ids`.
+    /// Logits \[V\] of the token that follows `ids`.
     ///
     /// Goes on from the cache where `ids` is what it holds and one more token. A text longer than
     /// the capacity is cut to its last half capacity, and the cache starts anew with position 0.

@@ -326,7 +326,7 @@ impl Trainer {
         Ok((total, tokens))
     }
 
-    /// Logits [V] of the token that follows `ids` (the last `sequence_length` of them count).
+    /// Logits \[V\] of the token that follows `ids` (the last `sequence_length` of them count).
     pub fn next_logits(&mut self, ids: &[u32]) -> Result<&[f32], TrainError> {
         let length = self.training.sequence_length as usize;
         let ids = &ids[ids.len().saturating_sub(length)..];

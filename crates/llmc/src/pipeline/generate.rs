@@ -96,7 +96,7 @@ impl Model {
     }
 }
 
-/// Logits [V] of the token that follows some ids.
+/// Logits of the token that follows some ids, one per token of the vocabulary.
 pub type NextLogits<'a> = &'a mut dyn FnMut(&[u32]) -> Result<Vec<f32>, Failure>;
 
 /// Continues `prompt` by up to `n_tokens`; `each` gets every new piece of text and may stop by
