@@ -10,14 +10,13 @@
 //! - the last variable is inverted: only its neighbours of the target can be closest;
 //! - every value of a branch is c + g·k for integers, so the distance of the target from
 //!   that residue class bounds the distance of the whole branch;
-//! - where everything kept is at least as close as that bound, the cost of the dims that are
-//!   known decides.
+//! - where everything kept is exact, the cost of the dims that are known bounds the branch.
 //!
 //! A branch is left out only if its bound is *worse* than the worst kept candidate; a
 //! branch as good is searched, because its cost may be lower. So the result is the
 //! smallest by (distance, cost, dims) in the whole lattice.
 
-use super::cost::{cost, distance_cost, floor, usual_value};
+use super::cost::{cost, feed_forward, floor, usual_intermediate};
 use super::lattice::{Lattice, Range, System};
 use super::poly::{Poly, Univariate, gcd};
 use crate::dims::Dim;
@@ -121,35 +120,17 @@ struct Open {
     range: Range,
 }
 
-/// One variable that is looped over.
-struct Level<'a> {
-    depth: usize,
-    least_gap: i128,
-    open: Open,
-    rest: &'a [Open],
-    by_cost: &'a [Open],
-    target: i128,
-    /// The count along the variable with the rest at its smallest and largest.
-    smallest: Univariate,
-    largest: Univariate,
-    /// What the dims before this one cost at least.
-    floor: u64,
-}
-
 impl Search<'_> {
     fn is_done(&self) -> bool {
         self.n_steps >= self.max_steps || (self.is_any && !self.kept.is_empty())
     }
 
-    /// The largest cost with which a branch can still change what is kept: that of the last
-    /// kept, if all kept are at least as close as the branch can come, and that of the same
-    /// depth and width, if that is. Dims that are not known are 0.
-    fn cost_limit(&self, least_gap: i128, values: &[u64; 8]) -> u64 {
-        let is_full = self.kept.len() == self.keep && least_gap >= self.worst;
-        let last = self.kept.last().filter(|_| is_full);
-        let shape = (values[Dim::NumLayers.idx()], values[Dim::HiddenSize.idx()]);
-        let same = self.kept.iter().find(|c| c.shape() == shape && c.gap <= least_gap);
-        [last, same].into_iter().flatten().map(|c| c.cost).min().unwrap_or(u64::MAX)
+    /// Whether nothing in a branch can be kept, because all that is kept is exact and costs
+    /// less than the known dims alone. Dims that are not known are 0.
+    fn is_too_costly(&self, values: &[u64; 8]) -> bool {
+        self.worst == 0
+            && self.kept.len() == self.keep
+            && self.kept.last().is_some_and(|c| floor(values, self.system.is_gated) > c.cost)
     }
 
     fn heads(&mut self) {
@@ -288,11 +269,13 @@ impl Search<'_> {
         let (Some(fewest), Some(most)) = (kv_heads.first(), kv_heads.last()) else { return };
         let kv_range = Range { lo: *fewest, step: 1, n: most - fewest + 1 };
         open.push(Open { dim: Dim::NumKvHeads, range: kv_range });
-        let Some(least_gap) = self.least_gap(depth, &values, &open) else { return };
+        if !self.reaches(depth, &values, &open) {
+            return;
+        }
         open.pop();
         for n_kv_heads in kv_heads {
             values[Dim::NumKvHeads.idx()] = n_kv_heads;
-            if floor(&values, self.system.is_gated) > self.cost_limit(least_gap, &values) {
+            if self.is_too_costly(&values) {
                 continue;
             }
             self.bind(depth, Dim::NumKvHeads, n_kv_heads);
@@ -303,11 +286,10 @@ impl Search<'_> {
         }
     }
 
-    /// A lower bound of the distance that a branch can reach: from its residue class.
-    /// `None` if that is too far, or if its smallest and largest counts do not have the
-    /// target between them.
-    fn least_gap(&self, depth: usize, values: &[u64; 8], open: &[Open]) -> Option<i128> {
-        let Some(target) = self.target else { return Some(0) };
+    /// Whether the branch can come near enough to the target: its smallest and largest
+    /// counts leave the target between them, and so does its residue class.
+    fn reaches(&self, depth: usize, values: &[u64; 8], open: &[Open]) -> bool {
+        let Some(target) = self.target else { return true };
         let poly = &self.scratch[depth];
         let (mut low, mut high, mut units) = (*values, *values, [1u64; 8]);
         for o in open {
@@ -322,14 +304,14 @@ impl Search<'_> {
         if poly.eval(&low) > target.saturating_add(self.worst)
             || poly.eval(&high) < target.saturating_sub(self.worst)
         {
-            return None;
+            return false;
         }
         let (constant, common) = poly.residue_class(&units);
         if common <= 1 {
-            return Some(0);
+            return true;
         }
         let rest = target.saturating_sub(constant).rem_euclid(common);
-        Some(rest.min(common - rest)).filter(|gap| *gap <= self.worst)
+        rest.min(common - rest) <= self.worst
     }
 
     fn with_heads(&mut self, depth: usize, values: &mut [u64; 8], open: &[Open]) {
@@ -350,22 +332,17 @@ impl Search<'_> {
                 values[o.dim.idx()] = o.range.lo;
             }
         }
-        let Some(least_gap) = self.least_gap(depth, values, &inverted) else { return };
+        if !self.reaches(depth, values, &inverted) {
+            return;
+        }
         // The largest domain is inverted, the others are looped over; the hidden size
         // first, because it divides nearly every term.
         inverted.sort_by_key(|o| (o.dim != Dim::HiddenSize, o.range.n, o.dim));
         by_cost.sort_by_key(|o| o.dim == Dim::IntermediateSize);
-        self.descend(depth, least_gap, &inverted, &by_cost, values);
+        self.descend(depth, &inverted, &by_cost, values);
     }
 
-    fn descend(
-        &mut self,
-        depth: usize,
-        least_gap: i128,
-        open: &[Open],
-        by_cost: &[Open],
-        values: &mut [u64; 8],
-    ) {
+    fn descend(&mut self, depth: usize, open: &[Open], by_cost: &[Open], values: &mut [u64; 8]) {
         self.n_steps += 1;
         let Some(target) = self.target else {
             return self.by_cost(0, by_cost, values);
@@ -382,63 +359,32 @@ impl Search<'_> {
                     low[o.dim.idx()] = o.range.lo;
                     high[o.dim.idx()] = o.range.hi();
                 }
-                let level = Level {
-                    depth,
-                    least_gap,
-                    open: *first,
-                    rest,
-                    by_cost,
-                    target,
-                    smallest: self.scratch[depth].along(first.dim, &low),
-                    largest: self.scratch[depth].along(first.dim, &high),
-                    floor: floor(values, self.system.is_gated),
-                };
-                self.each_value(&level, values);
+                let smallest = self.scratch[depth].along(first.dim, &low);
+                let largest = self.scratch[depth].along(first.dim, &high);
+                let range = first.range;
+                let worst = self.worst;
+                let start = partition(range.n, |idx| {
+                    largest.eval(range.value(idx)) < target.saturating_sub(worst)
+                });
+                for idx in start..range.n {
+                    let value = range.value(idx);
+                    if smallest.eval(value) > target.saturating_add(self.worst) || self.is_done() {
+                        break;
+                    }
+                    values[first.dim.idx()] = value;
+                    if self.is_too_costly(values) {
+                        continue;
+                    }
+                    let (above, below) = self.scratch.split_at_mut(depth + 1);
+                    above[depth].bind_into(first.dim, value, &mut below[0]);
+                    // A single variable is inverted faster than its residue is known.
+                    if rest.len() == 1 || self.reaches(depth + 1, values, rest) {
+                        self.descend(depth + 1, rest, by_cost, values);
+                    }
+                }
                 values[first.dim.idx()] = 0;
             }
         }
-    }
-
-    /// The values of one variable that can reach the target, from the usual one outwards,
-    /// so that good shapes come early and the cost soon leaves out the rest.
-    fn each_value(&mut self, level: &Level<'_>, values: &mut [u64; 8]) {
-        let (range, target) = (level.open.range, level.target);
-        let (low, high) = (target.saturating_sub(self.worst), target.saturating_add(self.worst));
-        let start = partition(range.n, |idx| level.largest.eval(range.value(idx)) < low);
-        let end = partition(range.n, |idx| level.smallest.eval(range.value(idx)) <= high);
-        let usual = usual_value(level.open.dim, values, self.system.is_gated);
-        let middle =
-            partition(range.n, |idx| range.value(idx) <= usual).clamp(start, end.max(start));
-        let _ = (start..middle).rev().all(|idx| self.at_value(level, range.value(idx), values));
-        let _ = (middle..end).all(|idx| self.at_value(level, range.value(idx), values));
-    }
-
-    /// Whether the walk goes on beyond this value.
-    fn at_value(&mut self, level: &Level<'_>, value: u64, values: &mut [u64; 8]) -> bool {
-        let (depth, dim) = (level.depth, level.open.dim);
-        let is_above = level.smallest.eval(value) > level.target.saturating_add(self.worst);
-        let is_below = level.largest.eval(value) < level.target.saturating_sub(self.worst);
-        if is_above || is_below || self.is_done() {
-            return false;
-        }
-        values[dim.idx()] = value;
-        let limit = self.cost_limit(level.least_gap, values);
-        // Farther values cost more; but another depth is another shape.
-        let distance = distance_cost(dim, values, self.system.is_gated);
-        let is_over = level.floor + distance > limit;
-        if is_over || floor(values, self.system.is_gated) > limit {
-            return !is_over || dim == Dim::NumLayers;
-        }
-        self.bind(depth, dim, value);
-        // A single variable is inverted faster than its residue is known.
-        let least_gap = match level.rest.len() {
-            1 => Some(level.least_gap),
-            _ => self.least_gap(depth + 1, values, level.rest),
-        };
-        if let Some(least_gap) = least_gap {
-            self.descend(depth + 1, least_gap, level.rest, level.by_cost, values);
-        }
-        true
     }
 
     /// The last variable: walk outwards from where the count crosses the target.
@@ -517,7 +463,7 @@ impl Search<'_> {
             [first, rest @ ..] => {
                 for value in first.range.iter() {
                     values[first.dim.idx()] = value;
-                    if floor(values, self.system.is_gated) <= self.cost_limit(gap, values) {
+                    if !self.is_too_costly(values) {
                         self.by_cost(gap, rest, values);
                     }
                     if self.is_done() {
@@ -532,15 +478,17 @@ impl Search<'_> {
     /// Feed-forward widths outwards from the usual one, until the distance alone costs
     /// more than the best total.
     fn by_width(&mut self, gap: i128, range: Range, values: &mut [u64; 8]) {
+        let hidden = values[Dim::HiddenSize.idx()];
         let is_gated = self.system.is_gated;
-        let usual = usual_value(Dim::IntermediateSize, values, is_gated);
+        let usual = usual_intermediate(hidden, is_gated);
         let crossing = partition(range.n, |idx| range.value(idx) <= usual);
         let mut best = u64::MAX;
         let mut try_at = |search: &mut Self, idx: u64| {
-            values[Dim::IntermediateSize.idx()] = range.value(idx);
-            if distance_cost(Dim::IntermediateSize, values, is_gated) > best || search.is_done() {
+            let width = range.value(idx);
+            if feed_forward(hidden, width, is_gated) > best || search.is_done() {
                 return false;
             }
+            values[Dim::IntermediateSize.idx()] = width;
             best = best.min(cost(values, is_gated));
             search.offer(gap, values);
             true
