@@ -49,16 +49,15 @@ enum Form {
 
 fn main() {
     let filter = std::env::args().nth(1).unwrap_or_default();
+    println!("GFLOP/s with 1 and 2 threads, and their ratio");
     for isa in Isa::available() {
-        println!("{}: GFLOP/s with 1 and 2 threads", isa.name());
         for (m, n, k, form) in SHAPES {
-            let name = format!("{m}x{n}x{k} {form:?}");
-            if !isa.name().contains(&filter) && !name.contains(&filter) {
+            let name = format!("{} {m}x{n}x{k} {form:?}", isa.name());
+            if !name.contains(&filter) {
                 continue;
             }
-            let speeds = [1, 2].map(|threads| measure(isa, threads, (m, n, k), form));
-            let [one, two] = speeds;
-            println!("{name:>18} {one:8.1} {two:8.1}   {:.2}", two / one);
+            let [one, two] = [1, 2].map(|threads| measure(isa, threads, (m, n, k), form));
+            println!("{name:>24} {one:8.1} {two:8.1} {:8.2}", two / one);
         }
     }
 }
