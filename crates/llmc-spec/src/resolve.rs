@@ -1,28 +1,26 @@
 //! From a spec to resolved, typed settings: defaults by rule, dims by the solver,
 //! hashes of the recipe.
 
+mod typed;
+
 #[cfg(test)]
 mod tests;
 
-use crate::architecture::{
-    Activation, Architecture, AttentionKind, Biases, Dropout, Init, Norm, Position, RopeScaling,
-    Template,
-};
+use crate::architecture::Architecture;
 use crate::check::{at_fields, at_section, vocab_too_small};
-use crate::config::{
-    DatasetConfig, OptimizerConfig, SpecialTokens, TokenizerConfig, TrainingConfig,
-};
+use crate::config::{DatasetConfig, OptimizerConfig, TokenizerConfig, TrainingConfig};
 use crate::dims::Dims;
 use crate::field::{self, DefaultRule, Field, Section};
 use crate::recipe::{self, RecipeHashes};
 use crate::solver::{Problem, Solution, solve};
-use crate::spec::{Spec, insert};
+use crate::spec::Spec;
 use crate::view::View;
 use llmc_base::{Diagnostic, Expr};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use typed::{special_tokens, to_architecture, typed};
 
 /// What the resolved spec is for: which sections must be there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -374,93 +372,5 @@ fn rule_text(field: &Field) -> String {
         DefaultRule::Nothing(text) | DefaultRule::Rule { text, .. } => text.to_string(),
         DefaultRule::Solved(text) | DefaultRule::Required(text) => text.to_string(),
         DefaultRule::Shorthand { text, .. } => text.to_string(),
-    }
-}
-
-/// The values below `prefix` as a typed struct.
-fn typed<T: DeserializeOwned>(values: &BTreeMap<&'static str, Value>, prefix: &str) -> T {
-    let mut map = Map::new();
-    for (path, value) in values {
-        if let Some(rest) = path.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('.')) {
-            insert(&mut map, rest, value.clone());
-        }
-    }
-    serde_json::from_value(Value::Object(map))
-        .expect("the field table and the resolved structs have the same fields, as a test shows")
-}
-
-fn special_tokens(values: &BTreeMap<&'static str, Value>) -> SpecialTokens {
-    typed(values, "tokenizer.special_tokens")
-}
-
-/// Values of fields that do not apply are absent and become the neutral value.
-fn to_architecture(values: &BTreeMap<&'static str, Value>) -> Architecture {
-    let get = |name: &str| values.get(format!("model.{name}").as_str());
-    let float = |name: &str| get(name).and_then(Value::as_f64);
-    let is = |name: &str| get(name).and_then(Value::as_bool).unwrap_or(false);
-    let word = |name: &str| get(name).and_then(Value::as_str).unwrap_or_default();
-    let scaling = |kind: &str| match kind {
-        "linear" => RopeScaling::Linear { factor: float("rope_scaling.factor").unwrap_or(1.0) },
-        "llama3" => RopeScaling::Llama3 {
-            factor: float("rope_scaling.factor").unwrap_or(1.0),
-            low_freq_factor: float("rope_scaling.low_freq_factor").unwrap_or(1.0),
-            high_freq_factor: float("rope_scaling.high_freq_factor").unwrap_or(4.0),
-            original_context_length: get("rope_scaling.original_context_length")
-                .and_then(Value::as_u64)
-                .unwrap_or(8192),
-        },
-        _ => RopeScaling::None,
-    };
-    Architecture {
-        template: Template::DecoderOnly,
-        attention: match word("attention") {
-            "mha" => AttentionKind::Mha,
-            "mqa" => AttentionKind::Mqa,
-            _ => AttentionKind::Gqa,
-        },
-        sliding_window: get("sliding_window_size").and_then(Value::as_u64),
-        norm: match word("norm") {
-            "layernorm" => Norm::LayerNorm,
-            "none" => Norm::None,
-            _ => Norm::RmsNorm,
-        },
-        norm_eps: float("norm_eps").unwrap_or(0.0),
-        activation: match word("activation") {
-            "gelu" => Activation::Gelu,
-            "gelu_tanh" => Activation::GeluTanh,
-            "relu" => Activation::Relu,
-            "silu" => Activation::Silu,
-            _ => Activation::SwiGlu,
-        },
-        position: match word("positional_encoding") {
-            "learned" => Position::Learned,
-            "none" => Position::None,
-            _ => Position::Rope {
-                theta: float("rope_theta").unwrap_or(10000.0),
-                scaling: scaling(word("rope_scaling.type")),
-            },
-        },
-        tie_embeddings: is("tie_embeddings"),
-        biases: Biases {
-            q: is("bias.q"),
-            k: is("bias.k"),
-            v: is("bias.v"),
-            o: is("bias.o"),
-            gate: is("bias.gate"),
-            up: is("bias.up"),
-            down: is("bias.down"),
-            lm_head: is("bias.lm_head"),
-            norm: is("bias.norm"),
-        },
-        dropout: Dropout {
-            embedding: float("dropout.embedding").unwrap_or(0.0),
-            attention: float("dropout.attention").unwrap_or(0.0),
-            residual: float("dropout.residual").unwrap_or(0.0),
-        },
-        attention_scale: float("attention_scale"),
-        init: Init {
-            std: float("init_std").unwrap_or(0.02),
-            is_residual_scaled: is("init_residual_scaled"),
-        },
     }
 }

@@ -38,3 +38,16 @@ fn every_code_of_this_crate_is_documented() {
     let documented = CODES.iter().map(|(code, _)| code.to_string()).collect();
     assert_eq!(found, documented);
 }
+
+/// `docs/solver.md` has the tables of the lattice and of the cost as the code has them.
+#[test]
+fn the_manual_of_the_solver_has_the_tables_of_the_code() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manual = std::fs::read_to_string(root.join("../../docs/solver.md")).unwrap();
+    for file in ["lattice.rs", "cost.rs"] {
+        let source = std::fs::read_to_string(root.join("src/solver").join(file)).unwrap();
+        for row in source.lines().filter_map(|line| line.strip_prefix("//! |")) {
+            assert!(manual.contains(row), "docs/solver.md lacks the row of {file}: {row}");
+        }
+    }
+}

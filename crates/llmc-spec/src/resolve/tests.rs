@@ -1,5 +1,7 @@
 //! Tests of [`super`]: the typed structs, the rules, what has to fit.
 
+mod published;
+
 use crate::testing::{good, params, resolved, show};
 use crate::*;
 use proptest::prelude::*;
@@ -362,7 +364,7 @@ fn bounds() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(200))]
 
     /// Whatever dims are written, there is an answer in reasonable time: dims that
     /// satisfy everything, or reasons.
@@ -380,8 +382,7 @@ proptest! {
         let (spec, diagnostics) = parse(&text, Format::Toml, "s");
         prop_assert_eq!(spec.is_none(), !diagnostics.is_empty());
         let Some(spec) = spec else { return Ok(()) };
-        let r = resolve(&spec, Goal::Model, &params);
-        match r {
+        match resolve(&spec, Goal::Model, &params) {
             Ok(resolved) => {
                 let model = resolved.model.unwrap();
                 prop_assert_eq!(model.dims.num_heads % model.dims.num_kv_heads, 0, "{}", text);

@@ -76,17 +76,34 @@ fn depth(hidden: u64, layers: u64) -> u64 {
     }
 }
 
-/// How far `intermediate` is from the usual multiple of `hidden`.
-pub(super) fn feed_forward(hidden: u64, intermediate: u64, is_gated: bool) -> u64 {
+/// The part of the cost that grows with the distance of `num_layers` or
+/// `intermediate_size` from the usual one, on both sides; 0 for other dims.
+pub(super) fn distance_cost(dim: Dim, dims: &[u64; 8], is_gated: bool) -> u64 {
+    let hidden = dims[Dim::HiddenSize.idx()];
+    match (dim, hidden) {
+        (_, 0) => 0,
+        (Dim::NumLayers, _) => depth(hidden, dims[dim.idx()]),
+        (Dim::IntermediateSize, _) => feed_forward(hidden, dims[dim.idx()], is_gated),
+        _ => 0,
+    }
+}
+
+/// The value with the smallest [`distance_cost`]; 0 for other dims.
+pub(super) fn usual_value(dim: Dim, dims: &[u64; 8], is_gated: bool) -> u64 {
+    let hidden = dims[Dim::HiddenSize.idx()];
+    match (dim, is_gated) {
+        (Dim::NumLayers, _) => hidden / 96,
+        (Dim::IntermediateSize, true) => hidden.saturating_mul(8) / 3,
+        (Dim::IntermediateSize, false) => hidden.saturating_mul(4),
+        _ => 0,
+    }
+}
+
+fn feed_forward(hidden: u64, intermediate: u64, is_gated: bool) -> u64 {
     match is_gated {
         true => distance(intermediate.saturating_mul(3), hidden.saturating_mul(8)),
         false => distance(intermediate, hidden.saturating_mul(4)),
     }
-}
-
-/// The usual feed-forward width, rounded down; at least 1.
-pub(super) fn usual_intermediate(hidden: u64, is_gated: bool) -> u64 {
-    if is_gated { (hidden.saturating_mul(8) / 3).max(1) } else { hidden.saturating_mul(4) }
 }
 
 /// |a − b| / b in thousandths, rounded down.

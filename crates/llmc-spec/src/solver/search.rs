@@ -10,15 +10,18 @@
 //! - the last variable is inverted: only its neighbours of the target can be closest;
 //! - every value of a branch is c + g·k for integers, so the distance of the target from
 //!   that residue class bounds the distance of the whole branch;
-//! - where everything kept is exact, the cost of the dims that are known bounds the branch.
+//! - where everything kept is at least as close as that bound, the cost of the dims that are
+//!   known decides.
 //!
 //! A branch is left out only if its bound is *worse* than the worst kept candidate; a
 //! branch as good is searched, because its cost may be lower. So the result is the
 //! smallest by (distance, cost, dims) in the whole lattice.
 
-use super::cost::{cost, feed_forward, floor, usual_intermediate};
+mod values;
+
+use super::cost::floor;
 use super::lattice::{Lattice, Range, System};
-use super::poly::{Poly, Univariate, gcd};
+use super::poly::{Poly, gcd};
 use crate::dims::Dim;
 
 /// Dims that are independent once the heads are known.
@@ -125,12 +128,15 @@ impl Search<'_> {
         self.n_steps >= self.max_steps || (self.is_any && !self.kept.is_empty())
     }
 
-    /// Whether nothing in a branch can be kept, because all that is kept is exact and costs
-    /// less than the known dims alone. Dims that are not known are 0.
-    fn is_too_costly(&self, values: &[u64; 8]) -> bool {
-        self.worst == 0
-            && self.kept.len() == self.keep
-            && self.kept.last().is_some_and(|c| floor(values, self.system.is_gated) > c.cost)
+    /// The largest cost with which a branch can still change what is kept: that of the last
+    /// kept, if all kept are at least as close as the branch can come, and that of the same
+    /// depth and width, if that is. Dims that are not known are 0.
+    fn cost_limit(&self, least_gap: i128, values: &[u64; 8]) -> u64 {
+        let is_full = self.kept.len() == self.keep && least_gap >= self.worst;
+        let last = self.kept.last().filter(|_| is_full);
+        let shape = (values[Dim::NumLayers.idx()], values[Dim::HiddenSize.idx()]);
+        let same = self.kept.iter().find(|c| c.shape() == shape && c.gap <= least_gap);
+        [last, same].into_iter().flatten().map(|c| c.cost).min().unwrap_or(u64::MAX)
     }
 
     fn heads(&mut self) {
@@ -269,13 +275,11 @@ impl Search<'_> {
         let (Some(fewest), Some(most)) = (kv_heads.first(), kv_heads.last()) else { return };
         let kv_range = Range { lo: *fewest, step: 1, n: most - fewest + 1 };
         open.push(Open { dim: Dim::NumKvHeads, range: kv_range });
-        if !self.reaches(depth, &values, &open) {
-            return;
-        }
+        let Some(least_gap) = self.least_gap(depth, &values, &open) else { return };
         open.pop();
         for n_kv_heads in kv_heads {
             values[Dim::NumKvHeads.idx()] = n_kv_heads;
-            if self.is_too_costly(&values) {
+            if floor(&values, self.system.is_gated) > self.cost_limit(least_gap, &values) {
                 continue;
             }
             self.bind(depth, Dim::NumKvHeads, n_kv_heads);
@@ -286,10 +290,11 @@ impl Search<'_> {
         }
     }
 
-    /// Whether the branch can come near enough to the target: its smallest and largest
-    /// counts leave the target between them, and so does its residue class.
-    fn reaches(&self, depth: usize, values: &[u64; 8], open: &[Open]) -> bool {
-        let Some(target) = self.target else { return true };
+    /// A lower bound of the distance that a branch can reach: from its residue class.
+    /// `None` if that is too far, or if its smallest and largest counts do not have the
+    /// target between them.
+    fn least_gap(&self, depth: usize, values: &[u64; 8], open: &[Open]) -> Option<i128> {
+        let Some(target) = self.target else { return Some(0) };
         let poly = &self.scratch[depth];
         let (mut low, mut high, mut units) = (*values, *values, [1u64; 8]);
         for o in open {
@@ -304,14 +309,14 @@ impl Search<'_> {
         if poly.eval(&low) > target.saturating_add(self.worst)
             || poly.eval(&high) < target.saturating_sub(self.worst)
         {
-            return false;
+            return None;
         }
         let (constant, common) = poly.residue_class(&units);
         if common <= 1 {
-            return true;
+            return Some(0);
         }
         let rest = target.saturating_sub(constant).rem_euclid(common);
-        rest.min(common - rest) <= self.worst
+        Some(rest.min(common - rest)).filter(|gap| *gap <= self.worst)
     }
 
     fn with_heads(&mut self, depth: usize, values: &mut [u64; 8], open: &[Open]) {
@@ -332,186 +337,16 @@ impl Search<'_> {
                 values[o.dim.idx()] = o.range.lo;
             }
         }
-        if !self.reaches(depth, values, &inverted) {
-            return;
-        }
-        // The largest domain is inverted, the others are looped over; the hidden size
-        // first, because it divides nearly every term.
-        inverted.sort_by_key(|o| (o.dim != Dim::HiddenSize, o.range.n, o.dim));
+        let Some(least_gap) = self.least_gap(depth, values, &inverted) else { return };
+        // The largest domain is inverted, the others are looped over: the hidden size first,
+        // because it divides nearly every term; large domains without a cost last, because
+        // loops over the others end where the cost does.
+        inverted.sort_by_key(|o| {
+            let is_costless = matches!(o.dim, Dim::VocabSize | Dim::ContextLength);
+            (o.dim != Dim::HiddenSize, is_costless && o.range.n > 64, o.range.n, o.dim)
+        });
         by_cost.sort_by_key(|o| o.dim == Dim::IntermediateSize);
-        self.descend(depth, &inverted, &by_cost, values);
-    }
-
-    fn descend(&mut self, depth: usize, open: &[Open], by_cost: &[Open], values: &mut [u64; 8]) {
-        self.n_steps += 1;
-        let Some(target) = self.target else {
-            return self.by_cost(0, by_cost, values);
-        };
-        match open {
-            [] => {
-                let params = self.scratch[depth].eval(values);
-                self.leaf(params, target, by_cost, values);
-            }
-            [last] => self.invert(depth, *last, target, by_cost, values),
-            [first, rest @ ..] => {
-                let (mut low, mut high) = (*values, *values);
-                for o in rest {
-                    low[o.dim.idx()] = o.range.lo;
-                    high[o.dim.idx()] = o.range.hi();
-                }
-                let smallest = self.scratch[depth].along(first.dim, &low);
-                let largest = self.scratch[depth].along(first.dim, &high);
-                let range = first.range;
-                let worst = self.worst;
-                let start = partition(range.n, |idx| {
-                    largest.eval(range.value(idx)) < target.saturating_sub(worst)
-                });
-                for idx in start..range.n {
-                    let value = range.value(idx);
-                    if smallest.eval(value) > target.saturating_add(self.worst) || self.is_done() {
-                        break;
-                    }
-                    values[first.dim.idx()] = value;
-                    if self.is_too_costly(values) {
-                        continue;
-                    }
-                    let (above, below) = self.scratch.split_at_mut(depth + 1);
-                    above[depth].bind_into(first.dim, value, &mut below[0]);
-                    // A single variable is inverted faster than its residue is known.
-                    if rest.len() == 1 || self.reaches(depth + 1, values, rest) {
-                        self.descend(depth + 1, rest, by_cost, values);
-                    }
-                }
-                values[first.dim.idx()] = 0;
-            }
-        }
-    }
-
-    /// The last variable: walk outwards from where the count crosses the target.
-    fn invert(
-        &mut self,
-        depth: usize,
-        last: Open,
-        target: i128,
-        by_cost: &[Open],
-        values: &mut [u64; 8],
-    ) {
-        let count = self.scratch[depth].along(last.dim, values);
-        let range = last.range;
-        let crossing = match count.as_affine() {
-            Some((constant, slope)) => {
-                // The first index whose count is above the target.
-                let x = target.saturating_sub(constant).div_euclid(slope);
-                let steps =
-                    x.saturating_sub(i128::from(range.lo)).div_euclid(i128::from(range.step));
-                u64::try_from(steps.saturating_add(1).max(0)).unwrap_or(u64::MAX).min(range.n)
-            }
-            None => partition(range.n, |idx| count.eval(range.value(idx)) <= target),
-        };
-        // Farther values only matter where they are another depth or width.
-        let reach = match last.dim {
-            Dim::NumLayers | Dim::HiddenSize => u64::MAX,
-            _ => 1,
-        };
-        for idx in (0..crossing).rev().take(usize::try_from(reach).unwrap_or(usize::MAX)) {
-            if !self.at_last(last.dim, range.value(idx), &count, target, by_cost, values) {
-                break;
-            }
-        }
-        for idx in (crossing..range.n).take(usize::try_from(reach).unwrap_or(usize::MAX)) {
-            if !self.at_last(last.dim, range.value(idx), &count, target, by_cost, values) {
-                break;
-            }
-        }
-        values[last.dim.idx()] = 0;
-    }
-
-    /// Whether the walk goes on beyond this value.
-    fn at_last(
-        &mut self,
-        dim: Dim,
-        value: u64,
-        count: &Univariate,
-        target: i128,
-        by_cost: &[Open],
-        values: &mut [u64; 8],
-    ) -> bool {
-        let params = count.eval(value);
-        if target.saturating_sub(params).saturating_abs() > self.worst || self.is_done() {
-            return false;
-        }
-        values[dim.idx()] = value;
-        self.leaf(params, target, by_cost, values);
-        true
-    }
-
-    fn leaf(&mut self, params: i128, target: i128, by_cost: &[Open], values: &mut [u64; 8]) {
-        let gap = target.saturating_sub(params).saturating_abs();
-        if gap <= self.worst {
-            self.by_cost(gap, by_cost, values);
-        }
-    }
-
-    /// The count is settled; the rest is chosen by cost.
-    fn by_cost(&mut self, gap: i128, open: &[Open], values: &mut [u64; 8]) {
-        if self.is_done() {
-            return;
-        }
-        match open {
-            [] => self.offer(gap, values),
-            [last] if last.dim == Dim::IntermediateSize => self.by_width(gap, last.range, values),
-            [first, rest @ ..] => {
-                for value in first.range.iter() {
-                    values[first.dim.idx()] = value;
-                    if !self.is_too_costly(values) {
-                        self.by_cost(gap, rest, values);
-                    }
-                    if self.is_done() {
-                        return;
-                    }
-                }
-                values[first.dim.idx()] = 0;
-            }
-        }
-    }
-
-    /// Feed-forward widths outwards from the usual one, until the distance alone costs
-    /// more than the best total.
-    fn by_width(&mut self, gap: i128, range: Range, values: &mut [u64; 8]) {
-        let hidden = values[Dim::HiddenSize.idx()];
-        let is_gated = self.system.is_gated;
-        let usual = usual_intermediate(hidden, is_gated);
-        let crossing = partition(range.n, |idx| range.value(idx) <= usual);
-        let mut best = u64::MAX;
-        let mut try_at = |search: &mut Self, idx: u64| {
-            let width = range.value(idx);
-            if feed_forward(hidden, width, is_gated) > best || search.is_done() {
-                return false;
-            }
-            values[Dim::IntermediateSize.idx()] = width;
-            best = best.min(cost(values, is_gated));
-            search.offer(gap, values);
-            true
-        };
-        let _ = (0..crossing).rev().all(|idx| try_at(self, idx));
-        let _ = (crossing..range.n).all(|idx| try_at(self, idx));
-        values[Dim::IntermediateSize.idx()] = 0;
-    }
-
-    fn offer(&mut self, gap: i128, values: &[u64; 8]) {
-        let candidate = Candidate { gap, cost: cost(values, self.system.is_gated), dims: *values };
-        match self.kept.iter_mut().find(|c| c.shape() == candidate.shape()) {
-            Some(same) if *same <= candidate => return,
-            Some(same) => *same = candidate,
-            None => self.kept.push(candidate),
-        }
-        self.kept.sort_unstable();
-        self.kept.truncate(self.keep);
-        if self.kept.len() == self.keep
-            && let Some(last) = self.kept.last()
-        {
-            self.worst = self.worst.min(last.gap);
-        }
+        self.descend(depth, least_gap, &inverted, &by_cost, values);
     }
 }
 
