@@ -364,7 +364,7 @@ fn bounds() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(48))]
 
     /// Whatever dims are written, there is an answer in reasonable time: dims that
     /// satisfy everything, or reasons.
