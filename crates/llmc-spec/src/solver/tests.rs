@@ -145,13 +145,9 @@ fn polynomials_that_do_not_fit_are_refused() {
 fn numbers_beyond_all_bounds_do_not_panic() {
     let huge = 1u64 << 32;
     for dim in Dim::ALL {
-        let t = std::time::Instant::now();
         let problem = free(1_000_000, 32).fix(dim, huge);
         let _ = solve(&problem);
-        eprintln!("A {dim} {:?}", t.elapsed());
-        let t = std::time::Instant::now();
         let bound = Bound { min: Some(huge), multiple_of: Some(huge - 1), ..Bound::default() };
         let _ = solve(&free(1_000_000, 32).bound(dim, bound));
-        eprintln!("B {dim} {:?}", t.elapsed());
     }
 }
