@@ -4,10 +4,10 @@ CARGO ?= cargo
 PYTHON ?= python3
 VENV := target/venv
 
-.PHONY: help demo test test-rust test-python conformance kill lint doc tidy cross bench clean
+.PHONY: help demo test test-rust test-python conformance quickstart-test kill lint doc tidy cross bench clean
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
 demo: ## build llmc and train a small code model on this machine's own Python library
 	$(CARGO) build --release -p llmc-cli
@@ -29,6 +29,9 @@ $(VENV)/stamp: python/requirements-test.txt
 
 conformance: ## check the exports against torch, transformers and tokenizers
 	bash tests/conformance/conformance.sh
+
+quickstart-test: ## the quickstart must beat gzip -9 and a 5-gram model; two minutes
+	bash tests/quickstart.sh
 
 kill: ## kill a training 50 times at random instants; it must end in the same bits
 	LLMC_KILLS=50 $(CARGO) test -p llmc-cli --test interruption

@@ -10,6 +10,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 rounds=${1:-5}
 threads=${THREADS:-2}
 
+# Solver, and the largest decoder: each fails above its bar.
+cargo run --quiet --release -p llmc-spec --example solve_speed | tail -n 1
+cargo run --quiet --release -p llmc --example largest
+
 cargo build --quiet --release -p llmc-train --example train_speed
 ours=${CARGO_TARGET_DIR:-target}/release/examples/train_speed
 env=$(bash tests/conformance/env.sh)

@@ -17,18 +17,37 @@ use std::time::{Duration, Instant};
 /// Exit code of a run that was interrupted: 128 + SIGINT.
 pub const INTERRUPTED: u8 = 130;
 
-/// Set by the first Ctrl-C; the second ends the process at once.
-pub fn catch_interrupt() -> Result<Arc<AtomicBool>, Failure> {
-    let flag = Arc::new(AtomicBool::new(false));
-    let seen = Arc::clone(&flag);
+/// What Ctrl-C and the run know of each other.
+#[derive(Debug, Default)]
+pub struct Interrupt {
+    was_asked: AtomicBool,
+    is_training: AtomicBool,
+}
+
+impl Interrupt {
+    /// Whether somebody pressed Ctrl-C.
+    pub fn was_asked(&self) -> bool {
+        self.was_asked.load(Ordering::SeqCst)
+    }
+}
+
+/// The first Ctrl-C of a training asks for a checkpoint, the second ends the process at once. Before the
+/// first step there is nothing to keep: every stage is cached whole or not at all, so it ends at once too.
+pub fn catch_interrupt() -> Result<Arc<Interrupt>, Failure> {
+    let interrupt = Arc::new(Interrupt::default());
+    let seen = Arc::clone(&interrupt);
     ctrlc::set_handler(move || {
-        if seen.swap(true, Ordering::SeqCst) {
+        if !seen.is_training.load(Ordering::SeqCst) {
+            say("\ninterrupted before the first step; the stages that were done are kept");
+            std::process::exit(INTERRUPTED.into());
+        }
+        if seen.was_asked.swap(true, Ordering::SeqCst) {
             std::process::exit(INTERRUPTED.into());
         }
         say("\ninterrupted: finishing this step and writing a checkpoint (again to stop at once)");
     })
     .map_err(|e| Diagnostic::error("llmc::signal", format!("cannot catch Ctrl-C: {e}")))?;
-    Ok(flag)
+    Ok(interrupt)
 }
 
 /// How to tell.
@@ -44,7 +63,7 @@ enum How {
 pub struct Progress<'a> {
     out: &'a mut Output,
     how: How,
-    interrupted: Arc<AtomicBool>,
+    interrupt: Arc<Interrupt>,
     log_interval: u64,
     bar: Option<ProgressBar>,
     max_steps: u64,
@@ -56,7 +75,7 @@ pub struct Progress<'a> {
 
 impl<'a> Progress<'a> {
     /// Watches with one line per `log_interval` steps where there is no terminal.
-    pub fn new(out: &'a mut Output, interrupted: Arc<AtomicBool>, log_interval: u64) -> Self {
+    pub fn new(out: &'a mut Output, interrupt: Arc<Interrupt>, log_interval: u64) -> Self {
         let how = match (out.is_json, out.is_quiet, std::io::stderr().is_terminal()) {
             (true, ..) => How::Json,
             (_, true, _) => How::Quiet,
@@ -67,7 +86,7 @@ impl<'a> Progress<'a> {
         let mut progress = Progress {
             out,
             how,
-            interrupted,
+            interrupt,
             log_interval,
             bar: None,
             max_steps: 0,
@@ -224,8 +243,10 @@ fn json_of(event: &Event) -> Value {
 
 impl Observer for Progress<'_> {
     fn event(&mut self, event: &Event) {
-        if let Event::Checkpoint { path, .. } = event {
-            self.checkpoint = Some(path.to_path_buf());
+        match event {
+            Event::Start { .. } => self.interrupt.is_training.store(true, Ordering::SeqCst),
+            Event::Checkpoint { path, .. } => self.checkpoint = Some(path.to_path_buf()),
+            _ => {}
         }
         match self.how {
             How::Json => self.out.json_line(&json_of(event)),
@@ -235,7 +256,7 @@ impl Observer for Progress<'_> {
     }
 
     fn is_interrupted(&self) -> bool {
-        self.interrupted.load(Ordering::SeqCst)
+        self.interrupt.was_asked()
     }
 }
 

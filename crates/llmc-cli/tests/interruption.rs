@@ -8,7 +8,7 @@ mod common;
 
 use common::Place;
 use std::io::{BufRead, BufReader, Read};
-use std::process::Command;
+use std::process::{Child, ChildStderr, Command};
 use std::time::Duration;
 
 const LONG: [&str; 6] = ["train", "tiny.toml", "--set", "training.max_steps=60", "--threads", "1"];
@@ -20,18 +20,62 @@ fn undisturbed() -> String {
     said.event("result")["weights"].as_str().unwrap().to_string()
 }
 
-#[test]
-fn ctrl_c_writes_a_checkpoint_and_resume_completes() {
-    let place = Place::new();
-    let mut child = place.command(&LONG).spawn().unwrap();
+/// What Ctrl-C sends.
+fn interrupt(child: &Child) {
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+}
+
+/// Reads what a training says until it has done step 4.
+fn wait_for_step_4(child: &mut Child) -> BufReader<ChildStderr> {
     let mut errors = BufReader::new(child.stderr.take().unwrap());
     let mut line = String::new();
     while !line.contains(" 4/60") {
         line.clear();
         assert!(errors.read_line(&mut line).unwrap() > 0, "it ended before step 4");
     }
-    let pid = child.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    errors
+}
+
+#[test]
+fn ctrl_c_while_it_reads_the_data_ends_it_at_once() {
+    let place = Place::new();
+    let pipe = place.path().join("pipe.txt");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let spec = common::TINY.replace(r#"domains = ["synthetic"]"#, r#"paths = ["pipe.txt"]"#);
+    let spec = spec.replace("languages = { en = 1.0 }\ntarget_tokens = 2000\n", "");
+    place.write("piped.toml", &spec);
+    let child = place.command(&["train", "piped.toml"]).spawn().unwrap();
+    // Opening waits for the reader, so this is in the middle of the data stage.
+    let _writer = std::fs::OpenOptions::new().write(true).open(&pipe).unwrap();
+    interrupt(&child);
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(said.contains("interrupted before the first step"), "{said}");
+    assert!(!place.path().join("runs").exists());
+}
+
+#[test]
+fn a_second_ctrl_c_ends_it_at_once_and_loses_nothing() {
+    let place = Place::new();
+    let mut child = place.command(&LONG).spawn().unwrap();
+    let mut errors = wait_for_step_4(&mut child);
+    interrupt(&child);
+    interrupt(&child);
+    let mut rest = String::new();
+    errors.read_to_string(&mut rest).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{rest}");
+    let said = place.llmc(&[&LONG[..], &["--json"]].concat()).code(0);
+    assert_eq!(said.event("result")["weights"], undisturbed());
+}
+
+#[test]
+fn ctrl_c_writes_a_checkpoint_and_resume_completes() {
+    let place = Place::new();
+    let mut child = place.command(&LONG).spawn().unwrap();
+    let mut errors = wait_for_step_4(&mut child);
+    interrupt(&child);
     let mut rest = String::new();
     errors.read_to_string(&mut rest).unwrap();
     let output = child.wait_with_output().unwrap();

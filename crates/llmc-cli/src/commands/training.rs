@@ -15,7 +15,6 @@ use llmc::store::FsStore;
 use llmc_spec::{Format, Goal};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 
 /// Steps between plain lines, where the spec's own number is not at hand.
 fn log_interval(project: &Project) -> u64 {
@@ -109,8 +108,8 @@ pub fn train(args: &Train, out: &mut Output) -> Result<u8, Failure> {
         store: &FsStore,
         parent: None,
     };
-    let flag = catch_interrupt()?;
-    let mut progress = Progress::new(out, flag, log_interval(&project));
+    let interrupt = catch_interrupt()?;
+    let mut progress = Progress::new(out, interrupt, log_interval(&project));
     let result = train_project(&project, &options, &mut progress);
     let checkpoint = progress.done();
     Ok(finish_with_hint(&result?, checkpoint, &cache, out))
@@ -134,8 +133,8 @@ pub fn resume(args: &Resume, out: &mut Output) -> Result<u8, Failure> {
         store: &FsStore,
         parent: None,
     };
-    let flag = catch_interrupt()?;
-    let mut progress = Progress::new(out, flag, interval);
+    let interrupt = catch_interrupt()?;
+    let mut progress = Progress::new(out, interrupt, interval);
     let result = again::resume(&run, args.steps, options, &mut progress);
     let checkpoint = progress.done();
     Ok(finish_with_hint(&result?, checkpoint, &cache, out))
@@ -158,11 +157,11 @@ pub fn rerun(args: &Rerun, out: &mut Output) -> Result<u8, Failure> {
     let isa = environment::isa()?;
     let name = format!("llmc-rerun-{}", std::process::id());
     let scratch = Scratch(std::env::temp_dir().join(name));
-    let flag = catch_interrupt()?;
-    let mut progress = Progress::new(out, flag.clone(), interval);
+    let interrupt = catch_interrupt()?;
+    let mut progress = Progress::new(out, interrupt.clone(), interval);
     let report = again::rerun(&FsStore, &run, &scratch.0, args.threads, isa, &mut progress);
     drop(progress);
-    if flag.load(Ordering::SeqCst) {
+    if interrupt.was_asked() {
         say("interrupted: nothing was compared");
         return Ok(INTERRUPTED);
     }
@@ -220,8 +219,8 @@ pub fn quickstart(args: &Quickstart, out: &mut Output) -> Result<u8, Failure> {
         store: &FsStore,
         parent: None,
     };
-    let flag = catch_interrupt()?;
-    let mut progress = Progress::new(out, flag, log_interval(&project));
+    let interrupt = catch_interrupt()?;
+    let mut progress = Progress::new(out, interrupt, log_interval(&project));
     let result = train_project(&project, &options, &mut progress);
     let checkpoint = progress.done();
     let result = result?;
