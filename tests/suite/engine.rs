@@ -91,7 +91,7 @@ fn every_op_on_the_engine_is_the_evaluator() {
             }
             for (isa, threads, engine) in &mut engines {
                 let mut memory = Memory::default();
-                memory.reserve(&space, [&plan]);
+                memory.reserve(&space, [&plan]).expect("small");
                 for ((_, view), tensor) in plan.inputs.iter().zip(&tensors) {
                     write(&mut memory, view, tensor);
                 }
@@ -235,7 +235,7 @@ fn check_gradient(
         eval::run(module, entry, &inputs, &weights, &states, &options).expect("evaluates");
     for (isa, threads, mut engine) in engines() {
         let mut memory = Memory::default();
-        memory.reserve(space, [plan]);
+        memory.reserve(space, [plan]).expect("small");
         for (path, tensor) in &persistent {
             write(&mut memory, space.get(path).expect("placed"), tensor);
         }

@@ -18,6 +18,10 @@ pub enum RunError {
     Memory { have: usize, need: usize },
     #[error("`{op}`: {message}")]
     Kernel { op: &'static str, message: String },
+    #[error(
+        "this takes {bytes} bytes of memory, more than the system gives; take a smaller model, sequence or micro-batch"
+    )]
+    TooLarge { bytes: u128 },
     #[error("this machine has no {0:?}")]
     Isa(Isa),
 }

@@ -1,6 +1,7 @@
 //! The words that plans compute in.
 
-use llmc_plan::{AddressSpace, Plan, View, words_for};
+use crate::exec::RunError;
+use llmc_plan::{AddressSpace, Plan, View, WORD_BYTES, words_for};
 
 /// One block of 4-byte words, aligned to 64 bytes. Grows, never moves an offset.
 #[derive(Default)]
@@ -12,18 +13,30 @@ pub struct Memory {
 
 impl Memory {
     /// Makes room for everything persistent in `space` and for the frames of `plans`. New words are 0.
-    pub fn reserve<'a>(&mut self, space: &AddressSpace, plans: impl IntoIterator<Item = &'a Plan>) {
+    ///
+    /// Errors: [`RunError::TooLarge`] if the system does not give so much memory.
+    pub fn reserve<'a>(
+        &mut self,
+        space: &AddressSpace,
+        plans: impl IntoIterator<Item = &'a Plan>,
+    ) -> Result<(), RunError> {
         let wanted = plans.into_iter().map(|p| p.frame_start + p.frame_words);
         let wanted = wanted.fold(space.len(), usize::max);
         if self.len() >= wanted {
-            return;
+            return Ok(());
         }
-        let mut words = vec![0f32; wanted + words_for(1)];
+        // Asked for first, because `vec!` aborts where there is not so much; it takes zeroed pages
+        // from the system and so touches none.
+        let too_large = || RunError::TooLarge { bytes: wanted as u128 * WORD_BYTES as u128 };
+        let room = wanted.checked_add(words_for(1)).ok_or_else(too_large)?;
+        Vec::<f32>::new().try_reserve_exact(room).map_err(|_| too_large())?;
+        let mut words = vec![0f32; room];
         let skip = words.as_ptr().align_offset(64).min(words_for(1));
         let old = self.len();
         words[skip..skip + old].copy_from_slice(self.words());
         words.truncate(skip + wanted);
         *self = Memory { words, skip };
+        Ok(())
     }
 
     /// Number of words.
@@ -54,11 +67,6 @@ impl Memory {
     /// The elements of an f32 view.
     pub fn f32s_mut(&mut self, view: &View) -> &mut [f32] {
         &mut self.words_mut()[view.region.range()]
-    }
-
-    /// The elements of an i32 view.
-    pub fn i32s(&self, view: &View) -> &[i32] {
-        bytemuck::cast_slice(self.f32s(view))
     }
 
     /// The elements of an i32 view.

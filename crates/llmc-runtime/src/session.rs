@@ -1,6 +1,7 @@
 //! A generation session: prefill once, then one token at a time over the KV cache.
 //!
-//! Logits have the bits of the whole forward pass, whatever the state of the cache.
+//! Logits are a function of the text alone: they have the bits of the whole forward pass over its
+//! window, whatever the session was asked before.
 
 use crate::exec::{Engine, RunError};
 use crate::memory::Memory;
@@ -31,7 +32,8 @@ pub struct Session {
     space: AddressSpace,
     decode: Plan,
     capacity: usize,
-    cached: Vec<u32>,
+    /// The whole text of the last call; the cache holds its window. Empty if the cache holds nothing.
+    text: Vec<u32>,
     logits: Vec<f32>,
 }
 
@@ -54,7 +56,7 @@ impl Session {
             space: AddressSpace::default(),
             decode: Plan::default(),
             capacity,
-            cached: Vec::new(),
+            text: Vec::new(),
             logits: Vec::new(),
         };
         session.decode = session.plan("decode", 1)?;
@@ -67,7 +69,7 @@ impl Session {
         let request = PlanRequest { module: &self.module, entry: id, env };
         let mut plans = plan_all(&[request], &mut self.space)?;
         let plan = plans.pop().ok_or(SessionError::Missing(entry))?;
-        self.memory.reserve(&self.space, [&plan]);
+        self.memory.reserve(&self.space, [&plan])?;
         Ok(plan)
     }
 
@@ -85,24 +87,36 @@ impl Session {
 
     /// Logits \[V\] of the token that follows `ids`.
     ///
-    /// Goes on from the cache where `ids` is what it holds and one more token. A text longer than
-    /// the capacity is cut to its last half capacity, and the cache starts anew with position 0.
+    /// Goes on from the cache where `ids` is the text of the last call and one more token. Of a text
+    /// longer than the capacity the model sees a window with positions from 0, which moves on by half a
+    /// capacity whenever it is full.
     pub fn next_logits(&mut self, ids: &[u32]) -> Result<&[f32], SessionError> {
-        let n_cached = self.cached.len();
-        if let Some((_, before)) = ids.split_last()
-            && (1..self.capacity).contains(&n_cached)
-            && before.ends_with(&self.cached)
-        {
-            return self.decode(&ids[before.len() - n_cached..]);
-        }
-        let ids = match ids.len() > self.capacity {
-            true => &ids[ids.len() - self.capacity.div_ceil(2)..],
-            false => ids,
+        let start = self.window_start(ids.len());
+        let goes_on = match ids.split_last() {
+            Some((_, before)) => {
+                !before.is_empty()
+                    && before == self.text
+                    && self.window_start(before.len()) == start
+            }
+            None => false,
         };
-        self.prefill(ids)
+        // What the cache holds is unknown until the run is through.
+        self.text.clear();
+        match goes_on {
+            true => self.decode(&ids[start..])?,
+            false => self.prefill(&ids[start..])?,
+        }
+        self.text.extend_from_slice(ids);
+        Ok(&self.logits)
     }
 
-    fn prefill(&mut self, ids: &[u32]) -> Result<&[f32], SessionError> {
+    /// First token of the window over a text of this length.
+    fn window_start(&self, length: usize) -> usize {
+        let hop = (self.capacity / 2).max(1);
+        length.saturating_sub(self.capacity).div_ceil(hop) * hop
+    }
+
+    fn prefill(&mut self, ids: &[u32]) -> Result<(), SessionError> {
         let plan = self.plan("prefill", ids.len())?;
         for (name, view) in &plan.inputs {
             let out = self.memory.i32s_mut(view);
@@ -114,10 +128,10 @@ impl Session {
                 };
             }
         }
-        self.finish(plan, ids)
+        self.finish(&plan)
     }
 
-    fn decode(&mut self, ids: &[u32]) -> Result<&[f32], SessionError> {
+    fn decode(&mut self, ids: &[u32]) -> Result<(), SessionError> {
         let at = ids.len() - 1;
         let plan = self.decode.clone();
         for (name, view) in &plan.inputs {
@@ -132,17 +146,15 @@ impl Session {
                 _ => out.fill(at as i32),
             }
         }
-        self.finish(plan, ids)
+        self.finish(&plan)
     }
 
-    fn finish(&mut self, plan: Plan, ids: &[u32]) -> Result<&[f32], SessionError> {
-        self.cached.clear();
-        self.engine.run(&plan, &mut self.memory)?;
+    fn finish(&mut self, plan: &Plan) -> Result<(), SessionError> {
+        self.engine.run(plan, &mut self.memory)?;
         let (_, logits): &(String, View) =
             plan.outputs.first().ok_or(SessionError::Missing("logits"))?;
         self.logits.clear();
         self.logits.extend_from_slice(self.memory.f32s(logits));
-        self.cached.extend_from_slice(ids);
-        Ok(&self.logits)
+        Ok(())
     }
 }

@@ -3,8 +3,11 @@
 
 use crate::{Batch, Modules, TrainError, Trainer, optim};
 use llmc_runtime::{Engine, Isa};
-use llmc_spec::{Goal, OptimizerConfig, Resolved, TrainingConfig, from_json, resolve};
+use llmc_spec::{
+    Goal, OptimizerConfig, OptimizerKind, Resolved, TrainingConfig, from_json, resolve,
+};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 fn resolved(model: Value, training: Value) -> Resolved {
     let spec = json!({
@@ -46,6 +49,10 @@ impl Setup {
     }
 
     fn trainer(self) -> Trainer {
+        self.trainer_or_error().expect("plans")
+    }
+
+    fn trainer_or_error(self) -> Result<Trainer, TrainError> {
         let r = self.resolved;
         let model = r.model.expect("there is a model");
         let dims = llmc_spec::DimExprs::from(&model.dims);
@@ -61,7 +68,7 @@ impl Setup {
         };
         let optimizer: OptimizerConfig = r.optimizer.expect("there is an optimizer");
         let training: TrainingConfig = r.training.expect("there is a training");
-        Trainer::new(modules, &optimizer, &training, self.engine).expect("plans")
+        Trainer::new(modules, &optimizer, &training, self.engine)
     }
 }
 
@@ -85,9 +92,9 @@ fn batch(step: u64, rows: usize, length: usize) -> Batch {
     }
 }
 
-/// All weights and moments after `steps`, by bits, and the losses.
+/// All weights and moments after `steps`, by bits, and the losses, of which the last is held out.
 fn run(mut trainer: Trainer, steps: u64, rows: usize) -> (Vec<u32>, Vec<f64>) {
-    let losses = (0..steps)
+    let mut losses: Vec<f64> = (0..steps)
         .map(|step| trainer.step(&batch(step % 2, rows, 8)).expect("finite").loss)
         .collect();
     let mut bits = Vec::new();
@@ -95,6 +102,7 @@ fn run(mut trainer: Trainer, steps: u64, rows: usize) -> (Vec<u32>, Vec<f64>) {
     for path in paths.into_iter().chain(trainer.moment_paths()) {
         bits.extend(trainer.tensor(&path).expect("placed").1.iter().map(|x| x.to_bits()));
     }
+    losses.push(trainer.evaluate(&batch(9, 2 * rows - 1, 8)).expect("runs").0);
     (bits, losses)
 }
 
@@ -129,6 +137,113 @@ fn threads_micro_batches_and_instruction_sets_leave_no_trace() {
             assert!(run(setup.trainer(), 3, 6) == reference, "{isa:?}");
         }
     }
+}
+
+/// Weights by path.
+fn weights(trainer: &Trainer) -> BTreeMap<String, Vec<f64>> {
+    let path = |p: &optim::Parameter| p.path.clone();
+    let values =
+        |p: &str| trainer.tensor(p).expect("placed").1.iter().map(|x| f64::from(*x)).collect();
+    trainer.parameters().iter().map(path).map(|p| (p.clone(), values(&p))).collect()
+}
+
+/// A trainer with this optimizer and a constant schedule; its weights are those of `from`.
+fn with_optimizer(optimizer: Value, from: Option<&BTreeMap<String, Vec<f64>>>) -> Trainer {
+    let mut setup = Setup::new(
+        llama(),
+        json!({"batch_size": 4, "microbatch_size": 2, "max_steps": 6, "schedule": "constant"}),
+        1,
+        None,
+    );
+    let mut spec = setup.resolved.optimizer.take().expect("there is an optimizer");
+    let set = |name: &str| optimizer[name].as_f64().unwrap_or(0.0);
+    spec.kind = match optimizer["type"].as_str() {
+        Some("sgd") => OptimizerKind::Sgd,
+        _ => OptimizerKind::AdamW,
+    };
+    (spec.lr, spec.weight_decay, spec.momentum) = (set("lr"), set("weight_decay"), set("momentum"));
+    (spec.beta1, spec.beta2, spec.eps) = (set("beta1"), set("beta2"), set("eps"));
+    spec.max_grad_norm = optimizer["max_grad_norm"].as_f64();
+    spec.no_decay = vec!["1-D".to_string(), "layers.1.*".to_string()];
+    setup.resolved.optimizer = Some(spec);
+    let mut trainer = setup.trainer();
+    for (path, values) in from.into_iter().flatten() {
+        let out = trainer.tensor_mut(path).expect("placed");
+        out.iter_mut().zip(values).for_each(|(out, x)| *out = *x as f32);
+    }
+    trainer
+}
+
+/// Gradient of the first batch at these weights: what plain SGD with lr 1 takes away.
+fn gradient(at: &BTreeMap<String, Vec<f64>>) -> BTreeMap<String, Vec<f64>> {
+    let mut trainer = with_optimizer(json!({"type": "sgd", "lr": 1.0}), Some(at));
+    trainer.step(&batch(0, 4, 8)).expect("finite");
+    let after = weights(&trainer);
+    let minus = |(path, w): (&String, &Vec<f64>)| {
+        (path.clone(), w.iter().zip(&after[path]).map(|(w, next)| w - next).collect())
+    };
+    at.iter().map(minus).collect()
+}
+
+/// Two steps of a trainer against the formulas of its optimiser, in f64: the decay and its
+/// exemptions, the global norm and its clip, the moments.
+fn check_optimizer(optimizer: Value, rule: impl Fn(f64, f64, f64, &mut [f64; 2], i32) -> f64) {
+    let mut trainer = with_optimizer(optimizer.clone(), None);
+    let mut moments: BTreeMap<String, Vec<[f64; 2]>> = BTreeMap::new();
+    for t in 1..=2 {
+        let before = weights(&trainer);
+        let gradient = gradient(&before);
+        let norm = gradient.values().flatten().map(|g| g * g).sum::<f64>().sqrt();
+        let report = trainer.step(&batch(0, 4, 8)).expect("finite");
+        assert!((report.grad_norm / norm - 1.0).abs() < 1e-4, "{} {norm}", report.grad_norm);
+        let clip = optimizer["max_grad_norm"].as_f64().map_or(1.0, |max| (max / norm).min(1.0));
+        let after = weights(&trainer);
+        for p in trainer.parameters() {
+            let is_exempt = p.ty.rank() <= 1 || p.path.starts_with("layers.1.");
+            let decay = if is_exempt { 0.0 } else { optimizer["weight_decay"].as_f64().unwrap() };
+            let kept = moments.entry(p.path.clone()).or_default();
+            kept.resize(before[&p.path].len(), [0.0; 2]);
+            for (i, w) in before[&p.path].iter().enumerate() {
+                let want = rule(*w, gradient[&p.path][i] * clip, decay, &mut kept[i], t);
+                let (got, moved) = (after[&p.path][i], (want - w).abs());
+                assert!((got - want).abs() < 2e-6 + 1e-3 * moved, "{}[{i}]: {got} {want}", p.path);
+            }
+        }
+    }
+}
+
+#[test]
+fn adamw_is_its_formula() {
+    let (lr, beta1, beta2, eps): (f64, f64, f64, f64) = (0.05, 0.8, 0.9, 1e-2);
+    let optimizer = json!({
+        "type": "adamw", "lr": lr, "weight_decay": 0.3, "beta1": beta1, "beta2": beta2, "eps": eps,
+        "max_grad_norm": 0.5,
+    });
+    check_optimizer(optimizer, |w, g, decay, [m, v], t| {
+        *m = beta1 * *m + (1.0 - beta1) * g;
+        *v = beta2 * *v + (1.0 - beta2) * g * g;
+        let (m, v) = (*m / (1.0 - beta1.powi(t)), *v / (1.0 - beta2.powi(t)));
+        w - lr * decay * w - lr * m / (v.sqrt() + eps)
+    });
+}
+
+#[test]
+fn sgd_is_its_formula() {
+    let (lr, momentum) = (0.1, 0.7);
+    let optimizer = json!({
+        "type": "sgd", "lr": lr, "weight_decay": 0.3, "momentum": momentum, "max_grad_norm": 0.5,
+    });
+    check_optimizer(optimizer, |w, g, decay, [m, _], _| {
+        *m = momentum * *m + g + decay * w;
+        w - lr * *m
+    });
+}
+
+#[test]
+fn a_memory_that_no_machine_has_is_an_error() {
+    let setup = Setup::new(llama(), training(1 << 40, 1 << 40), 1, None);
+    let error = setup.trainer_or_error().err().expect("an error");
+    assert!(error.to_string().contains("bytes of memory"), "{error}");
 }
 
 #[test]
@@ -172,10 +287,18 @@ fn a_session_over_the_cache_gives_the_bits_of_the_whole_forward_pass() {
                 session.next_logits(&ids[..n]).expect("runs").iter().map(|x| x.to_bits()).collect();
             assert_eq!(whole, cached, "{n} tokens");
         }
-        // Beyond the capacity the text is cut, and goes on.
+        // What the session was asked before leaves no trace: neither a text that ends like
+        // another, nor where the window over a long text went on.
+        let mut ask = |ids: &[u32]| -> Vec<u32> {
+            session.next_logits(ids).expect("runs").iter().map(|x| x.to_bits()).collect()
+        };
+        let fresh = ask(&[0, 1, 3, 8]);
+        ask(&[3]);
+        assert_eq!(ask(&[0, 1, 3, 8]), fresh);
         let long: Vec<u32> = (0..20).collect();
-        for n in 9..20 {
-            assert!(session.next_logits(&long[..n]).expect("runs").iter().all(|x| x.is_finite()));
+        let going_on: Vec<Vec<u32>> = (1..=20).map(|n| ask(&long[..n])).collect();
+        for n in (1..=20).rev() {
+            assert_eq!(ask(&long[..n]), going_on[n - 1], "{n} tokens");
         }
     }
 }

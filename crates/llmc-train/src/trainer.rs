@@ -13,7 +13,7 @@ use llmc_base::expr::Env;
 use llmc_ir::{FuncId, Module, TypeError};
 use llmc_plan::{AddressSpace, Plan, PlanError, PlanRequest, Region, plan_all};
 use llmc_runtime::{Engine, Memory, RunError};
-use llmc_spec::{Init, OptimizerConfig, OptimizerKind, TrainingConfig};
+use llmc_spec::{Init, OptimizerConfig, TrainingConfig};
 use std::collections::BTreeMap;
 
 /// Why a step or the set-up failed.
@@ -168,7 +168,7 @@ impl Trainer {
         let mut space = AddressSpace::default();
         let plans = plan_all(&wanted, &mut space)?;
         let mut memory = Memory::default();
-        memory.reserve(&space, &plans);
+        memory.reserve(&space, &plans)?;
         let [gradient, merge, update, evaluate, forward]: [Plan; 5] =
             plans.try_into().map_err(|_| TrainError::UnknownTensor(String::new()))?;
         let paths = modules
@@ -240,7 +240,7 @@ impl Trainer {
 
     /// Paths of what the optimiser keeps, in order.
     pub fn moment_paths(&self) -> Vec<String> {
-        let names = optim::moment_names(self.optimizer.kind);
+        let names = optim::rule(self.optimizer.kind).moments;
         self.parameters
             .iter()
             .flat_map(|p| names.iter().map(move |name| format!("{}.{name}", p.path)))
@@ -286,17 +286,15 @@ impl Trainer {
             Some(max) => (max / (grad_norm + 1e-6)).min(1.0),
             None => 1.0,
         };
-        let t = (self.step + 1) as f64;
-        let correction = |beta: f64| match self.optimizer.kind {
-            OptimizerKind::AdamW => 1.0 - libm::pow(beta, t),
-            OptimizerKind::Sgd => 1.0,
-        };
+        let rule = optim::rule(self.optimizer.kind);
+        let [correction1, correction2] =
+            (rule.bias_corrections)(&self.optimizer, (self.step + 1) as f64);
         let values = BTreeMap::from([
             ("lr", lr),
             ("weight_decay", self.optimizer.weight_decay),
             ("grad_scale", grad_scale),
-            ("bias_correction1", correction(self.optimizer.beta1)),
-            ("bias_correction2", correction(self.optimizer.beta2)),
+            ("bias_correction1", correction1),
+            ("bias_correction2", correction2),
         ]);
         for (name, view) in &self.update.inputs {
             let value = values.get(name.as_str()).copied().unwrap_or(0.0);
@@ -312,16 +310,17 @@ impl Trainer {
     /// batch may have any number of rows; rows that fill up the last micro-batch weigh nothing.
     pub fn evaluate(&mut self, batch: &Batch) -> Result<(f64, u64), TrainError> {
         let tokens = batch.weights.iter().filter(|w| **w != 0.0).count() as u64;
-        let (mut total, micro) = (0.0, self.training.microbatch_size as usize);
+        let micro = self.training.microbatch_size as usize;
         let mut at = 0;
+        // One accumulator over all rows: the micro-batch split leaves no trace.
+        self.fill_scalar("loss", 0.0)?;
         while at < batch.rows {
             let rows = at..(at + micro).min(batch.rows);
             at = rows.end;
-            self.fill_scalar("loss", 0.0)?;
             self.write_batch(Which::Evaluate, batch, rows, 1.0)?;
             self.engine.run(&self.evaluate, &mut self.memory)?;
-            total += f64::from(self.scalar("loss")?);
         }
+        let total = f64::from(self.scalar("loss")?);
         self.fill_scalar("loss", 0.0)?;
         Ok((total, tokens))
     }

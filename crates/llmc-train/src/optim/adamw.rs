@@ -5,16 +5,23 @@
 //!
 //! Source: Loshchilov and Hutter 2019, arXiv:1711.05101, algorithm 2.
 
-use super::Scalars;
+use super::{Rule, Scalars};
 use llmc_ir::ops::AdamwStep;
 use llmc_ir::{FunctionBuilder, TypeError, ValueId};
-use llmc_spec::OptimizerConfig;
+use llmc_spec::{OptimizerConfig, OptimizerKind};
 
-/// First and second moment, with PyTorch's names.
-pub(crate) const MOMENTS: [&str; 2] = ["exp_avg", "exp_avg_sq"];
+/// First and second moment.
+const MOMENTS: [&str; 2] = ["exp_avg", "exp_avg_sq"];
 
-/// Adds the update to a function; returns the successor of `p`.
-pub(crate) fn define(
+pub(crate) const RULE: Rule = Rule {
+    kind: OptimizerKind::AdamW,
+    name: "adamw",
+    moments: &MOMENTS,
+    bias_corrections: |config, t| [config.beta1, config.beta2].map(|b| 1.0 - libm::pow(b, t)),
+    define,
+};
+
+fn define(
     b: &mut FunctionBuilder,
     config: &OptimizerConfig,
     p: ValueId,

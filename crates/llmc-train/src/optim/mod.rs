@@ -6,7 +6,7 @@
 //! parameter's path. So the update can be printed, counted and planned like
 //! everything else.
 //!
-//! To add one: a file with `define`, its variant in the spec, and its line in [`update_module`].
+//! To add one: a file with its [`Rule`], its line in [`RULES`], and its variant in the spec.
 
 mod adamw;
 mod sgd;
@@ -14,6 +14,37 @@ mod sgd;
 use llmc_ir::ops::{Binary, BinaryKind, Broadcast, Constant};
 use llmc_ir::{DType, FunctionBuilder, Module, TensorType, TypeError, ValueId};
 use llmc_spec::{OptimizerConfig, OptimizerKind};
+
+/// What defines an optimiser.
+pub(crate) struct Rule {
+    /// Its variant in the spec.
+    pub kind: OptimizerKind,
+    /// Its name in function names.
+    pub name: &'static str,
+    /// Relative paths of what it keeps per parameter, with PyTorch's names.
+    pub moments: &'static [&'static str],
+    /// The scalars `bias_correction1` and `bias_correction2` of step t, from 1.
+    pub bias_corrections: fn(&OptimizerConfig, f64) -> [f64; 2],
+    /// Adds the update of a parameter and its gradient to a function; the parameter's successor.
+    pub define: Define,
+}
+
+type Define = fn(
+    &mut FunctionBuilder,
+    &OptimizerConfig,
+    ValueId,
+    ValueId,
+    &Scalars,
+) -> Result<ValueId, TypeError>;
+
+/// All optimisers.
+const RULES: [&Rule; 2] = [&adamw::RULE, &sgd::RULE];
+
+/// The rule of an optimiser. Every variant of the spec has one.
+pub(crate) fn rule(kind: OptimizerKind) -> &'static Rule {
+    let found = RULES.into_iter().find(|rule| rule.kind == kind);
+    found.expect("every variant of the spec has its line in RULES")
+}
 
 /// A trainable parameter and the accumulators of its gradient.
 #[derive(Clone, Debug, PartialEq)]
@@ -109,10 +140,7 @@ pub fn update_module(
         let mut g = b.state(&parameter.grads[0], parameter.ty.clone());
         let scale = broadcast(&mut b, scalars.grad_scale, &parameter.ty)?;
         g = b.op1(Binary { kind: BinaryKind::Mul }, &[g, scale])?;
-        let next = match config.kind {
-            OptimizerKind::AdamW => adamw::define(&mut b, config, p, g, &scalars)?,
-            OptimizerKind::Sgd => sgd::define(&mut b, config, p, g, &scalars)?,
-        };
+        let next = (rule(config.kind).define)(&mut b, config, p, g, &scalars)?;
         b.state_result("", next);
         let zero = zeros(&mut b, &parameter.ty)?;
         b.state_result(&parameter.grads[0], zero);
@@ -177,10 +205,7 @@ fn zeros(b: &mut FunctionBuilder, ty: &TensorType) -> Result<ValueId, TypeError>
 
 /// One function per type and accumulator: `adamw_64x64`, `adamw_64x64_grad.0`.
 fn function_name(config: &OptimizerConfig, parameter: &Parameter) -> String {
-    let kind = match config.kind {
-        OptimizerKind::AdamW => "adamw",
-        OptimizerKind::Sgd => "sgd",
-    };
+    let kind = rule(config.kind).name;
     let dims: Vec<String> = parameter.ty.shape.iter().map(|d| d.to_string()).collect();
     format!("{kind}_{}_{}", dims.join("x"), parameter.grads[0].replace('.', "_"))
 }
@@ -198,14 +223,6 @@ pub(crate) fn broadcast(
     ty: &TensorType,
 ) -> Result<ValueId, TypeError> {
     b.op1(Broadcast { dims: ty.shape.clone(), axes: Vec::new() }, &[scalar])
-}
-
-/// Relative paths of the moments that an optimiser keeps per parameter.
-pub fn moment_names(kind: OptimizerKind) -> &'static [&'static str] {
-    match kind {
-        OptimizerKind::AdamW => &adamw::MOMENTS,
-        OptimizerKind::Sgd => &sgd::MOMENTS,
-    }
 }
 
 #[cfg(test)]

@@ -5,16 +5,23 @@
 //! Source: Sutskever et al. 2013, "On the importance of initialization and momentum in deep
 //! learning", §2, with the velocity in units of the gradient.
 
-use super::Scalars;
+use super::{Rule, Scalars};
 use llmc_ir::ops::SgdStep;
 use llmc_ir::{FunctionBuilder, TypeError, ValueId};
-use llmc_spec::OptimizerConfig;
+use llmc_spec::{OptimizerConfig, OptimizerKind};
 
-/// The velocity, with PyTorch's name.
-pub(crate) const MOMENTS: [&str; 1] = ["momentum_buffer"];
+/// The velocity.
+const MOMENTS: [&str; 1] = ["momentum_buffer"];
 
-/// Adds the update to a function; returns the successor of `p`.
-pub(crate) fn define(
+pub(crate) const RULE: Rule = Rule {
+    kind: OptimizerKind::Sgd,
+    name: "sgd",
+    moments: &MOMENTS,
+    bias_corrections: |_, _| [1.0, 1.0],
+    define,
+};
+
+fn define(
     b: &mut FunctionBuilder,
     config: &OptimizerConfig,
     p: ValueId,
