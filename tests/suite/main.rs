@@ -1,3 +1,4 @@
 //! Suites across crates.
 
 mod engine;
+mod golden;

@@ -23,7 +23,7 @@ pub fn module(bytes: &[u8]) -> Module {
     let mut choices = Choices { bytes, at: 0 };
     let mut module = Module::new("generated");
     if choices.flip() {
-        module.origin("spec: model.norm");
+        module.origin("model.norm");
     }
     module.declare_symbol("B", 1, 1);
     module.declare_symbol("T", 2, 2);

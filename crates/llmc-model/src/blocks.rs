@@ -33,7 +33,7 @@ pub struct Origins {
     pub attention: OriginId,
     /// `model.activation`: the feed-forward block.
     pub mlp: OriginId,
-    /// `model.position`.
+    /// `model.positional_encoding`.
     pub position: OriginId,
     /// `model.dropout`.
     pub dropout: OriginId,
@@ -52,7 +52,7 @@ impl Origins {
             norm: module.origin("model.norm"),
             attention: module.origin("model.attention"),
             mlp: module.origin("model.activation"),
-            position: module.origin("model.position"),
+            position: module.origin("model.positional_encoding"),
             dropout: module.origin("model.dropout"),
             layers: module.origin("model.num_layers"),
             loss: module.origin("training"),

@@ -53,6 +53,29 @@ fn paths(module: &Module, entry: &str) -> Vec<String> {
 }
 
 #[test]
+fn every_node_has_a_field_of_the_spec_as_its_origin() {
+    let gpt2 = Architecture {
+        norm: Norm::LayerNorm,
+        activation: Activation::GeluTanh,
+        position: Position::Learned,
+        dropout: Dropout { embedding: 0.1, attention: 0.1, residual: 0.1 },
+        tie_embeddings: true,
+        ..arch()
+    };
+    for arch in [arch(), gpt2] {
+        let module = build(&arch, &DimExprs::from(&dims())).unwrap();
+        for function in &module.functions {
+            for node in &function.nodes {
+                let origin = module.origin_text(node.origin);
+                let is_known = llmc_spec::field::find(origin).is_some()
+                    || llmc_spec::Section::ALL.iter().any(|s| s.name() == origin);
+                assert!(is_known, "`{}` in @{} is from `{origin}`", node.op.name(), function.name);
+            }
+        }
+    }
+}
+
+#[test]
 fn parameter_paths_are_the_documented_ones() {
     let mut one_layer = dims();
     one_layer.num_layers = 1;

@@ -32,7 +32,7 @@ pub fn inline(module: &Module) -> Result<Module, Diagnostic> {
         }
         flat.insert(&function.name, new);
     }
-    Ok(out)
+    Ok(crate::checked(out))
 }
 
 /// The values of the caller that stand for weights, and for state at this point, by path.

@@ -2,6 +2,7 @@
 //!
 //! Every pass keeps the bits of an evaluation in `Rounded` mode and the value
 //! in `Real` mode; [`autodiff()`] adds functions and leaves the others alone.
+//! In debug builds every pass runs the verifier over what it made.
 //! This crate knows no specs and no source languages.
 
 pub mod autodiff;
@@ -78,7 +79,17 @@ fn each_function(
         let function = rewrite(&out, function)?;
         out.add(function);
     }
-    Ok(out)
+    Ok(checked(out))
+}
+
+/// The module that a pass made. In debug builds a bug of the pass shows here, not in the next one.
+fn checked(module: Module) -> Module {
+    if cfg!(debug_assertions) {
+        let found = llmc_ir::verify::verify(&module);
+        let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+        assert!(found.is_empty(), "a pass made a wrong module:\n{}", found.join("\n"));
+    }
+    module
 }
 
 #[cfg(test)]

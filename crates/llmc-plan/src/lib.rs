@@ -12,6 +12,7 @@ mod fuse;
 mod kernel;
 mod layout;
 mod plan;
+mod print;
 mod space;
 
 #[cfg(test)]

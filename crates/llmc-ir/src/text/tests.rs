@@ -21,7 +21,7 @@ const SMALL: &str = r#"module @small {
     weight %norm_weight "norm.weight": f32[64],
     state %count "count": f32[64],
   ) -> (y: f32[B, T, 64], state "count": f32[64]) {
-    %3 = rms_norm(%x, %norm_weight) {eps = 1e-5} : f32[B, T, 64] from "spec: model.norm"
+    %3 = rms_norm(%x, %norm_weight) {eps = 1e-5} : f32[B, T, 64] from "model.norm"
     %4 = add(%x, %3) : f32[B, T, 64]
     return %4, %count
   }

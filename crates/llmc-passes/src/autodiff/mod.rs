@@ -80,9 +80,14 @@ pub fn autodiff(module: &Module, options: &Options) -> Result<Module, Diagnostic
     let entry = module.find(options.entry).ok_or_else(|| {
         Diagnostic::error("autodiff::entry", format!("no function `@{}`", options.entry))
     })?;
+    if module.find(options.name).is_some() {
+        let message = format!("there is a function `@{}` already", options.name);
+        let help = "it is differentiated already, or the function needs another name";
+        return Err(Diagnostic::error("autodiff::name", message).help(help));
+    }
     pass.entry(entry)?;
     accumulators::check_unique(&pass.module, options.name)?;
-    Ok(pass.module)
+    Ok(crate::checked(pass.module))
 }
 
 /// The two halves of a called function.

@@ -5,7 +5,7 @@ use llmc_ir::eval::{Data, EvalOptions, Mode, Tensor, run};
 use llmc_ir::ops::*;
 use llmc_ir::sample::Fill;
 use llmc_ir::{Class, DType, FunctionBuilder, Module, Op, TensorType, ValueId};
-use llmc_passes::{autodiff, cse, dce, inline, legalise, simplify};
+use llmc_passes::{PASSES, autodiff, cse, dce, inline, legalise, simplify};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -19,21 +19,22 @@ fn bits(tensor: &Tensor) -> Vec<u64> {
     }
 }
 
-/// All passes and two pipelines, applied and verified.
+/// All passes of [`PASSES`] and some pipelines, applied and verified. `autodiff` has nothing to do
+/// where there is no `@loss`, and has done it where there is a `@grad`.
 fn rewritten(module: &Module) -> Vec<(&'static str, Module)> {
-    let inlined = inline(module).unwrap();
     let keep_some = |op: &Op| op.name().len().is_multiple_of(2);
     let clean = |m: &Module| dce(&cse(&simplify(m).unwrap()).unwrap()).unwrap();
-    let all = vec![
-        ("inline", inlined.clone()),
-        ("legalise", legalise(module, &|_| false).unwrap()),
+    let has_no_gradient = module.find("loss").is_some() && module.find("grad").is_none();
+    let mut all: Vec<(&str, Module)> = PASSES
+        .iter()
+        .filter(|pass| pass.name != "autodiff" || has_no_gradient)
+        .map(|pass| (pass.name, (pass.run)(module).unwrap()))
+        .collect();
+    all.extend([
         ("legalise some", legalise(module, &keep_some).unwrap()),
-        ("simplify", simplify(module).unwrap()),
-        ("cse", cse(module).unwrap()),
-        ("dce", dce(module).unwrap()),
         ("clean", clean(module)),
-        ("primitives", clean(&legalise(&inlined, &|_| false).unwrap())),
-    ];
+        ("primitives", clean(&legalise(&inline(module).unwrap(), &|_| false).unwrap())),
+    ]);
     all.into_iter().map(|(name, module)| (name, verified(module))).collect()
 }
 
@@ -295,4 +296,12 @@ fn legalised_modules_hold_no_composite() {
     let primitives = legalise(&module, &|_| false).unwrap();
     let nodes = primitives.functions.iter().flat_map(|f| &f.nodes);
     assert!(nodes.into_iter().all(|n| n.op.class() != Class::Composite));
+}
+
+#[test]
+fn passes_are_found_by_name() {
+    for pass in PASSES {
+        assert_eq!(llmc_passes::find(pass.name).map(|p| p.summary), Some(pass.summary));
+    }
+    assert!(llmc_passes::find("no such pass").is_none());
 }

@@ -134,7 +134,9 @@ pub fn update_module(
         if module.find(&name).is_some() {
             continue;
         }
+        let origin = module.origin("optimizer.type");
         let mut b = FunctionBuilder::new(&module, name);
+        b.set_origin(origin);
         let scalars = scalar_inputs(&mut b);
         let p = b.param("p", parameter.ty.clone(), llmc_ir::ParamRole::State(String::new()));
         let mut g = b.state(&parameter.grads[0], parameter.ty.clone());
@@ -147,7 +149,9 @@ pub fn update_module(
         let function = b.finish();
         module.add(function);
     }
+    let origin = module.origin("optimizer");
     let mut b = FunctionBuilder::new(&module, "update");
+    b.set_origin(origin);
     let scalars = scalar_inputs(&mut b);
     let no_decay = b.op1(Constant { dtype: DType::F32, dims: Vec::new(), value: 0.0 }, &[])?;
     b.name(no_decay, "no_decay");
@@ -177,8 +181,10 @@ pub fn update_module(
 /// The module whose entry `@merge` folds the accumulators of every parameter that is used more
 /// than once into the first, in order, and sets the others to zero.
 pub fn merge_module(parameters: &[Parameter]) -> Result<Module, TypeError> {
-    let empty = Module::new("merge");
-    let mut b = FunctionBuilder::new(&empty, "merge");
+    let mut module = Module::new("merge");
+    let origin = module.origin("model.tie_embeddings");
+    let mut b = FunctionBuilder::new(&module, "merge");
+    b.set_origin(origin);
     for parameter in parameters.iter().filter(|p| p.grads.len() > 1) {
         let paths: Vec<String> =
             parameter.grads.iter().map(|grad| format!("{}.{grad}", parameter.path)).collect();
@@ -194,7 +200,6 @@ pub fn merge_module(parameters: &[Parameter]) -> Result<Module, TypeError> {
         }
     }
     let function = b.finish();
-    let mut module = Module::new("merge");
     module.add(function);
     Ok(module)
 }
@@ -228,6 +233,34 @@ pub(crate) fn broadcast(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_modules_of_every_optimiser_pass_the_verifier_and_name_their_origins() {
+        let parameter = |path: &str, dims: &[i64], grads: &[&str]| Parameter {
+            path: path.to_string(),
+            ty: TensorType::new(DType::F32, dims.iter().copied()),
+            grads: grads.iter().map(|g| g.to_string()).collect(),
+        };
+        let parameters = [
+            parameter("embedding.weight", &[8, 4], &["grad.0", "grad.1"]),
+            parameter("norm.weight", &[4], &["grad"]),
+        ];
+        for rule in RULES {
+            let spec = serde_json::json!({"optimizer": {"type": rule.name, "lr": 0.1}});
+            let spec = llmc_spec::from_json(&spec, &[]).0.unwrap();
+            let resolved =
+                llmc_spec::resolve(&spec, llmc_spec::Goal::Written, &|_| panic!("no model"));
+            let config = resolved.unwrap().optimizer.unwrap();
+            for module in
+                [update_module(&config, &parameters).unwrap(), merge_module(&parameters).unwrap()]
+            {
+                let found = llmc_ir::verify::verify(&module);
+                assert!(found.is_empty(), "{found:#?}");
+                let nodes = module.functions.iter().flat_map(|f| &f.nodes);
+                nodes.for_each(|n| assert_ne!(module.origin_text(n.origin), "", "{}", n.op.name()));
+            }
+        }
+    }
 
     #[test]
     fn globs_match_paths() {
