@@ -3,8 +3,10 @@
 //!
 //! Which thread runs a task never changes a bit, because a kernel's tasks
 //! write disjoint outputs in an order of their own. So tasks are claimed from
-//! one counter. After a fork the child has no workers; the pool notices
-//! and runs everything on the calling thread.
+//! one counter, and a launch waits only for workers that have entered it: one
+//! that the system keeps off its core costs its share of the work, not a time
+//! slice. After a fork the child has no workers; the pool notices and runs
+//! everything on the calling thread.
 
 use llmc_kernels::Parallel;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -23,18 +25,22 @@ struct Job {
 }
 
 // SAFETY: the closure behind the pointer is `Sync`, and `Pool::run` keeps it alive until every
-// worker has left the job.
+// worker inside has left it.
 unsafe impl Send for Job {}
 
+/// Bits of [`Shared::gate`]: the workers inside the job, whether it may be entered, the job's number.
+const INSIDE: usize = (1 << 15) - 1;
+const OPEN: usize = 1 << 15;
+const NUMBER: usize = !(INSIDE | OPEN);
+const NEXT_NUMBER: usize = 1 << 16;
+
 struct Shared {
-    /// Grows by one with each job; a worker that sees a new value takes part in the job.
-    epoch: AtomicUsize,
-    /// The job of the current epoch.
+    /// How many workers are inside the job, whether more may enter, and its number (wrapping).
+    gate: AtomicUsize,
+    /// The job behind the gate.
     job: Mutex<Option<Job>>,
     /// Next task to claim.
     next: AtomicUsize,
-    /// Workers that have left the current job.
-    left: AtomicUsize,
     is_panicked: AtomicBool,
     is_closing: AtomicBool,
 }
@@ -53,14 +59,13 @@ impl Pool {
     /// A pool of `n_threads` (at least 1) threads, the caller included.
     pub fn new(n_threads: usize) -> Self {
         let shared = Arc::new(Shared {
-            epoch: AtomicUsize::new(0),
+            gate: AtomicUsize::new(0),
             job: Mutex::new(None),
             next: AtomicUsize::new(0),
-            left: AtomicUsize::new(0),
             is_panicked: AtomicBool::new(false),
             is_closing: AtomicBool::new(false),
         });
-        let workers: Vec<JoinHandle<()>> = (1..n_threads.max(1))
+        let workers: Vec<JoinHandle<()>> = (1..n_threads.clamp(1, INSIDE))
             .filter_map(|i| {
                 let shared = Arc::clone(&shared);
                 let builder = std::thread::Builder::new().name(format!("llmc-{i}"));
@@ -79,7 +84,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 /// Claims and runs tasks until none is left.
 fn drain(shared: &Shared, job: Job) {
-    // SAFETY: `Pool::run` waits for every worker to leave the job before the closure dies.
+    // SAFETY: `Pool::run` waits for every worker inside the job before the closure dies.
     let task = unsafe { &*job.task };
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         loop {
@@ -96,27 +101,37 @@ fn drain(shared: &Shared, job: Job) {
     }
 }
 
+/// Enters the job that is open and has another number than the last one; its number.
+fn enter(shared: &Shared, last: usize) -> Option<usize> {
+    let mut gate = shared.gate.load(Ordering::Acquire);
+    while gate & OPEN != 0 && gate & NUMBER != last {
+        let inside = gate + 1;
+        match shared.gate.compare_exchange_weak(gate, inside, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => return Some(gate & NUMBER),
+            Err(now) => gate = now,
+        }
+    }
+    None
+}
+
 fn work(shared: &Shared) {
-    let mut seen = 0;
-    loop {
-        let mut spins = 0;
-        while shared.epoch.load(Ordering::Acquire) == seen {
-            spins += 1;
-            if spins < SPIN {
-                std::hint::spin_loop();
-            } else {
-                std::thread::park();
+    let mut last = 0;
+    let mut spins = 0;
+    while !shared.is_closing.load(Ordering::Acquire) {
+        if let Some(number) = enter(shared, last) {
+            (last, spins) = (number, 0);
+            let job = *lock(&shared.job);
+            if let Some(job) = job {
+                drain(shared, job);
             }
+            shared.gate.fetch_sub(1, Ordering::Release);
+        } else if spins < SPIN {
+            spins += 1;
+            std::hint::spin_loop();
+        } else {
+            std::thread::park();
+            spins = 0;
         }
-        if shared.is_closing.load(Ordering::Acquire) {
-            return;
-        }
-        seen += 1;
-        let job = *lock(&shared.job);
-        if let Some(job) = job {
-            drain(shared, job);
-        }
-        shared.left.fetch_add(1, Ordering::Release);
     }
 }
 
@@ -133,20 +148,22 @@ unsafe impl Parallel for Pool {
         }
         let _turn = lock(&self.turn);
         let shared = &*self.shared;
-        // SAFETY: only the lifetime is erased; this function does not return before every
-        // worker has counted itself out of the job, after which no worker touches the pointer.
+        // SAFETY: only the lifetime is erased; this function closes the gate and does not return
+        // before every worker inside has left, after which no worker touches the pointer.
         let task: *const (dyn Fn(usize) + Sync) = unsafe {
             std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(task)
         };
         let job = Job { task, tasks };
         *lock(&shared.job) = Some(job);
         shared.next.store(0, Ordering::Relaxed);
-        shared.left.store(0, Ordering::Relaxed);
-        shared.epoch.fetch_add(1, Ordering::Release);
+        // Nobody is inside a closed gate, and only the holder of the turn opens it.
+        let number = shared.gate.load(Ordering::Relaxed).wrapping_add(NEXT_NUMBER) & NUMBER;
+        shared.gate.store(number | OPEN, Ordering::Release);
         self.threads.iter().for_each(Thread::unpark);
         drain(shared, job);
+        shared.gate.fetch_and(!OPEN, Ordering::AcqRel);
         let mut spins = 0;
-        while shared.left.load(Ordering::Acquire) < self.workers.len() {
+        while shared.gate.load(Ordering::Acquire) & INSIDE != 0 {
             spins += 1;
             match spins < SPIN {
                 true => std::hint::spin_loop(),
@@ -167,7 +184,6 @@ impl Drop for Pool {
             return;
         }
         self.shared.is_closing.store(true, Ordering::Release);
-        self.shared.epoch.fetch_add(1, Ordering::Release);
         self.threads.iter().for_each(Thread::unpark);
         for worker in self.workers.drain(..) {
             // A worker catches panics of its tasks, so it ends normally.
