@@ -1,7 +1,7 @@
 //! All ops: one file each, one list.
 //!
 //! To add a composite, write its file and add two lines here: its `mod` and its
-//! entry in `ops!`. Everything else (text form, suites, training, running,
+//! entry in `ops!`, which also makes it public. Everything else (text form, suites, training, running,
 //! emitting) follows from the decomposition.
 
 mod attention;
@@ -37,38 +37,13 @@ mod softmax;
 mod swiglu;
 mod unary;
 
-pub use attention::Attention;
-pub use attention_backward::AttentionBackward;
-pub use binary::{Binary, BinaryKind};
-pub use call::{Bindings, Call, applied, unify};
-pub use cast::Cast;
+pub use binary::BinaryKind;
+pub use call::{Bindings, applied, unify};
 pub use check::compute_dtype;
-pub use compare::{Compare, CompareKind, Select};
-pub use concat::{Concat, UpdateSlice};
-pub use constant::{Constant, DimSize, Iota, Literal};
-pub use control::{If, Scan, While};
-pub use cross_entropy::{CrossEntropy, CrossEntropyBackward};
-pub use dot::Dot;
-pub use dropout::Dropout;
-pub use embedding::{Embedding, EmbeddingGrad};
-pub use gather::{Gather, ScatterAdd};
-pub use gelu::{Gelu, GeluBackward};
-pub use gelu_tanh::{GeluTanh, GeluTanhBackward};
-pub use layer_norm::{LayerNorm, LayerNormBackward};
-pub use linear::{BiasGrad, Linear, LinearWeightGrad};
-pub use optimizer::{AdamwStep, SgdStep};
-pub use random::RandomBits;
-pub use reduce::{Order, Reduce, ReduceKind};
-pub use relu::{Relu, ReluBackward};
-pub use relu_squared::ReluSquared;
-pub use rms_norm::{RmsNorm, RmsNormBackward};
-pub use rope::{Rope, RopeScaling, rope_frequencies};
-pub use shape::{Broadcast, Reshape, Transpose};
-pub use silu::{Silu, SiluBackward};
-pub use slice::{Pad, Slice};
-pub use softmax::Softmax;
-pub use swiglu::{Swiglu, SwigluBackward};
-pub use unary::{Unary, UnaryKind};
+pub use compare::CompareKind;
+pub use reduce::{Order, ReduceKind};
+pub use rope::{RopeScaling, rope_frequencies};
+pub use unary::UnaryKind;
 
 use crate::attr::{AttrError, AttrReader, Attrs};
 use crate::builder::FunctionBuilder;
@@ -82,7 +57,9 @@ use llmc_base::Expr;
 
 /// Generates the closed enum and its dispatch from the list of ops.
 macro_rules! ops {
-    ($($name:ident),* $(,)?) => {
+    ($($file:ident::$name:ident),* $(,)?) => {
+        $(pub use $file::$name;)*
+
         /// Any op.
         #[derive(Clone, Debug, PartialEq)]
         #[allow(missing_docs)] // Each variant is documented on its struct.
@@ -174,60 +151,60 @@ macro_rules! ops {
 
 ops! {
     // Primitives.
-    Constant,
-    Literal,
-    Iota,
-    DimSize,
-    Unary,
-    Binary,
-    Compare,
-    Select,
-    Cast,
-    Reduce,
-    Dot,
-    Gather,
-    ScatterAdd,
-    Reshape,
-    Transpose,
-    Broadcast,
-    Slice,
-    Pad,
-    Concat,
-    UpdateSlice,
-    RandomBits,
+    constant::Constant,
+    constant::Literal,
+    constant::Iota,
+    constant::DimSize,
+    unary::Unary,
+    binary::Binary,
+    compare::Compare,
+    compare::Select,
+    cast::Cast,
+    reduce::Reduce,
+    dot::Dot,
+    gather::Gather,
+    gather::ScatterAdd,
+    shape::Reshape,
+    shape::Transpose,
+    shape::Broadcast,
+    slice::Slice,
+    slice::Pad,
+    concat::Concat,
+    concat::UpdateSlice,
+    random::RandomBits,
     // Composites.
-    Linear,
-    LinearWeightGrad,
-    BiasGrad,
-    Embedding,
-    EmbeddingGrad,
-    RmsNorm,
-    RmsNormBackward,
-    LayerNorm,
-    LayerNormBackward,
-    Relu,
-    ReluBackward,
-    ReluSquared,
-    Gelu,
-    GeluBackward,
-    GeluTanh,
-    GeluTanhBackward,
-    Silu,
-    SiluBackward,
-    Swiglu,
-    SwigluBackward,
-    Rope,
-    Softmax,
-    Attention,
-    AttentionBackward,
-    CrossEntropy,
-    CrossEntropyBackward,
-    Dropout,
-    AdamwStep,
-    SgdStep,
+    linear::Linear,
+    linear::LinearWeightGrad,
+    linear::BiasGrad,
+    embedding::Embedding,
+    embedding::EmbeddingGrad,
+    rms_norm::RmsNorm,
+    rms_norm::RmsNormBackward,
+    layer_norm::LayerNorm,
+    layer_norm::LayerNormBackward,
+    relu::Relu,
+    relu::ReluBackward,
+    relu_squared::ReluSquared,
+    gelu::Gelu,
+    gelu::GeluBackward,
+    gelu_tanh::GeluTanh,
+    gelu_tanh::GeluTanhBackward,
+    silu::Silu,
+    silu::SiluBackward,
+    swiglu::Swiglu,
+    swiglu::SwigluBackward,
+    rope::Rope,
+    softmax::Softmax,
+    attention::Attention,
+    attention_backward::AttentionBackward,
+    cross_entropy::CrossEntropy,
+    cross_entropy::CrossEntropyBackward,
+    dropout::Dropout,
+    optimizer::AdamwStep,
+    optimizer::SgdStep,
     // Regions.
-    Call,
-    If,
-    While,
-    Scan,
+    call::Call,
+    control::If,
+    control::While,
+    control::Scan,
 }
