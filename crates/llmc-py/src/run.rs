@@ -135,7 +135,7 @@ impl Run {
         top_p: f32,
         seed: u64,
     ) -> PyResult<String> {
-        let sampling = Sampling { temperature, top_k, top_p, seed };
+        let sampling = Sampling { temperature, top_k, top_p, seed, ..Sampling::default() };
         let mut raised = None;
         let text = self.with_session(py, |session| {
             continue_text(

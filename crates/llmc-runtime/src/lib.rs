@@ -8,6 +8,7 @@ mod native;
 mod pool;
 mod sample;
 mod session;
+mod stop;
 
 #[cfg(test)]
 mod tests;
@@ -16,5 +17,6 @@ pub use exec::{Engine, RunError};
 pub use llmc_kernels::Isa;
 pub use memory::Memory;
 pub use pool::Pool;
-pub use sample::{Sampling, sample};
+pub use sample::{Context, Sampling, logprobs, sample};
 pub use session::{Session, SessionError};
+pub use stop::StopStrings;

@@ -20,9 +20,14 @@ pub enum SessionError {
     Run(#[from] RunError),
     #[error("the model has no function `@{0}`")]
     Missing(&'static str),
+    #[error("there is no token to go on from")]
+    Empty,
     #[error("no tensor `{0}`")]
     UnknownTensor(String),
 }
+
+/// A token over the cache costs about as much as so many of a prefill, because it reads all weights.
+const DECODE_COST: usize = 8;
 
 /// One text in the making: weights, cache, and the tokens that the cache holds.
 pub struct Session {
@@ -87,26 +92,31 @@ impl Session {
 
     /// Logits \[V\] of the token that follows `ids`.
     ///
-    /// Goes on from the cache where `ids` is the text of the last call and one more token. Of a text
-    /// longer than the capacity the model sees a window with positions from 0, which moves on by half a
-    /// capacity whenever it is full.
+    /// Goes on from what the text has in common with that of the last call, where few tokens are new:
+    /// the next token of a generation, the next turn of a chat, another try. Of a text longer than the
+    /// capacity the model sees a window with positions from 0, which moves on by half a capacity
+    /// whenever it is full.
+    ///
+    /// Errors: [`SessionError::Empty`] if there is no token.
     pub fn next_logits(&mut self, ids: &[u32]) -> Result<&[f32], SessionError> {
+        let last = ids.len().checked_sub(1).ok_or(SessionError::Empty)?;
         let start = self.window_start(ids.len());
-        let goes_on = match ids.split_last() {
-            Some((_, before)) => {
-                !before.is_empty()
-                    && before == self.text
-                    && self.window_start(before.len()) == start
-            }
-            None => false,
-        };
+        let is_same_window = self.window_start(self.text.len()) == start;
+        let common = ids.iter().zip(&self.text).take_while(|(a, b)| a == b).count().min(last);
         // What the cache holds is unknown until the run is through.
-        self.text.clear();
-        match goes_on {
-            true => self.decode(&ids[start..])?,
-            false => self.prefill(&ids[start..])?,
+        let known = is_same_window && common > start;
+        self.text.truncate(if known { common } else { 0 });
+        let few = (ids.len() - common) * DECODE_COST <= ids.len() - start;
+        if known && (few || common == last) {
+            for at in common..ids.len() {
+                self.decode(&ids[start..=at])?;
+                self.text.push(ids[at]);
+            }
+        } else {
+            self.text.clear();
+            self.prefill(&ids[start..])?;
+            self.text.extend_from_slice(ids);
         }
-        self.text.extend_from_slice(ids);
         Ok(&self.logits)
     }
 

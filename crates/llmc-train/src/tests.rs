@@ -295,6 +295,12 @@ fn a_session_over_the_cache_gives_the_bits_of_the_whole_forward_pass() {
         let fresh = ask(&[0, 1, 3, 8]);
         ask(&[3]);
         assert_eq!(ask(&[0, 1, 3, 8]), fresh);
+        // Another end, a few tokens more, and fewer.
+        let first = ask(&[7, 2, 9, 4, 4, 1]);
+        let other = ask(&[7, 2, 9, 4, 5, 3]);
+        assert_eq!(ask(&[7, 2, 9, 4, 4, 1]), first);
+        ask(&[7, 2, 9]);
+        assert_eq!(ask(&[7, 2, 9, 4, 5, 3]), other);
         let long: Vec<u32> = (0..20).collect();
         let going_on: Vec<Vec<u32>> = (1..=20).map(|n| ask(&long[..n])).collect();
         for n in (1..=20).rev() {

@@ -10,21 +10,11 @@ use llmc::pipeline::Failure;
 use llmc::pipeline::emit::{self, emit as export};
 use llmc::pipeline::generate::{Model, Which, continue_text};
 use llmc::store::FsStore;
-use llmc_base::Diagnostic;
 use llmc_runtime::Sampling;
 use serde_json::json;
 
 /// `llmc generate`.
 pub fn generate(args: &Generate, out: &mut Output) -> Result<u8, Failure> {
-    if !(args.temperature >= 0.0 && args.temperature.is_finite()) {
-        let message = format!("`--temperature {}` is not a number from 0 up", args.temperature);
-        let d = Diagnostic::error("generate::temperature", message);
-        return Err(d.help("0 always takes the most likely token, 1 draws as trained").into());
-    }
-    if !(args.top_p > 0.0 && args.top_p <= 1.0) {
-        let message = format!("`--top-p {}` is not a share above 0 and at most 1", args.top_p);
-        return Err(Diagnostic::error("generate::top_p", message).help("1 takes all").into());
-    }
     let run = run_folder(&args.run)?;
     let which = if args.best { Which::Best } else { Which::Last };
     let model = Model::open(&FsStore, &run, which)?;
@@ -34,6 +24,7 @@ pub fn generate(args: &Generate, out: &mut Output) -> Result<u8, Failure> {
         top_k: args.top_k,
         top_p: args.top_p,
         seed: args.seed,
+        ..Sampling::default()
     };
     let is_json = out.is_json;
     if !is_json {

@@ -11,7 +11,7 @@ use llmc_base::Diagnostic;
 use llmc_data::tokenizer::{StreamDecoder, Tokenizer};
 use llmc_formats::safetensors::SafeTensors;
 use llmc_ir::Module;
-use llmc_runtime::{Engine, Isa, Sampling, Session, sample};
+use llmc_runtime::{Context, Engine, Isa, Sampling, Session, sample};
 use std::path::Path;
 
 /// Which checkpoint of a run.
@@ -118,13 +118,19 @@ pub fn continue_text(
         let message = "there is nothing to continue: the prompt is empty and the tokenizer has neither bos nor eos";
         return Err(Diagnostic::error("generate::empty", message).help("give a prompt").into());
     }
+    let problems = sampling.check();
+    if !problems.is_empty() {
+        return Err(problems.into());
+    }
+    let n_prompt = ids.len();
     let mut decoder = StreamDecoder::new();
     let mut text = String::new();
     let n_known = tokenizer.vocab_size() as usize;
     for _ in 0..n_tokens {
         let logits = next_logits(&ids)?;
         // Rows of the embedding beyond the vocabulary have no text.
-        let next = sample(&logits[..n_known.min(logits.len())], sampling, ids.len() as u64);
+        let context = Context { ids: &ids, n_prompt };
+        let next = sample(&logits[..n_known.min(logits.len())], sampling, context);
         if roles.eos == Some(next) {
             break;
         }
