@@ -3,27 +3,25 @@
 use llmc_base::math::{philox_key, philox4x32};
 
 use crate::disjoint::DisjointMut;
-use crate::error::{Error, check_len, rows_of};
+use crate::error::{Error, check_len};
 use crate::isa::{Kernel, dispatch};
 use crate::parallel::Ctx;
 use crate::simd::{LANES, Simd};
 
 /// What selects the random bits of a dropout, and its rate.
 #[derive(Clone, Copy, Debug)]
-pub struct Dropout {
+pub struct Dropout<'a> {
     /// Probability of dropping an element, in [0, 1).
     pub rate: f32,
     /// The Philox key: a hash of the seed and the op's path.
     pub key: u64,
     /// The training step.
     pub step: u32,
-    /// The global index of the first sample in `x`.
-    pub first_sample: u32,
-    /// Elements of one sample.
-    pub sample_len: usize,
+    /// The global index of each sample: [B].
+    pub samples: &'a [u32],
 }
 
-impl Dropout {
+impl Dropout<'_> {
     /// An element is kept if its word is at least this: `floor(rate·2³²)`.
     pub fn threshold(&self) -> u32 {
         (f64::from(self.rate) * 4_294_967_296.0) as u32
@@ -33,23 +31,40 @@ impl Dropout {
     pub fn scale(&self) -> f32 {
         1.0 / (1.0 - self.rate)
     }
+
+    /// The Philox counter of four elements of a sample, `4·group` and on.
+    pub(crate) fn counter(&self, sample: usize, group: u64) -> [u32; 4] {
+        [group as u32, (group >> 32) as u32, self.samples[sample], self.step]
+    }
+
+    /// Refuses a rate without meaning.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        match (0.0..1.0).contains(&self.rate) {
+            true => Ok(()),
+            false => Err(Error::Dimension { what: "the dropout rate is not in [0, 1)" }),
+        }
+    }
 }
 
 /// `y = x·scale` where the element's Philox word is at least the threshold, +0
-/// elsewhere: x, y [samples, sample_len].
+/// elsewhere: x, y [B, ...] with the B of the samples.
 ///
 /// Its own gradient: apply it to dy with the same [`Dropout`]. The words are those
 /// of [`philox_element`](llmc_base::math::philox_element).
 ///
 /// Errors: [`Error::Length`] or [`Error::Dimension`] if the shapes do not fit or
 /// the rate is not in [0, 1).
-pub fn dropout(ctx: &Ctx<'_>, dropout: &Dropout, x: &[f32], y: &mut [f32]) -> Result<(), Error> {
-    if !(0.0..1.0).contains(&dropout.rate) {
-        return Err(Error::Dimension { what: "the dropout rate is not in [0, 1)" });
-    }
-    let samples = rows_of("x", x, dropout.sample_len)?;
+pub fn dropout(
+    ctx: &Ctx<'_>,
+    dropout: &Dropout<'_>,
+    x: &[f32],
+    y: &mut [f32],
+) -> Result<(), Error> {
+    dropout.check()?;
+    let samples = dropout.samples.len();
+    let sample_len = x.len().checked_div(samples).unwrap_or(0);
+    check_len("x", x, samples * sample_len)?;
     check_len("y", y, x.len())?;
-    let sample_len = dropout.sample_len;
     // Whole vectors of one sample each, so that a task starts at a counter.
     let vectors = sample_len.div_ceil(LANES);
     let y = DisjointMut::new(y);
@@ -65,7 +80,7 @@ pub fn dropout(ctx: &Ctx<'_>, dropout: &Dropout, x: &[f32], y: &mut [f32]) -> Re
                 ctx.isa(),
                 Part {
                     dropout,
-                    sample: dropout.first_sample.wrapping_add(sample as u32),
+                    sample,
                     first_element: vector * LANES,
                     x: &x[start..end],
                     // SAFETY: the vectors of tasks are disjoint.
@@ -83,8 +98,8 @@ const PHILOX_COST: usize = 16;
 
 /// A stretch of one sample that starts at a multiple of 16.
 struct Part<'a> {
-    dropout: &'a Dropout,
-    sample: u32,
+    dropout: &'a Dropout<'a>,
+    sample: usize,
     first_element: usize,
     x: &'a [f32],
     y: &'a mut [f32],
@@ -104,8 +119,7 @@ impl Kernel for Part<'_> {
             let mut keep = [0.0f32; LANES];
             for (group, keep) in keep.chunks_exact_mut(4).enumerate() {
                 let counter = (self.first_element + i) as u64 / 4 + group as u64;
-                let counter =
-                    [counter as u32, (counter >> 32) as u32, self.sample, self.dropout.step];
+                let counter = self.dropout.counter(self.sample, counter);
                 for (keep, word) in keep.iter_mut().zip(philox4x32(counter, key)) {
                     *keep = if word >= threshold { 1.0 } else { 0.0 };
                 }

@@ -420,13 +420,8 @@ fn optimizers() {
 #[test]
 fn dropout_is_a_function_of_the_counter() {
     for sample_len in [1, 15, 16, 37, 1000] {
-        let cfg = Dropout {
-            rate: 0.3,
-            key: 0x0123_4567_89ab_cdef,
-            step: 5,
-            first_sample: 100,
-            sample_len,
-        };
+        let samples: Vec<u32> = (100..107).collect();
+        let cfg = Dropout { rate: 0.3, key: 0x0123_4567_89ab_cdef, step: 5, samples: &samples };
         let x = Values::new(1).wild(7 * sample_len);
         let want: Vec<f32> = x
             .iter()
@@ -442,7 +437,7 @@ fn dropout_is_a_function_of_the_counter() {
             dropout(ctx, &cfg, &x, &mut y).unwrap();
             assert_bits(&format!("dropout {sample_len}"), ctx, &y, &want);
             // Two samples later, the same bits.
-            let later = Dropout { first_sample: 102, ..cfg };
+            let later = Dropout { samples: &samples[2..], ..cfg };
             let mut part = vec![0.0; x.len() - 2 * sample_len];
             dropout(ctx, &later, &x[2 * sample_len..], &mut part).unwrap();
             assert_bits("split", ctx, &part, &y[2 * sample_len..]);
@@ -512,8 +507,8 @@ fn layer(ctx: &Ctx<'_>) -> u64 {
         window: None,
     };
     let mut o = vec![0.0; q.len()];
-    let mut scratch = vec![0.0; attention_scratch_len(&shape, ctx.threads())];
-    attention(ctx, &shape, &q, &k, &v, None, &mut o, &mut scratch).unwrap();
+    let mut scratch = vec![0.0; attention_scratch_len(&shape, false, ctx.threads())];
+    attention(ctx, &shape, &q, &k, &v, None, None, &mut o, &mut scratch).unwrap();
     hash(&mut total, &o);
 
     let (g, u) = (
@@ -535,7 +530,7 @@ fn layer(ctx: &Ctx<'_>) -> u64 {
     hash(&mut total, &dlogits);
 
     let (mut dq, mut dk, mut dv) = (q.clone(), k.clone(), v.clone());
-    let len = attention_backward_scratch_len(&shape, ctx.threads());
+    let len = attention_backward_scratch_len(&shape, false, ctx.threads());
     attention_backward(
         ctx,
         &shape,
@@ -543,6 +538,7 @@ fn layer(ctx: &Ctx<'_>) -> u64 {
         &k,
         &v,
         &x,
+        None,
         None,
         &mut dq,
         &mut dk,
@@ -612,7 +608,7 @@ fn wrong_arguments_are_refused() {
     assert!(cross_entropy(&ctx, &x, &[0, -1], &[1.0; 2], &mut y[..2]).is_err());
     assert!(embedding(&ctx, &x, 4, &[2, 0], &mut y).is_err());
     assert!(embedding(&ctx, &x, 4, &[1, 0], &mut y).is_ok());
-    let cfg = Dropout { rate: 1.0, key: 0, step: 0, first_sample: 0, sample_len: 4 };
+    let cfg = Dropout { rate: 1.0, key: 0, step: 0, samples: &[0, 1] };
     assert!(dropout(&ctx, &cfg, &x, &mut y).is_err());
     let message = format!("{}", add(&ctx, &x, &x[..7], &mut y).unwrap_err());
     assert_eq!(message, "operand `b` has 7 elements, expected 8");

@@ -2,7 +2,7 @@
 
 use crate::{build, parameter_polynomial, skeleton};
 use llmc_base::Expr;
-use llmc_ir::{Module, account};
+use llmc_ir::{Module, Op, account};
 use llmc_spec::{
     Activation, Architecture, AttentionKind, Biases, DimExprs, Dims, Dropout, Init, Norm, Position,
     RopeScaling, Template,
@@ -145,9 +145,11 @@ fn dropout_changes_the_loss_and_never_the_forward_pass() {
     let shared = ["tokens", "positions", "segments", "targets", "weights", "norm"];
     assert_eq!(names("eval_loss"), shared);
     assert_eq!(names("loss"), [&shared[..], &["key", "step", "sample"]].concat());
-    let drops = |name: &str| {
-        function(&module, name).nodes.iter().filter(|n| n.op.name() == "dropout").count()
+    let draws = |op: &Op| match op {
+        Op::Attention(attention) => attention.dropout.is_some(),
+        op => op.name() == "dropout",
     };
+    let drops = |name: &str| function(&module, name).nodes.iter().filter(|n| draws(&n.op)).count();
     assert_eq!((drops("loss"), drops("layer_dropout"), drops("layer")), (1, 3, 0));
 }
 

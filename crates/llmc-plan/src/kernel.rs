@@ -151,6 +151,7 @@ fn has_native(op: &Op, operands: &[View], all_f32: bool) -> bool {
         | Op::AdamwStep(_)
         | Op::SgdStep(_)
         | Op::Constant(_) => all_f32,
+        Op::Dropout(_) => operands[0].dtype == DType::F32,
         Op::Binary(binary) => {
             all_f32 && matches!(binary.kind, BinaryKind::Add | BinaryKind::Sub | BinaryKind::Mul)
         }

@@ -2,7 +2,7 @@
 
 use crate::exec::{RunError, Slices};
 use llmc_ir::Op;
-use llmc_ir::ops::{BinaryKind, RopeScaling, rope_frequencies};
+use llmc_ir::ops::{Attention, BinaryKind, Dropout, RopeScaling, rope_frequencies};
 use llmc_kernels as k;
 use llmc_kernels::{Ctx, MatRef, Segments};
 use llmc_plan::{Gemm, GemmInit, Kernel, Launch, View};
@@ -16,12 +16,12 @@ pub(crate) fn scratch_words(launch: &Launch, threads: usize) -> usize {
             k::norm_scratch_len(view.region.len / last(view).max(1))
         }
         (Kernel::Native, Op::Attention(op)) => {
-            let shape = attention_shape(&launch.operands, op.causal, op.window, op.scale);
-            k::attention_scratch_len(&shape, threads)
+            let shape = attention_shape(&launch.operands, op);
+            k::attention_scratch_len(&shape, op.dropout.is_some(), threads)
         }
         (Kernel::Native, Op::AttentionBackward(op)) => {
-            let shape = attention_shape(&launch.operands, op.causal, op.window, op.scale);
-            k::attention_backward_scratch_len(&shape, threads)
+            let shape = attention_shape(&launch.operands, &op.of);
+            k::attention_backward_scratch_len(&shape, op.of.dropout.is_some(), threads)
         }
         _ => 0,
     }
@@ -41,14 +41,18 @@ fn ints(words: &[f32]) -> &[i32] {
     bytemuck::cast_slice(words)
 }
 
-fn attention_shape(
-    operands: &[View],
-    causal: bool,
-    window: Option<usize>,
-    scale: Option<f64>,
-) -> k::Attention {
+/// Dropout of an op whose last three operands are key, step and sample.
+fn dropout<'a>(op: &Dropout, operands: &[&'a [f32]]) -> Option<k::Dropout<'a>> {
+    let [.., key, step, samples] = *operands else { return None };
+    let words = |words: &'a [f32]| -> &'a [u32] { bytemuck::cast_slice(words) };
+    let ([low, high], [step]) = (words(key), words(step)) else { return None };
+    let key = (u64::from(*high) << 32 | u64::from(*low)) ^ op.stream;
+    Some(k::Dropout { rate: op.rate as f32, key, step: *step, samples: words(samples) })
+}
+
+fn attention_shape(operands: &[View], op: &Attention) -> k::Attention {
     let (q, kv) = (&operands[0].shape, &operands[1].shape);
-    let scale = scale.unwrap_or_else(|| 1.0 / libm::sqrt(q[3] as f64));
+    let scale = op.scale.unwrap_or_else(|| 1.0 / libm::sqrt(q[3] as f64));
     k::Attention {
         batch: q[0],
         n_heads: q[2],
@@ -58,8 +62,8 @@ fn attention_shape(
         kv_capacity: kv[1],
         head_dim: q[3],
         scale: scale as f32,
-        causal,
-        window,
+        causal: op.causal,
+        window: op.window,
     }
 }
 
@@ -124,12 +128,12 @@ fn dispatch(
     match &launch.op {
         Op::AdamwStep(_) | Op::SgdStep(_) => return step(ctx, launch, slices, 1.0),
         Op::AttentionBackward(op) => {
-            let shape = attention_shape(&launch.operands, op.causal, op.window, op.scale);
-            let segments = segments(&operands, 4);
+            let shape = attention_shape(&launch.operands, &op.of);
+            let (segments, dropout) = attention_rest(&op.of, &operands[4..]);
             let [dq, dk, dv] = results::<3>(slices)?;
             let (q, key, v, dout) = (operands[0], operands[1], operands[2], operands[3]);
             return k::attention_backward(
-                ctx, &shape, q, key, v, dout, segments, dq, dk, dv, scratch,
+                ctx, &shape, q, key, v, dout, segments, dropout, dq, dk, dv, scratch,
             )
             .map_err(text);
         }
@@ -172,9 +176,10 @@ fn dispatch(
             rotate(ctx, operand(0), shape[2], &frequencies, ints(operand(1)), y)
         }
         Op::Attention(op) => {
-            let shape = attention_shape(&launch.operands, op.causal, op.window, op.scale);
-            let segments = segments(&operands, 3);
-            k::attention(ctx, &shape, operand(0), operand(1), operand(2), segments, y, scratch)
+            let shape = attention_shape(&launch.operands, op);
+            let (segments, dropout) = attention_rest(op, &operands[3..]);
+            let [q, key, v] = [0, 1, 2].map(operand);
+            k::attention(ctx, &shape, q, key, v, segments, dropout, y, scratch)
         }
         Op::CrossEntropy(_) => k::cross_entropy(ctx, operand(0), ints(operand(1)), operand(2), y),
         Op::CrossEntropyBackward(_) => {
@@ -201,6 +206,10 @@ fn dispatch(
         Op::GeluBackward(_) => k::gelu_backward(ctx, operand(0), operand(1), y),
         Op::GeluTanh(_) => k::gelu_tanh(ctx, operand(0), y),
         Op::GeluTanhBackward(_) => k::gelu_tanh_backward(ctx, operand(0), operand(1), y),
+        Op::Dropout(op) => match dropout(op, &operands[1..]) {
+            Some(dropout) => k::dropout(ctx, &dropout, operand(0), y),
+            None => return Err("dropout without key, step and sample".to_string()),
+        },
         Op::Silu(_) => k::silu(ctx, operand(0), y),
         Op::SiluBackward(_) => k::silu_backward(ctx, operand(0), operand(1), y),
         Op::Swiglu(_) => k::swiglu(ctx, operand(0), operand(1), y),
@@ -250,10 +259,17 @@ fn update_slice(
     Ok(())
 }
 
-/// Segment ids from operand `at` on, if they are there.
-fn segments<'a>(operands: &[&'a [f32]], at: usize) -> Option<Segments<'a>> {
-    let (q, kv) = (operands.get(at)?, operands.get(at + 1)?);
-    Some(Segments { q: ints(q), kv: ints(kv) })
+/// Segments and dropout of an attention, from the operands after its tensors.
+fn attention_rest<'a>(
+    op: &Attention,
+    rest: &[&'a [f32]],
+) -> (Option<Segments<'a>>, Option<k::Dropout<'a>>) {
+    let random = op.dropout.as_ref().and_then(|op| dropout(op, rest));
+    let segments = match rest {
+        [q, kv] | [q, kv, _, _, _] => Some(Segments { q: ints(q), kv: ints(kv) }),
+        _ => None,
+    };
+    (segments, random)
 }
 
 fn gemm(

@@ -5,8 +5,9 @@
 //! Source: Vaswani et al. 2017, arXiv:1706.03762, eq. 1; grouped heads: Ainslie et al. 2023,
 //! arXiv:2305.13245; sliding window: Jiang et al. 2023, arXiv:2310.06825.
 
+use super::random::check_random;
 use super::softmax::softmax;
-use super::{AttentionBackward, CompareKind};
+use super::{AttentionBackward, CompareKind, Dropout};
 use crate::attr::{Attr, AttrError, AttrReader, Attrs};
 use crate::builder::FunctionBuilder;
 use crate::cost::Cost;
@@ -16,17 +17,20 @@ use crate::sample::{BadSample, Fill, Sample, Samples, f32, i32, typed};
 use crate::types::{DType, TensorType, TypeError, ensure};
 use llmc_base::Expr;
 
-/// Scaled dot-product attention over segments, optionally causal and within a window.
+/// Scaled dot-product attention over segments, optionally causal, within a window, and with dropout
+/// of the probabilities.
 ///
-/// q: [B, T, H, D], k and v: [B, S, K, D], and both or neither of seg_q: i32 [B, T] and
-/// seg_k: i32 [B, S] → [B, T, H, D]; K divides H. Query i stands at key position i + (S − T). It
+/// q: [B, T, H, D], k and v: [B, S, K, D], both or neither of seg_q: i32 [B, T] and
+/// seg_k: i32 [B, S], and with dropout key: `u32[2]`, step: u32[], sample: `u32[B]` → [B, T, H, D]; K
+/// divides H. Query i stands at key position i + (S − T). It
 /// sees key j if their segments are equal, j is not after it (causal), and it is less than
 /// `window` keys back. A query that sees nothing gives zeros. Computed in f32 if the dtype is
 /// narrower.
 ///
 /// Errors: `attention::c1` if q, k, v are not of these shapes and one float dtype, `attention::c2`
 /// if K does not divide H, `attention::c3` if the segments are not i32 [B, T] and i32 [B, S],
-/// `attention::c4` if the window is 0 or above 2³¹ − 1.
+/// `attention::c4` if the window is 0 or above 2³¹ − 1, `attention::c6` if key, step or sample has
+/// another type, `attention::c7` if the dropout rate is not in 0..1.
 /// Source: Vaswani et al. 2017, arXiv:1706.03762, eq. 1; grouped heads: arXiv:2305.13245.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attention {
@@ -36,20 +40,60 @@ pub struct Attention {
     pub window: Option<usize>,
     /// Factor of the scores; `None` is 1/sqrt(D), computed in f64 and rounded once.
     pub scale: Option<f64>,
+    /// Of the probabilities, whose elements of a sample are [K, T, H/K, S]. In the text form `dropout` is
+    /// the rate and `stream` the stream.
+    pub dropout: Option<Dropout>,
 }
 
-pub(super) fn attrs(causal: bool, window: Option<usize>, scale: Option<f64>) -> Attrs {
-    let mut attrs = vec![("causal", Attr::Bool(causal))];
-    attrs.extend(window.map(|w| ("window", Attr::Int(w as i64))));
-    attrs.extend(scale.map(|s| ("scale", Attr::Float(s))));
+pub(super) fn attrs(op: &Attention) -> Attrs {
+    let mut attrs = vec![("causal", Attr::Bool(op.causal))];
+    attrs.extend(op.window.map(|w| ("window", Attr::Int(w as i64))));
+    attrs.extend(op.scale.map(|s| ("scale", Attr::Float(s))));
+    if let Some(dropout) = &op.dropout {
+        attrs.push(("dropout", Attr::Float(dropout.rate)));
+        attrs.push(("stream", Attr::Int(dropout.stream as i64)));
+    }
     attrs
+}
+
+pub(super) fn from_attrs(attrs: &mut AttrReader) -> Result<Attention, AttrError> {
+    let rate: Option<f64> = attrs.opt("dropout")?;
+    let dropout = match rate {
+        Some(rate) => Some(Dropout { rate, stream: attrs.req::<i64>("stream")? as u64 }),
+        None => None,
+    };
+    Ok(Attention {
+        causal: attrs.req("causal")?,
+        window: attrs.opt("window")?,
+        scale: attrs.opt("scale")?,
+        dropout,
+    })
+}
+
+/// The operands after the first `n`: the segments, if any, and key, step and sample of dropout.
+///
+/// `<op>::arity` unless there are as many as the op takes.
+pub(super) fn split_rest<'t, T>(
+    name: &str,
+    op: &Attention,
+    operands: &'t [T],
+    n: usize,
+) -> Result<(&'t [T], &'t [T]), TypeError> {
+    let n_random = if op.dropout.is_some() { 3 } else { 0 };
+    let fits = operands.len() == n + n_random || operands.len() == n + 2 + n_random;
+    ensure(fits, &format!("{name}::arity"), || {
+        let (few, many) = (n + n_random, n + 2 + n_random);
+        format!("`{name}` takes {few} or {many} operands, got {}", operands.len())
+    })?;
+    Ok(operands[n..].split_at(operands.len() - n - n_random))
 }
 
 pub(super) fn check_operands(
     op: &str,
-    window: Option<usize>,
+    attention: &Attention,
     [q, k, v]: [&TensorType; 3],
     segments: &[TensorType],
+    random: &[TensorType],
 ) -> Result<(), TypeError> {
     let shapes = q.rank() == 4
         && k.rank() == 4
@@ -79,15 +123,34 @@ pub(super) fn check_operands(
             )
         })?;
     }
+    let window = attention.window;
     let fits = window.is_none_or(|w| (1..=i32::MAX as usize).contains(&w));
-    ensure(fits, &format!("{op}::c4"), || format!("window {window:?} is not in 1..2³¹"))
+    ensure(fits, &format!("{op}::c4"), || format!("window {window:?} is not in 1..2³¹"))?;
+    if let (Some(dropout), [key, step, sample]) = (&attention.dropout, random) {
+        let code = format!("{op}::c6");
+        check_random(&code, key, step, sample)?;
+        ensure(sample.shape[0] == q.shape[0], &code, || {
+            format!("`sample` has type {sample}, expected u32[B] with the B of q {q}")
+        })?;
+        let rate = dropout.rate;
+        ensure((0.0..1.0).contains(&(rate as f32)), &format!("{op}::c7"), || {
+            format!("rate {rate:?} is not in 0..1")
+        })?;
+    }
+    Ok(())
 }
 
-/// `<op>::arity` unless there are `n` operands, or `n` and two segments.
-pub(super) fn with_segments(op: &str, types: &[TensorType], n: usize) -> Result<(), TypeError> {
-    ensure(types.len() == n || types.len() == n + 2, &format!("{op}::arity"), || {
-        format!("`{op}` takes {n} or {} operands, got {}", n + 2, types.len())
-    })
+/// Dropout of the probabilities, or of their gradient; `x` itself where the op has none.
+pub(super) fn dropped(
+    b: &mut FunctionBuilder,
+    op: &Attention,
+    x: ValueId,
+    random: &[ValueId],
+) -> Result<ValueId, TypeError> {
+    match (&op.dropout, random) {
+        (Some(dropout), [key, step, sample]) => b.op1(dropout.clone(), &[x, *key, *step, *sample]),
+        _ => Ok(x),
+    }
 }
 
 /// The operands by group of heads, and what the two passes share.
@@ -228,29 +291,27 @@ impl OpDef for Attention {
     const CLASS: Class = Class::Composite;
 
     fn attrs(&self) -> Attrs {
-        attrs(self.causal, self.window, self.scale)
+        attrs(self)
     }
 
     fn from_attrs(attrs: &mut AttrReader) -> Result<Self, AttrError> {
-        Ok(Attention {
-            causal: attrs.req("causal")?,
-            window: attrs.opt("window")?,
-            scale: attrs.opt("scale")?,
-        })
+        from_attrs(attrs)
     }
 
     fn infer(&self, _: &Module, types: &[TensorType]) -> Result<Vec<TensorType>, TypeError> {
-        with_segments(Self::NAME, types, 3)?;
-        check_operands(Self::NAME, self.window, [&types[0], &types[1], &types[2]], &types[3..])?;
+        let (segments, random) = split_rest(Self::NAME, self, types, 3)?;
+        check_operands(Self::NAME, self, [&types[0], &types[1], &types[2]], segments, random)?;
         Ok(vec![types[0].clone()])
     }
 
     fn decompose(&self, b: &mut FunctionBuilder, v: &[ValueId]) -> Result<Vec<ValueId>, TypeError> {
+        let (segments, random) = split_rest(Self::NAME, self, v, 3)?;
         let ty = b.ty(v[0]).clone();
         let wide = [b.widen(v[0])?, b.widen(v[1])?, b.widen(v[2])?];
-        let g = probabilities(b, self, wide, &v[3..])?;
+        let g = probabilities(b, self, wide, segments)?;
+        let p = dropped(b, self, g.p, random)?;
         // [B, K, T, G, D] → [B, T, K, G, D] → [B, T, H, D]
-        let o = product(b, g.p, g.v, P_BATCH, (&[4], &[1]))?;
+        let o = product(b, p, g.v, P_BATCH, (&[4], &[1]))?;
         let o = b.transpose(o, &[0, 2, 1, 3, 4])?;
         let o = b.reshape(o, ty.shape)?;
         Ok(vec![b.cast(o, ty.dtype)?])
@@ -263,7 +324,7 @@ impl OpDef for Attention {
     ) -> Result<Option<Cotangents>, TypeError> {
         let mut out = vec![None; input.operands.len()];
         let Some(dy) = input.cotangents[0] else { return Ok(Some(out)) };
-        let op = AttentionBackward { causal: self.causal, window: self.window, scale: self.scale };
+        let op = AttentionBackward { of: self.clone() };
         let mut operands = input.operands.to_vec();
         operands.insert(3, dy);
         let grads = b.op(op, &operands)?;
@@ -280,60 +341,71 @@ impl OpDef for Attention {
     }
 
     fn samples() -> Samples {
-        let op = |causal, window, scale| Attention { causal, window, scale };
-        let good = |op: Attention, (shape, segments, dtype)| {
-            Sample::new(op, sample_operands(shape, segments, dtype), &[0, 1, 2])
+        let good = |(op, (shape, segments, dtype)): Case| {
+            let operands = sample_operands(shape, segments, dtype, op.dropout.is_some());
+            Sample::new(op, operands, &[0, 1, 2])
         };
-        let bad = |window, [q, k, v]: [TensorType; 3], segments: &[TensorType], code| {
-            let operands = [&[q, k, v], segments].concat();
-            BadSample::new(op(true, window, None), operands, code)
+        let bad = |op: Attention, [q, k, v]: [TensorType; 3], rest: &[TensorType], code| {
+            BadSample::new(op, [&[q, k, v], rest].concat(), code)
         };
+        let op = |window| Attention { causal: true, window, scale: None, dropout: None };
+        let with_dropout =
+            |rate| Attention { dropout: Some(Dropout { rate, stream: 1 }), ..op(None) };
         let (q, k) = (f32(&[1, 2, 2, 4]), f32(&[1, 3, 2, 4]));
         let fine = [q.clone(), k.clone(), k.clone()];
         let odd_heads = [f32(&[1, 2, 3, 4]), k.clone(), k.clone()];
+        let odd_width = [q.clone(), f32(&[1, 3, 2, 5]), f32(&[1, 3, 2, 5])];
+        let random = |batch| {
+            let u32s = |dims: &[i64]| TensorType::new(DType::U32, dims.iter().copied());
+            [u32s(&[2]), u32s(&[]), u32s(&[batch])]
+        };
         Samples {
-            good: sample_cases().map(|((c, w, s), operands)| good(op(c, w, s), operands)).into(),
+            good: sample_cases().map(good).into(),
             bad: vec![
-                bad(
-                    None,
-                    [q.clone(), f32(&[1, 3, 2, 5]), f32(&[1, 3, 2, 5])],
-                    &[],
-                    "attention::c1",
-                ),
-                bad(None, [q.clone(), k.clone(), f32(&[1, 4, 2, 4])], &[], "attention::c1"),
-                bad(None, odd_heads, &[], "attention::c2"),
-                bad(None, fine.clone(), &[i32(&[1, 2]), i32(&[1, 2])], "attention::c3"),
-                bad(Some(0), fine.clone(), &[], "attention::c4"),
-                bad(None, fine, &[i32(&[1, 2])], "attention::arity"),
+                bad(op(None), odd_width, &[], "attention::c1"),
+                bad(op(None), [q.clone(), k.clone(), f32(&[1, 4, 2, 4])], &[], "attention::c1"),
+                bad(op(None), odd_heads, &[], "attention::c2"),
+                bad(op(None), fine.clone(), &[i32(&[1, 2]), i32(&[1, 2])], "attention::c3"),
+                bad(op(Some(0)), fine.clone(), &[], "attention::c4"),
+                bad(op(None), fine.clone(), &[i32(&[1, 2])], "attention::arity"),
+                bad(with_dropout(0.5), fine.clone(), &random(2), "attention::c6"),
+                bad(with_dropout(1.0), fine.clone(), &random(1), "attention::c7"),
+                bad(with_dropout(0.5), fine, &[], "attention::arity"),
             ],
         }
     }
 }
 
-/// (causal, window, scale) and ([B, T, H, D, S, K], whether there are segments, dtype).
-type Case = ((bool, Option<usize>, Option<f64>), ([usize; 6], bool, DType));
+/// The op and ([B, T, H, D, S, K], whether there are segments, dtype).
+type Case = (Attention, ([usize; 6], bool, DType));
 
-/// What the samples of both passes try: grouped heads, caches, windows, segments, odd sizes.
-pub(super) fn sample_cases() -> [Case; 9] {
+/// What the samples of both passes try: grouped heads, caches, windows, segments, dropout, odd sizes.
+pub(super) fn sample_cases() -> [Case; 11] {
     let f32 = DType::F32;
+    let op = |causal, window, scale| Attention { causal, window, scale, dropout: None };
+    let drop =
+        |op: Attention, rate| Attention { dropout: Some(Dropout { rate, stream: 77 }), ..op };
     [
-        ((true, None, None), ([2, 5, 4, 6, 5, 2], false, f32)),
-        ((false, None, None), ([1, 3, 2, 4, 7, 2], false, f32)),
-        ((true, Some(2), None), ([1, 6, 2, 4, 6, 1], false, f32)),
-        ((true, None, None), ([1, 2, 2, 4, 5, 1], false, f32)),
-        ((true, None, Some(0.3)), ([2, 6, 2, 4, 6, 2], true, f32)),
-        ((false, None, None), ([1, 6, 2, 4, 6, 1], true, f32)),
-        ((false, Some(3), None), ([1, 5, 1, 4, 5, 1], false, f32)),
-        ((true, None, None), ([1, 19, 1, 2, 19, 1], false, f32)),
-        ((true, None, None), ([1, 5, 2, 4, 5, 1], false, DType::Bf16)),
+        (op(true, None, None), ([2, 5, 4, 6, 5, 2], false, f32)),
+        (op(false, None, None), ([1, 3, 2, 4, 7, 2], false, f32)),
+        (op(true, Some(2), None), ([1, 6, 2, 4, 6, 1], false, f32)),
+        (op(true, None, None), ([1, 2, 2, 4, 5, 1], false, f32)),
+        (op(true, None, Some(0.3)), ([2, 6, 2, 4, 6, 2], true, f32)),
+        (op(false, None, None), ([1, 6, 2, 4, 6, 1], true, f32)),
+        (op(false, Some(3), None), ([1, 5, 1, 4, 5, 1], false, f32)),
+        (op(true, None, None), ([1, 19, 1, 2, 19, 1], false, f32)),
+        (op(true, None, None), ([1, 5, 2, 4, 5, 1], false, DType::Bf16)),
+        (drop(op(true, None, None), 0.4), ([2, 7, 4, 3, 7, 2], true, f32)),
+        (drop(op(false, None, None), 0.2), ([1, 3, 2, 4, 6, 1], false, f32)),
     ]
 }
 
-/// q, k, v and segments of a case.
+/// q, k, v, segments and random operands of a case.
 pub(super) fn sample_operands(
     [b, t, h, d, s, kv]: [usize; 6],
     segments: bool,
     dtype: DType,
+    is_dropped: bool,
 ) -> Vec<(TensorType, Fill)> {
     let q = (typed(dtype, &[b, t, h, d]), Fill::Normal);
     let k = (typed(dtype, &[b, s, kv, d]), Fill::Normal);
@@ -341,6 +413,11 @@ pub(super) fn sample_operands(
     if segments {
         operands.push((i32(&[b, t]), Fill::Segments));
         operands.push((i32(&[b, s]), Fill::Segments));
+    }
+    if is_dropped {
+        operands.push((typed(DType::U32, &[2]), Fill::Normal));
+        operands.push((typed(DType::U32, &[]), Fill::Normal));
+        operands.push((typed(DType::U32, &[b]), Fill::Positions));
     }
     operands
 }

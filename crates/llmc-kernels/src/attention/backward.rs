@@ -3,12 +3,14 @@
 use core::ops::Range;
 
 use super::score::{
-    ROWS, RowTile, ZEROS, chunk_len, dot_keys, pack_keys, pack_queries, pack_rows, packed_keys_len,
-    packed_queries_len, packed_rows_len, padded_dim, run_columns, scores_len, tile_count,
+    ROWS, RowTile, ZEROS, chunk_len, dot_keys, fill_kept, pack_keys, pack_queries, pack_rows,
+    packed_keys_len, packed_queries_len, packed_rows_len, padded_dim, run_columns, scores_len,
+    tile_count,
 };
 use super::softmax::TileSoftmax;
 use super::{Attention, Segments};
 use crate::disjoint::DisjointMut;
+use crate::dropout::Dropout;
 use crate::error::{Error, check_len};
 use crate::gemm::tile::{Rows, Tile};
 use crate::isa::{Kernel, dispatch};
@@ -16,21 +18,25 @@ use crate::parallel::{Ctx, part};
 use crate::simd::Simd;
 
 /// Elements of scratch that [`attention_backward`] needs with this many threads.
-pub fn attention_backward_scratch_len(shape: &Attention, threads: usize) -> usize {
-    threads.max(1) * task_scratch_len(shape)
+pub fn attention_backward_scratch_len(
+    shape: &Attention,
+    is_dropped: bool,
+    threads: usize,
+) -> usize {
+    threads.max(1) * task_scratch_len(shape, is_dropped)
 }
 
-fn task_scratch_len(shape: &Attention) -> usize {
+fn task_scratch_len(shape: &Attention, is_dropped: bool) -> usize {
     2 * packed_keys_len(shape)
         + packed_rows_len(shape)
         + 2 * packed_queries_len(shape)
         + 2 * ROWS * padded_dim(shape)
-        + 2 * scores_len(shape)
+        + scores_len(shape) * if is_dropped { 3 } else { 2 }
 }
 
-/// The gradients of [`attention`](super::attention): `dp = do·v over D;
-/// d = sum(p·dp) over S; ds = (p·(dp − d))·scale; dq = ds·k over S;
-/// dk = ds·q and dv = p·do over (group, T)`, group outer, T inner; each `+ 0`, so
+/// The gradients of [`attention`](super::attention): `dp = do·v over D`, after the dropout of the
+/// forward pass if there is one; `d = sum(p·dp) over S; ds = (p·(dp − d))·scale; dq = ds·k over S;
+/// dk = ds·q and dv = p·do over (group, T)`, p in dv after dropout, group outer, T inner; each `+ 0`, so
 /// that zeros are +0.
 ///
 /// dout and dq: like q; dk and dv: like k, rows past S become zeros. They are
@@ -45,12 +51,14 @@ pub fn attention_backward(
     v: &[f32],
     dout: &[f32],
     segments: Option<Segments<'_>>,
+    dropout: Option<Dropout<'_>>,
     dq: &mut [f32],
     dk: &mut [f32],
     dv: &mut [f32],
     scratch: &mut [f32],
 ) -> Result<(), Error> {
     shape.check(segments)?;
+    shape.check_dropout(dropout)?;
     let (q_elements, kv_elements) = (shape.q_elements()?, shape.kv_elements()?);
     check_len("q", q, q_elements)?;
     check_len("k", k, kv_elements)?;
@@ -59,8 +67,8 @@ pub fn attention_backward(
     check_len("dq", dq, q_elements)?;
     check_len("dk", dk, kv_elements)?;
     check_len("dv", dv, kv_elements)?;
-    let task_len = task_scratch_len(shape);
-    let expected = attention_backward_scratch_len(shape, ctx.threads());
+    let task_len = task_scratch_len(shape, dropout.is_some());
+    let expected = attention_backward_scratch_len(shape, dropout.is_some(), ctx.threads());
     if scratch.len() < expected {
         return Err(Error::Scratch { expected, actual: scratch.len() });
     }
@@ -78,6 +86,7 @@ pub fn attention_backward(
                 v,
                 dout,
                 segments,
+                dropout,
                 dq: &dq,
                 dk: &dk,
                 dv: &dv,
@@ -98,6 +107,7 @@ struct Backward<'a> {
     v: &'a [f32],
     dout: &'a [f32],
     segments: Option<Segments<'a>>,
+    dropout: Option<Dropout<'a>>,
     dq: &'a DisjointMut<'a, f32>,
     dk: &'a DisjointMut<'a, f32>,
     dv: &'a DisjointMut<'a, f32>,
@@ -121,6 +131,8 @@ struct Buffers<'a> {
     /// p and dp, then ds, transposed.
     scores: &'a mut [f32],
     slopes: &'a mut [f32],
+    /// What dropout keeps; empty without.
+    kept: &'a mut [f32],
 }
 
 impl<'a> Buffers<'a> {
@@ -133,8 +145,8 @@ impl<'a> Buffers<'a> {
         let (query_rows, rest) = rest.split_at_mut(ROWS * padded_dim(shape));
         let (dout_rows, rest) = rest.split_at_mut(ROWS * padded_dim(shape));
         let (scores, rest) = rest.split_at_mut(scores_len(shape));
-        let (slopes, _) = rest.split_at_mut(scores_len(shape));
-        Self { keys, values, key_rows, queries, douts, query_rows, dout_rows, scores, slopes }
+        let (slopes, kept) = rest.split_at_mut(scores_len(shape));
+        Self { keys, values, key_rows, queries, douts, query_rows, dout_rows, scores, slopes, kept }
     }
 }
 
@@ -221,6 +233,11 @@ impl<'a> Backward<'a> {
             dot_keys::<V>(shape, buffers.keys, buffers.queries, tile, keys, buffers.scores);
             softmax.exponentials(buffers.scores.as_mut_ptr());
             dot_keys::<V>(shape, buffers.values, buffers.douts, tile, None, buffers.slopes);
+            if let Some(dropout) = &self.dropout {
+                fill_kept(shape, dropout, batch, head, tile, buffers.kept);
+                let (kept, slopes) = (buffers.kept.as_ptr(), buffers.slopes.as_mut_ptr());
+                softmax.drop(tile.keys.clone(), kept, dropout.scale(), slopes);
+            }
             softmax.weighted_sums(buffers.scores.as_mut_ptr(), buffers.slopes.as_ptr());
         }
 
@@ -231,7 +248,12 @@ impl<'a> Backward<'a> {
             let end = (key + chunk_len::<V>()).min(tile.keys.end);
             let (scores, slopes) = (buffers.scores.as_mut_ptr(), buffers.slopes.as_mut_ptr());
             // SAFETY: the keys are in the tile.
-            unsafe { softmax.slopes(key..end, scores, slopes) };
+            unsafe {
+                softmax.slopes(key..end, scores, slopes);
+                if let Some(dropout) = &self.dropout {
+                    softmax.drop(key..end, buffers.kept.as_ptr(), dropout.scale(), scores);
+                }
+            }
             self.query_gradient::<V>(start, tile, key..end, buffers);
             self.key_gradients::<V>(kv_start, tile, key..end, buffers);
             key = end;

@@ -4,35 +4,38 @@ use core::ops::Range;
 
 use super::decode::{self, Decode};
 use super::score::{
-    ROWS, RowTile, ZEROS, chunk_len, dot_keys, pack_keys, pack_queries, pack_rows, packed_keys_len,
-    packed_queries_len, packed_rows_len, padded_dim, run_columns, scores_len, tile_count,
+    ROWS, RowTile, ZEROS, chunk_len, dot_keys, fill_kept, pack_keys, pack_queries, pack_rows,
+    packed_keys_len, packed_queries_len, packed_rows_len, padded_dim, run_columns, scores_len,
+    tile_count,
 };
 use super::softmax::TileSoftmax;
 use super::{Attention, Segments};
 use crate::disjoint::DisjointMut;
+use crate::dropout::Dropout;
 use crate::error::{Error, check_len, product};
 use crate::gemm::tile::Tile;
 use crate::isa::{Kernel, dispatch};
 use crate::parallel::{Ctx, part};
 use crate::simd::Simd;
 
-/// Elements of scratch that [`attention`] needs with this many threads.
-pub fn attention_scratch_len(shape: &Attention, threads: usize) -> usize {
-    threads.max(1) * task_scratch_len(shape)
+/// Elements of scratch that [`attention`] needs with this many threads, with or without dropout.
+pub fn attention_scratch_len(shape: &Attention, is_dropped: bool, threads: usize) -> usize {
+    threads.max(1) * task_scratch_len(shape, is_dropped)
 }
 
 /// Multiplications below which one thread is faster than waking others.
 const MIN_PARALLEL_WORK: usize = 1 << 15;
 
-fn task_scratch_len(shape: &Attention) -> usize {
-    if shape.q_len <= decode::MAX_ROWS {
+fn task_scratch_len(shape: &Attention, is_dropped: bool) -> usize {
+    if shape.q_len <= decode::MAX_ROWS && !is_dropped {
         return decode::task_scratch_len(shape);
     }
-    packed_keys_len(shape) + packed_rows_len(shape) + packed_queries_len(shape) + scores_len(shape)
+    let scores = scores_len(shape) * if is_dropped { 2 } else { 1 };
+    packed_keys_len(shape) + packed_rows_len(shape) + packed_queries_len(shape) + scores
 }
 
-/// `s = (q·k over D)·scale`, masked `−∞`; `p = softmax(s)`; `o = p·v` over S, and
-/// `+ 0`, so that a zero of o is +0.
+/// `s = (q·k over D)·scale`, masked `−∞`; `p = softmax(s)`, after dropout if there is one;
+/// `o = p·v` over S, and `+ 0`, so that a zero of o is +0.
 ///
 /// Shapes and masks: [`Attention`]. scratch: [`attention_scratch_len`] elements.
 /// q, k and v are taken to be finite: a masked product with ∞ or NaN is left out.
@@ -45,21 +48,23 @@ pub fn attention(
     k: &[f32],
     v: &[f32],
     segments: Option<Segments<'_>>,
+    dropout: Option<Dropout<'_>>,
     o: &mut [f32],
     scratch: &mut [f32],
 ) -> Result<(), Error> {
     shape.check(segments)?;
+    shape.check_dropout(dropout)?;
     check_len("q", q, shape.q_elements()?)?;
     check_len("k", k, shape.kv_elements()?)?;
     check_len("v", v, shape.kv_elements()?)?;
     check_len("o", o, shape.q_elements()?)?;
-    let is_decode = shape.q_len <= decode::MAX_ROWS;
+    let is_decode = shape.q_len <= decode::MAX_ROWS && dropout.is_none();
     let tiles = tile_count(shape);
     let items = if is_decode { decode::items(shape) } else { shape.batch * shape.n_heads * tiles };
     let work = product(&[shape.q_elements()?, shape.kv_len])?;
     let tasks = if work < MIN_PARALLEL_WORK { items.min(1) } else { ctx.threads().min(items) };
-    let task_len = task_scratch_len(shape);
-    let expected = attention_scratch_len(shape, ctx.threads());
+    let task_len = task_scratch_len(shape, dropout.is_some());
+    let expected = attention_scratch_len(shape, dropout.is_some(), ctx.threads());
     if scratch.len() < expected {
         return Err(Error::Scratch { expected, actual: scratch.len() });
     }
@@ -81,6 +86,7 @@ pub fn attention(
                 k,
                 v,
                 segments,
+                dropout,
                 o: &o,
                 items: balanced(shape, tiles, tasks, index),
                 scratch,
@@ -118,6 +124,7 @@ struct Forward<'a> {
     k: &'a [f32],
     v: &'a [f32],
     segments: Option<Segments<'a>>,
+    dropout: Option<Dropout<'a>>,
     o: &'a DisjointMut<'a, f32>,
     items: Range<usize>,
     scratch: &'a mut [f32],
@@ -133,7 +140,8 @@ impl Kernel for Forward<'_> {
         let tiles = tile_count(shape);
         let (keys, rest) = scratch.split_at_mut(packed_keys_len(shape));
         let (values, rest) = rest.split_at_mut(packed_rows_len(shape));
-        let (queries, scores) = rest.split_at_mut(packed_queries_len(shape));
+        let (queries, rest) = rest.split_at_mut(packed_queries_len(shape));
+        let (scores, kept) = rest.split_at_mut(scores_len(shape));
         let mut packed = usize::MAX;
         for item in self.items.clone() {
             let (head, index) = (item / tiles, item % tiles);
@@ -171,7 +179,10 @@ impl Kernel for Forward<'_> {
             }
             // SAFETY: all scores of the tile are there.
             unsafe { softmax.exponentials(scores.as_mut_ptr()) };
-            self.weigh::<V>(&tile, start, &softmax, values, scores);
+            if let Some(dropout) = &self.dropout {
+                fill_kept(shape, dropout, batch, head, &tile, kept);
+            }
+            self.weigh::<V>(&tile, start, &softmax, values, scores, kept);
         }
     }
 }
@@ -186,6 +197,7 @@ impl Forward<'_> {
         softmax: &TileSoftmax<'_, V>,
         values: &[f32],
         scores: &mut [f32],
+        kept: &[f32],
     ) {
         let shape = self.shape;
         let padded = padded_dim(shape);
@@ -196,7 +208,12 @@ impl Forward<'_> {
         loop {
             let end = (key + chunk_len::<V>()).min(tile.keys.end);
             // SAFETY: the keys are in the tile.
-            unsafe { softmax.probabilities(key..end, scores.as_mut_ptr()) };
+            unsafe {
+                softmax.probabilities(key..end, scores.as_mut_ptr());
+                if let Some(dropout) = &self.dropout {
+                    softmax.drop(key..end, kept.as_ptr(), dropout.scale(), scores.as_mut_ptr());
+                }
+            }
             for p in 0..parts {
                 let rows = part(tile.rows.len(), parts, p);
                 let keys_end = tile.keys_before(shape, tile.rows.start + rows.end).end;

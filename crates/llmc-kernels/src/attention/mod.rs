@@ -21,6 +21,7 @@ mod tests;
 pub use backward::{attention_backward, attention_backward_scratch_len};
 pub use forward::{attention, attention_scratch_len};
 
+use crate::dropout::Dropout;
 use crate::error::{Error, check_len, product};
 
 /// Sizes and masks of an attention.
@@ -107,6 +108,16 @@ impl Attention {
             check_len("segments.kv", segments.kv, product(&[self.batch, self.kv_len])?)?;
         }
         Ok(())
+    }
+
+    /// Refuses a dropout that does not fit.
+    fn check_dropout(&self, dropout: Option<Dropout<'_>>) -> Result<(), Error> {
+        let Some(dropout) = dropout else { return Ok(()) };
+        dropout.check()?;
+        match dropout.samples.len() == self.batch {
+            true => Ok(()),
+            false => Err(Error::Dimension { what: "the dropout has not one sample per row" }),
+        }
     }
 
     /// Query heads that share a key-value head.

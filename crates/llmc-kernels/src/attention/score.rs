@@ -3,8 +3,11 @@
 
 use core::ops::Range;
 
+use llmc_base::math::{philox_key, philox4x32};
+
 use super::softmax::TileSoftmax;
 use super::{Attention, Segments};
+use crate::dropout::Dropout;
 use crate::gemm::pack::{Block, PANEL_SLACK, pack_panel};
 use crate::gemm::tile::{APART, Tile};
 use crate::simd::{LANES, Simd};
@@ -193,6 +196,35 @@ pub(super) unsafe fn pack_queries<V: Simd>(
     let block = Block { start, i_stride: shape.q_stride(), k_stride: 1 };
     // SAFETY: the caller's; the width is a multiple of 16.
     unsafe { pack_panel::<V>(block, rows, shape.head_dim, ROWS, to.as_mut_ptr()) };
+}
+
+/// 1 where dropout keeps the probability of a key, 0 where it drops it, for the keys that each row may
+/// see by causality; as scores are laid out. The elements of a sample are [K, T, G, S].
+pub(super) fn fill_kept(
+    shape: &Attention,
+    dropout: &Dropout<'_>,
+    batch: usize,
+    head: usize,
+    tile: &RowTile,
+    to: &mut [f32],
+) {
+    let (threshold, key_words) = (dropout.threshold(), philox_key(dropout.key));
+    let (kv_head, group) = (head / shape.group(), head % shape.group());
+    for row in tile.rows.clone() {
+        let keys = tile.keys_before(shape, row + 1);
+        let row_start = ((kv_head * shape.q_len + row) * shape.group() + group) as u64;
+        let row_start = row_start * shape.kv_len as u64;
+        let mut words = [0; 4];
+        for key in keys.clone() {
+            let element = row_start + key as u64;
+            if key == keys.start || element.is_multiple_of(4) {
+                words = philox4x32(dropout.counter(batch, element / 4), key_words);
+            }
+            let is_kept = words[(element % 4) as usize] >= threshold;
+            to[(key - tile.keys.start) * ROWS + row - tile.rows.start] =
+                if is_kept { 1.0 } else { 0.0 };
+        }
+    }
 }
 
 /// `to[(key − keys.start)·ROWS + row] = Σ_d keys[key, d]·queries[d, row]`, but not

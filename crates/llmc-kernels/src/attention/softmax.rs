@@ -187,6 +187,26 @@ impl<'a, V: Simd> TileSoftmax<'a, V> {
         }
     }
 
+    /// Dropout of p or dp for some keys: times `scale` where `kept` is 1, +0 elsewhere.
+    ///
+    /// # Safety
+    /// As for [`mask`](Self::mask), for both buffers.
+    #[inline(always)]
+    pub unsafe fn drop(&self, keys: Range<usize>, kept: *const f32, scale: f32, values: *mut f32) {
+        let (one, zero, scale) = (V::splat(1.0), V::splat(0.0), V::splat(scale));
+        for index in 0..self.n_groups {
+            for key in keys.start..keys.end.min(self.groups[index].keys_end) {
+                let place = self.place(key, index);
+                // SAFETY: the caller's.
+                unsafe {
+                    let is_kept = V::eq(V::load(kept.add(place)), one);
+                    let value = V::load(values.add(place)).mul(scale);
+                    V::select(is_kept, value, zero).store(values.add(place));
+                }
+            }
+        }
+    }
+
     /// `ds = (p·(dp − d))·scale` replaces dp for some keys; zeros in both buffers
     /// where a group does not see what another one does.
     ///

@@ -19,6 +19,9 @@ struct Case {
     v: Vec<f32>,
     dout: Vec<f32>,
     segments: Option<(Vec<i32>, Vec<i32>)>,
+    /// Of every second case.
+    rate: Option<f32>,
+    samples: Vec<u32>,
 }
 
 impl Case {
@@ -46,7 +49,33 @@ impl Case {
             v: spread(kv_len),
             dout: spread(q_len),
             segments,
+            rate: seed.is_multiple_of(2).then_some(0.4),
+            samples: (0..shape.batch).map(|b| 7 * b as u32 + 3).collect(),
         }
+    }
+
+    fn dropout(&self) -> Option<Dropout<'_>> {
+        Some(Dropout {
+            rate: self.rate?,
+            key: 0x5555_1234_0000_0007,
+            step: 9,
+            samples: &self.samples,
+        })
+    }
+
+    /// Dropout of the values of one row of probabilities.
+    fn dropped(&self, b: usize, i: usize, h: usize, row: &[f32]) -> Vec<f32> {
+        let Some(dropout) = self.dropout() else { return row.to_vec() };
+        let s = &self.shape;
+        let group = s.n_heads / s.n_kv_heads;
+        let start = (((h / group) * s.q_len + i) * group + h % group) * s.kv_len;
+        let keep = |j: usize| {
+            let element = (start + j) as u64;
+            let word = math::philox_element(dropout.key, 9, self.samples[b], element);
+            word >= dropout.threshold()
+        };
+        let value = |(j, x): (usize, &f32)| if keep(j) { x * dropout.scale() } else { 0.0 };
+        row.iter().enumerate().map(value).collect()
     }
 
     fn segments(&self) -> Option<Segments<'_>> {
@@ -101,7 +130,7 @@ impl Case {
         for b in 0..s.batch {
             for i in 0..s.q_len {
                 for h in 0..s.n_heads {
-                    let p = self.p(b, i, h);
+                    let p = self.dropped(b, i, h, &self.p(b, i, h));
                     let at = self.q_at(b, i, h);
                     for d in 0..s.head_dim {
                         o[at + d] = (0..s.kv_len).fold(0.0, |acc, j| {
@@ -133,6 +162,7 @@ impl Case {
                             })
                         })
                         .collect();
+                    let (kept, dp) = (self.dropped(b, i, h, &p), self.dropped(b, i, h, &dp));
                     let dot = math::sum_lanes(p.iter().zip(&dp).map(|(p, dp)| p * dp));
                     let ds: Vec<f32> =
                         p.iter().zip(&dp).map(|(p, dp)| (p * (dp - dot)) * s.scale).collect();
@@ -142,7 +172,7 @@ impl Case {
                             let kv = self.kv_at(b, j, h) + d;
                             acc = math::fma(ds[j], self.k[kv], acc);
                             dk[kv] = math::fma(ds[j], self.q[at + d], dk[kv]);
-                            dv[kv] = math::fma(p[j], self.dout[at + d], dv[kv]);
+                            dv[kv] = math::fma(kept[j], self.dout[at + d], dv[kv]);
                         }
                         dq[at + d] = acc + 0.0;
                     }
@@ -161,13 +191,16 @@ impl Case {
         let [dq, dk, dv] = self.backward();
         everywhere(|ctx| {
             let mut got = vec![f32::NAN; self.q.len()];
-            let mut scratch = vec![f32::NAN; attention_scratch_len(shape, ctx.threads())];
+            let (dropout, is_dropped) = (self.dropout(), self.rate.is_some());
+            let len = attention_scratch_len(shape, is_dropped, ctx.threads());
+            let mut scratch = vec![f32::NAN; len];
             let (q, k, v) = (&self.q, &self.k, &self.v);
-            attention(ctx, shape, q, k, v, self.segments(), &mut got, &mut scratch).unwrap();
+            let segments = self.segments();
+            attention(ctx, shape, q, k, v, segments, dropout, &mut got, &mut scratch).unwrap();
             assert_bits(&format!("o of {shape:?}"), ctx, &got, &o);
 
             let mut got = [&dq, &dk, &dv].map(|want| vec![f32::NAN; want.len()]);
-            let len = attention_backward_scratch_len(shape, ctx.threads());
+            let len = attention_backward_scratch_len(shape, is_dropped, ctx.threads());
             let mut scratch = vec![f32::NAN; len];
             let [got_dq, got_dk, got_dv] = &mut got;
             attention_backward(
@@ -177,7 +210,8 @@ impl Case {
                 k,
                 v,
                 &self.dout,
-                self.segments(),
+                segments,
+                dropout,
                 got_dq,
                 got_dk,
                 got_dv,
@@ -223,6 +257,7 @@ fn lengths_around_the_tiles() {
             ..SHAPE
         };
         Case::new(shape, 0, len as u64).check();
+        Case::new(shape, 0, len as u64 + 1).check();
         let shape = Attention { causal: false, ..shape };
         Case::new(shape, 0, len as u64).check();
     }
@@ -236,6 +271,7 @@ fn windows_and_segments() {
                 let shape =
                     Attention { q_len: 50, kv_len: 50, kv_capacity: 50, window, causal, ..SHAPE };
                 Case::new(shape, n_segments, 5).check();
+                Case::new(shape, n_segments, 8).check();
             }
         }
     }
@@ -303,15 +339,30 @@ fn empty_shapes() {
 }
 
 #[test]
+fn a_dropout_that_does_not_fit_is_refused() {
+    let ctx = Ctx::detect(&crate::Serial);
+    let case = Case::new(SHAPE, 0, 1);
+    let run = |rate: f32, samples: &[u32]| {
+        let mut o = vec![0.0; case.q.len()];
+        let mut scratch = vec![0.0; attention_scratch_len(&SHAPE, true, 1)];
+        let dropout = Some(Dropout { rate, key: 1, step: 2, samples });
+        attention(&ctx, &SHAPE, &case.q, &case.k, &case.v, None, dropout, &mut o, &mut scratch)
+    };
+    assert_eq!(run(0.5, &[0, 1]), Ok(()));
+    assert!(matches!(run(1.0, &[0, 1]), Err(Error::Dimension { .. })));
+    assert!(matches!(run(0.5, &[0]), Err(Error::Dimension { .. })));
+}
+
+#[test]
 fn wrong_shapes_are_refused() {
     let ctx = Ctx::detect(&crate::Serial);
     let case = Case::new(SHAPE, 0, 1);
     let run = |shape: &Attention, q: &[f32], scratch: usize| {
         let mut o = vec![0.0; case.q.len()];
         let mut scratch = vec![0.0; scratch];
-        attention(&ctx, shape, q, &case.k, &case.v, None, &mut o, &mut scratch)
+        attention(&ctx, shape, q, &case.k, &case.v, None, None, &mut o, &mut scratch)
     };
-    let enough = attention_scratch_len(&SHAPE, 1);
+    let enough = attention_scratch_len(&SHAPE, false, 1);
     assert_eq!(run(&SHAPE, &case.q, enough), Ok(()));
     assert!(matches!(run(&SHAPE, &case.q[1..], enough), Err(Error::Length { operand: "q", .. })));
     assert!(matches!(run(&SHAPE, &case.q, enough - 1), Err(Error::Scratch { .. })));
