@@ -39,6 +39,8 @@ kill: ## kill a training 50 times at random instants; it must end in the same bi
 lint: ## formatting and lints
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	@# Only checked, so libFuzzer itself (C++) need not be built: any path stands for it.
+	CUSTOM_LIBFUZZER_PATH=target/libfuzzer.a $(CARGO) check --manifest-path fuzz/Cargo.toml --target-dir target/fuzz
 
 doc: ## build the documentation, warnings are errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --workspace

@@ -3,29 +3,11 @@
 //! What the compiler cannot see: which crate may know which, how long files
 //! are, that each says what it is for, and that nothing unfinished or foreign is in it.
 
-use std::collections::BTreeMap;
+mod edges;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-
-/// Level of each crate in `DESIGN`: a crate sees lower levels and never its siblings.
-const LEVELS: &[(&str, u32)] = &[
-    ("llmc-base", 0),
-    ("llmc-spec", 1),
-    ("llmc-ir", 1),
-    ("llmc-formats", 1),
-    ("llmc-data", 1),
-    ("llmc-kernels", 1),
-    ("llmc-model", 2),
-    ("llmc-passes", 2),
-    ("llmc-plan", 2),
-    ("llmc-codegen", 3),
-    ("llmc-runtime", 3),
-    ("llmc-train", 4),
-    ("llmc", 5),
-    ("llmc-cli", 6),
-    ("llmc-py", 6),
-];
 
 /// Lines after which a file must say why it is so long.
 const LONG_FILE: usize = 1000;
@@ -44,7 +26,7 @@ fn main() -> ExitCode {
     for file in &files {
         check_file(&root, file, &mut problems);
     }
-    check_edges(&root, &mut problems);
+    edges::check(&root, &mut problems);
     for problem in &problems {
         eprintln!("tidy: {problem}");
     }
@@ -116,38 +98,6 @@ fn check_file(root: &Path, path: &Path, problems: &mut Vec<String>) {
         }
         if line.ends_with(' ') || line.contains('\t') && !shown.ends_with("Makefile") && is_rust {
             report("trailing space or tab");
-        }
-    }
-}
-
-/// Names of the workspace crates that each crate depends on, from the manifests.
-fn check_edges(root: &Path, problems: &mut Vec<String>) {
-    let levels: BTreeMap<&str, u32> = LEVELS.iter().copied().collect();
-    let Ok(entries) = fs::read_dir(root.join("crates")) else {
-        problems.push("no folder `crates`".to_string());
-        return;
-    };
-    let mut folders: Vec<PathBuf> = entries.flatten().map(|e| e.path()).collect();
-    folders.sort();
-    for folder in folders {
-        let name = folder.file_name().and_then(|n| n.to_str()).unwrap_or("").to_string();
-        let Some(level) = levels.get(name.as_str()) else {
-            problems.push(format!("crates/{name}: not in the table of levels"));
-            continue;
-        };
-        let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap_or_default();
-        // Only real dependencies count: tests may join what they like.
-        let mut in_dependencies = false;
-        for line in manifest.lines() {
-            if line.starts_with('[') {
-                in_dependencies = line.trim() == "[dependencies]";
-            }
-            let other = line.split(['.', ' ', '=']).next().unwrap_or("");
-            if let (true, Some(theirs)) = (in_dependencies, levels.get(other))
-                && theirs >= level
-            {
-                problems.push(format!("crates/{name}: must not know `{other}`"));
-            }
         }
     }
 }

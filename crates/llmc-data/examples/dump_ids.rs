@@ -7,14 +7,14 @@
 //! cargo run --release -p llmc-data --example dump_ids -- KIND VOCAB DIR OUT
 //! ```
 //!
-//! KIND is `byte_bpe`, `bpe` or `char`; VOCAB 0 leaves the size of `char` open.
+//! KIND is `byte_bpe`, `bpe` or `char`, with `:none` behind it for no pre-tokenizer; VOCAB 0 leaves the size of `char` open.
 //! Writes OUT/tokenizer.json, OUT/tokenizer_config.json and OUT/ids.jsonl, one
 //! object per line: `text`, `ids`, `decoded` (specials spelled out), `plain`
 //! (without specials), `is_trained` (whether the text was trained on). Besides
 //! the files there are the awkward strings, every code point beside letters,
 //! digits and spaces, and, with `text` null, ids at random, for decoding only.
 
-use llmc_data::tokenizer::{self, SpecialTokens, TokenizerConfig, TokenizerKind};
+use llmc_data::tokenizer::{self, PreTokenizer, SpecialTokens, TokenizerConfig, TokenizerKind};
 use serde_json::json;
 use std::io::Write;
 use std::path::Path;
@@ -77,12 +77,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let [kind, vocab, folder, out] = arguments.as_slice() else {
         return Err("usage: dump_ids KIND VOCAB DIR OUT".into());
     };
+    let (kind, is_cut) = match kind.strip_suffix(":none") {
+        Some(kind) => (kind, false),
+        None => (kind.as_str(), true),
+    };
     let kind = TokenizerKind::from_name(kind).ok_or("KIND is byte_bpe, bpe or char")?;
     let vocab: u32 = vocab.parse()?;
     let mut texts = Vec::new();
     collect(Path::new(folder), &mut texts)?;
 
     let mut config = TokenizerConfig::new(kind, (vocab > 0).then_some(vocab));
+    if !is_cut {
+        config.pre_tokenizer = PreTokenizer::None;
+    }
     config.special_tokens = SpecialTokens {
         pad: Some("<pad>".into()),
         unk: Some("<unk>".into()),

@@ -18,10 +18,11 @@
 //! most.
 
 use llmc_base::{Diagnostic, Hash};
-use serde::Serialize;
 
 const MAGIC: &[u8; 8] = b"LLMCIDS\x01";
 const HEADER: usize = 64;
+/// Batches hold ids as i32.
+const MAX_VOCAB_SIZE: u32 = 1 << 31;
 
 /// A shard to write.
 #[derive(Clone, Debug)]
@@ -33,25 +34,14 @@ pub struct ShardFile {
 }
 
 /// What a ledger says of a shard.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShardEntry {
     /// File name: `shard-00000.ids` and up.
     pub name: String,
-    /// Hash of the whole file.
-    pub hash: Hash,
     /// Documents in it.
     pub documents: u64,
     /// Ids in it.
     pub ids: u64,
-}
-
-/// The ledger of some shards as JSON: the vocabulary size and, for each shard, its
-/// name, hash, documents and ids. One newline at the end.
-pub fn ledger_json(vocab_size: u32, entries: &[ShardEntry]) -> String {
-    let ledger = serde_json::json!({ "vocab_size": vocab_size, "shards": entries });
-    let mut text = serde_json::to_string_pretty(&ledger).expect("the ledger has only text keys");
-    text.push('\n');
-    text
 }
 
 /// Bytes of each id for a vocabulary.
@@ -112,7 +102,6 @@ fn write_one(documents: &[Vec<u32>], vocab_size: u32, n_ids: u64, index: usize) 
     bytes[32..HEADER].copy_from_slice(&payload.0);
     let entry = ShardEntry {
         name: format!("shard-{index:05}.ids"),
-        hash: Hash::of_bytes(&bytes),
         documents: documents.len() as u64,
         ids: n_ids,
     };
@@ -146,6 +135,11 @@ impl<'a> Shard<'a> {
             return Err(wrong("this is no shard of format version 1".into()));
         }
         let (width, vocab_size) = (u32_at(header, 8), u32_at(header, 12));
+        if vocab_size > MAX_VOCAB_SIZE {
+            return Err(wrong(format!(
+                "a vocabulary of {vocab_size} tokens is above {MAX_VOCAB_SIZE}"
+            )));
+        }
         if width as usize != id_width(vocab_size) {
             return Err(wrong(format!("{width} bytes per id do not go with {vocab_size} tokens")));
         }

@@ -15,7 +15,7 @@ pub struct DatasetConfig {
     pub name: String,
     /// Files, folders and globs.
     pub paths: Vec<String>,
-    /// File extensions taken from folders, without the dot; empty takes all.
+    /// File extensions that are taken, without the dot; empty takes all.
     pub extensions: Vec<String>,
     /// Globs that a path must match; empty matches all.
     pub include: Vec<String>,
@@ -31,7 +31,8 @@ pub struct DatasetConfig {
     pub target_tokens: Option<u64>,
     /// Documents shorter than this, in the same unit, are dropped.
     pub min_length: u64,
-    /// Documents longer than this are cut.
+    /// Documents longer than this are cut; `None` keeps them whole, and a generated one has
+    /// at most 128 words.
     pub max_length: Option<u64>,
     /// What happens to repeated documents.
     pub deduplicate: Deduplicate,
@@ -39,7 +40,7 @@ pub struct DatasetConfig {
     pub validation_fraction: f64,
     /// What happens to bytes that are not UTF-8.
     pub invalid_utf8: InvalidUtf8,
-    /// Seed of generated text.
+    /// Seed of generated text, of the choice under `target_tokens`, and of the split.
     pub seed: u64,
 }
 
@@ -82,12 +83,12 @@ pub struct TokenizerConfig {
     /// The algorithm.
     #[serde(rename = "type")]
     pub kind: TokenizerKind,
-    /// Upper bound of the vocabulary, special tokens included.
+    /// Size of the vocabulary, special tokens included.
     pub vocab_size: u64,
     /// Pairs seen fewer times are not merged; 0 for `char`.
     #[serde(default)]
     pub min_frequency: u64,
-    /// How text is cut before merges; `None` for `char`.
+    /// How text is cut before merges; `None` for `char`, which has none.
     #[serde(default)]
     pub pre_tokenizer: PreTokenizer,
     /// Special tokens.
@@ -116,9 +117,7 @@ pub enum TokenizerKind {
 pub enum PreTokenizer {
     /// The GPT-2 pattern: letters, digits, other, with a leading space.
     Gpt2,
-    /// Whitespace is kept as its own piece, words and punctuation apart.
-    Whitespace,
-    /// The whole text is one piece.
+    /// The whole text between special tokens is one piece.
     #[default]
     None,
 }
@@ -127,10 +126,10 @@ pub enum PreTokenizer {
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SpecialTokens {
-    /// Unknown character.
-    pub unk: Option<String>,
     /// Padding.
     pub pad: Option<String>,
+    /// Unknown character.
+    pub unk: Option<String>,
     /// Start of a document.
     pub bos: Option<String>,
     /// End of a document.
@@ -142,7 +141,7 @@ pub struct SpecialTokens {
 impl SpecialTokens {
     /// All of them in id order.
     pub fn all(&self) -> impl Iterator<Item = &str> {
-        [&self.unk, &self.pad, &self.bos, &self.eos]
+        [&self.pad, &self.unk, &self.bos, &self.eos]
             .into_iter()
             .flatten()
             .chain(&self.additional)

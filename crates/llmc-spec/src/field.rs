@@ -363,3 +363,8 @@ pub(crate) fn names_in(table: &str) -> Vec<&'static str> {
 pub(crate) fn all_paths() -> impl Iterator<Item = &'static str> {
     BY_PATH.keys().map(String::as_str)
 }
+
+/// Every accepted path with its field.
+pub(crate) fn accepted() -> impl Iterator<Item = (&'static str, &'static Field)> {
+    BY_PATH.iter().map(|(path, field)| (path.as_str(), *field))
+}

@@ -14,6 +14,7 @@ mod read;
 mod recipe;
 mod reference;
 mod resolve;
+mod schema;
 pub mod solver;
 mod spec;
 #[cfg(test)]
@@ -39,6 +40,7 @@ pub use reference::reference;
 pub use resolve::{
     Defaulted, Goal, Resolved, ResolvedModel, architecture, refuse_defaults, resolve,
 };
+pub use schema::json_schema;
 pub use solver::{Conflict, Problem, Solution, solve};
 pub use spec::{Setting, Spec};
 pub use tree::Format;

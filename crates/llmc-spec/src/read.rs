@@ -8,6 +8,8 @@ mod convert;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use convert::{MAX_DIM, MAX_SIZE};
+
 use crate::check;
 use crate::field::{self, DefaultRule, Field, Section};
 use crate::spec::{Setting, Spec};

@@ -26,6 +26,9 @@ No default is silent: `solution.json` lists each value that was not written, wit
 that set it, and `--explicit` refuses them. `--set training.lr=3e-4` overrides any field; the value is a TOML value, a bare
 word is a text, and the recorded spec names the override.
 
+**Editors.** `docs/spec.schema.json` is the same table as a JSON Schema; in YAML, `# yaml-language-server: $schema=PATH` as the
+first line, in TOML, `#:schema PATH`.
+
 **Recipe.** The hash that names an artifact is over the resolved values with `spec_version` and `numerics_version`.
 Fields marked *label* are not part of it: they change neither the numbers nor which artifact
 is meant. A value that equals its default is left out, so writing it changes nothing. The model, the dataset, the tokenizer
@@ -72,14 +75,7 @@ pub fn reference() -> String {
 
 /// One field, as `llmc` prints it for a field path: takes, default, meaning.
 fn row(field: &Field) -> String {
-    let mut meaning = field.doc.to_string();
-    if let Some(condition) = field.applies {
-        let words: Vec<_> = condition.any_of.iter().map(|w| format!("\"{w}\"")).collect();
-        let _ = write!(meaning, " Only with `{}` = {}.", condition.path, words.join(" or "));
-    }
-    if field.is_later {
-        meaning.push_str(" Other values than the default are not supported yet.");
-    }
+    let mut meaning = meaning(field);
     if !field.aliases.is_empty() {
         let aliases: Vec<_> =
             field.aliases.iter().map(|a| format!("`{}`", local(a, field))).collect();
@@ -90,6 +86,19 @@ fn row(field: &Field) -> String {
     }
     let cells = [format!("`{}`", field.local_path()), takes(field), default(field), meaning];
     format!("| {} |", cells.map(|c| c.replace('|', "\\|")).join(" | "))
+}
+
+/// What a field means, and where.
+pub(crate) fn meaning(field: &Field) -> String {
+    let mut meaning = field.doc.to_string();
+    if let Some(condition) = field.applies {
+        let words: Vec<_> = condition.any_of.iter().map(|w| format!("\"{w}\"")).collect();
+        let _ = write!(meaning, " Only with `{}` = {}.", condition.path, words.join(" or "));
+    }
+    if field.is_later {
+        meaning.push_str(" Other values than the default are not supported yet.");
+    }
+    meaning
 }
 
 /// An alias as it is written inside the field's own section, or in full.
@@ -149,7 +158,8 @@ fn range(min: Limit, max: Limit) -> String {
     if low.is_empty() || high.is_empty() { low + &high } else { format!("{low},{high}") }
 }
 
-fn default(field: &Field) -> String {
+/// What holds when a field is not written, in words.
+pub(crate) fn default(field: &Field) -> String {
     match field.default {
         DefaultRule::Is(lit) => match lit.value() {
             Value::Array(items) if items.is_empty() => "`[]`".to_string(),

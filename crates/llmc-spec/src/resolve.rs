@@ -320,7 +320,34 @@ impl<'a> Work<'a> {
             )),
             _ => {}
         }
+        found.extend(self.too_many_tokens());
         self.diagnostics.extend(found);
+    }
+
+    /// The complaint about counts whose product no tensor or counter can hold.
+    fn too_many_tokens(&self) -> Option<Diagnostic> {
+        let int = |path: &str| self.values.get(path).and_then(Value::as_u64).map(u128::from);
+        let (batch, length) = ("training.batch_size", "training.sequence_length");
+        // Fields end at 2⁵³, so this product is exact, and the later ones start from 2³¹.
+        let tokens = int(batch)? * int(length)?;
+        let complain = |what: &str, tokens: u128, most: u128, paths: &[&str]| {
+            let message = format!("{what} of {tokens} tokens is above the limit of {most}");
+            let d = Diagnostic::error("spec::out_of_range", message)
+                .help(format!("lower `{}`", paths.join("` or `")));
+            Some(at_section(at_fields(d, self.spec, paths), self.spec, Section::Training))
+        };
+        if tokens > MAX_STEP_TOKENS {
+            return complain("a step", tokens, MAX_STEP_TOKENS, &[batch, length]);
+        }
+        for (what, path) in
+            [("a run", "training.max_steps"), ("a validation", "training.eval_batches")]
+        {
+            let tokens = tokens * int(path).unwrap_or(0);
+            if tokens > u128::from(u64::MAX) {
+                return complain(what, tokens, u64::MAX.into(), &[path, batch, length]);
+            }
+        }
+        None
     }
 
     /// The complaint about a value whose rule needs a section that is not there.
@@ -362,6 +389,9 @@ impl<'a> Work<'a> {
         Some(typed(&self.values, section.name()))
     }
 }
+
+/// Most tokens of one step: elements of one tensor, indexed by i32.
+const MAX_STEP_TOKENS: u128 = i32::MAX as u128;
 
 /// The path under which default rules find the solved count; no field.
 const PARAMETER_COUNT: &str = "model.parameter_count";

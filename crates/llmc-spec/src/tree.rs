@@ -3,7 +3,8 @@
 //! TOML, YAML and JSON text, JSON values from Python, and `--set` arguments all
 //! become a [`Node`] first; everything after that exists once. Readers are safe
 //! on hostile input: text is at most [`MAX_BYTES`], nesting at most
-//! [`MAX_DEPTH`], and YAML aliases expand to at most [`MAX_NODES`] nodes.
+//! [`MAX_DEPTH`], and YAML aliases expand to at most [`MAX_NODES`] nodes and
+//! [`MAX_BYTES`] of text.
 
 mod json;
 mod toml;

@@ -38,7 +38,7 @@ impl Builder {
                     "dataset::format_not_supported",
                     format!("`{path}`: files of format `{format}` are not supported yet"),
                 )
-                .help("give plain text files, or leave these out with `exclude_extensions`"),
+                .help("give plain text files, or leave these out with `extensions` or `exclude`"),
             );
             return;
         }
@@ -96,7 +96,7 @@ impl Builder {
             entry.empty += 1;
             return;
         }
-        if words < config.min_length.unwrap_or(0) {
+        if words < config.min_length {
             entry.too_short += 1;
             return;
         }
@@ -189,7 +189,7 @@ impl Builder {
             );
             return Err(found);
         }
-        split(&mut self.documents, config.validation_ppm, config.seed);
+        split(&mut self.documents, config.validation_fraction, config.seed);
         let (mut train, mut validation) = (Totals::default(), Totals::default());
         for document in &self.documents {
             let totals = match document.split {
@@ -200,7 +200,7 @@ impl Builder {
             totals.words += document.words;
             totals.bytes += document.text.len() as u64;
         }
-        if config.validation_ppm > 0 && validation.documents == 0 {
+        if config.validation_fraction > 0.0 && validation.documents == 0 {
             found.push(
                 Diagnostic::warning(
                     "dataset::no_validation",
@@ -274,17 +274,21 @@ fn draw(purpose: &str, seed: u64, hash: &Hash) -> u64 {
 
 /// Gives every document its side. Where all would fall on one side, the one with
 /// the lowest (or highest) draw moves to the other.
-fn split(documents: &mut [Document], validation_ppm: u32, seed: u64) {
-    if validation_ppm == 0 || documents.len() < 2 {
+///
+/// A draw is a number below 2⁶⁴, held out below `fraction` · 2⁶⁴. The product is exact,
+/// so a share is never rounded, however small it is.
+fn split(documents: &mut [Document], fraction: f64, seed: u64) {
+    if fraction <= 0.0 || documents.len() < 2 {
         return;
     }
     let draws: Vec<u64> = documents
         .iter()
         .map(|document| draw("llmc.dataset.split.v1", seed, &document.hash))
         .collect();
+    let threshold = (fraction * 2f64.powi(64)).ceil() as u128;
     let mut n_validation = 0;
     for (document, draw) in documents.iter_mut().zip(&draws) {
-        if (u128::from(*draw) * 1_000_000) >> 64 < u128::from(validation_ppm) {
+        if u128::from(*draw) < threshold {
             document.split = Split::Validation;
             n_validation += 1;
         }

@@ -2,6 +2,7 @@
 //! its recipe hash.
 
 use super::synthetic;
+use crate::source::glob_matches;
 use llmc_base::diag::nearest;
 use llmc_base::{CanonicalHasher, Diagnostic, Hash};
 use std::collections::BTreeMap;
@@ -27,13 +28,6 @@ impl InvalidUtf8 {
             InvalidUtf8::Replace => "replace",
         }
     }
-
-    /// The policy of that name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        [InvalidUtf8::Error, InvalidUtf8::Skip, InvalidUtf8::Replace]
-            .into_iter()
-            .find(|policy| policy.name() == name)
-    }
 }
 
 /// What was asked of a dataset.
@@ -44,9 +38,7 @@ pub struct DatasetConfig {
     /// Files, folders (with everything below) and globs.
     pub paths: Vec<String>,
     /// If not empty: only files with these extensions, `py` or `.py`.
-    pub include_extensions: Vec<String>,
-    /// Files with these extensions are left out.
-    pub exclude_extensions: Vec<String>,
+    pub extensions: Vec<String>,
     /// Files whose path one of these globs matches are left out.
     pub exclude: Vec<String>,
     /// Generated corpora; only `synthetic` exists.
@@ -56,17 +48,19 @@ pub struct DatasetConfig {
     /// Whitespace-separated words to reach, by the files together and by the
     /// generated corpus. The latter needs it; for files, `None` is all of them.
     pub target_tokens: Option<u64>,
-    /// Documents with fewer words are left out; generated ones have at least as many.
-    pub min_length: Option<u64>,
-    /// Longer documents are cut; generated ones have at most as many words.
+    /// Documents with fewer words are left out; generated ones have at least as many,
+    /// and one in any case.
+    pub min_length: u64,
+    /// Longer documents are cut; generated ones have at most as many words, with `None`
+    /// at most [`DEFAULT_MAX_LENGTH`](super::DEFAULT_MAX_LENGTH) (or `min_length`).
     pub max_length: Option<u64>,
     /// What to do with a file that is not UTF-8.
     pub invalid_utf8: InvalidUtf8,
     /// Whether equal documents are left out.
     pub deduplicate: bool,
-    /// Share of the validation split in millionths; below 1 000 000. Above 0,
+    /// Share of the validation split, from 0 to below 1, taken exactly. Above 0,
     /// two documents or more always leave one on either side.
-    pub validation_ppm: u32,
+    pub validation_fraction: f64,
     /// Seed of the split, of the choice under `target_tokens`, and of the generated corpus.
     pub seed: u64,
 }
@@ -77,23 +71,32 @@ impl Default for DatasetConfig {
         DatasetConfig {
             name: String::new(),
             paths: Vec::new(),
-            include_extensions: Vec::new(),
-            exclude_extensions: Vec::new(),
+            extensions: Vec::new(),
             exclude: Vec::new(),
             domains: Vec::new(),
             languages: BTreeMap::new(),
             target_tokens: None,
-            min_length: None,
+            min_length: 0,
             max_length: None,
             invalid_utf8: InvalidUtf8::Error,
             deduplicate: true,
-            validation_ppm: 10_000,
+            validation_fraction: 0.01,
             seed: 0,
         }
     }
 }
 
 impl DatasetConfig {
+    /// Whether `extensions` and `exclude` let a file of this path in.
+    pub fn takes(&self, path: &str) -> bool {
+        let extension = path.rsplit('/').next().and_then(|name| name.rsplit_once('.'));
+        let has_extension = self.extensions.is_empty()
+            || extension.is_some_and(|(_, own)| {
+                self.extensions.iter().any(|wanted| wanted.trim_start_matches('.') == own)
+            });
+        has_extension && !self.exclude.iter().any(|glob| glob_matches(glob, path))
+    }
+
     /// What can be found without reading.
     pub(super) fn check(&self) -> Vec<Diagnostic> {
         let mut found = Vec::new();
@@ -145,24 +148,22 @@ impl DatasetConfig {
                 .help("set `target_tokens`, for example to 100000"),
             );
         }
-        if self.max_length == Some(0)
-            || matches!((self.min_length, self.max_length), (Some(min), Some(max)) if min > max)
-        {
+        if self.max_length.is_some_and(|max| max == 0 || self.min_length > max) {
             found.push(Diagnostic::error(
                 "dataset::length_range",
                 format!(
                     "no document can have at least {} and at most {} words",
-                    self.min_length.unwrap_or(0),
+                    self.min_length,
                     self.max_length.unwrap_or(0)
                 ),
             ));
         }
-        if self.validation_ppm >= 1_000_000 {
+        if !(0.0..1.0).contains(&self.validation_fraction) {
             found.push(Diagnostic::error(
                 "dataset::validation_range",
                 format!(
-                    "the validation share is {} millionths, expected less than 1000000",
-                    self.validation_ppm
+                    "`validation_fraction` is {}, expected a number from 0 to below 1",
+                    self.validation_fraction
                 ),
             ));
         }
@@ -183,7 +184,7 @@ impl DatasetConfig {
         }
         for (field, value) in [
             ("target_tokens", self.target_tokens),
-            ("min_length", self.min_length),
+            ("min_length", Some(self.min_length).filter(|words| *words > 0)),
             ("max_length", self.max_length),
         ] {
             if let Some(value) = value {
@@ -192,7 +193,7 @@ impl DatasetConfig {
         }
         hasher.field("invalid_utf8").str(self.invalid_utf8.name());
         hasher.field("deduplicate").bool(self.deduplicate);
-        hasher.field("validation_ppm").int(self.validation_ppm.into());
+        hasher.field("validation_fraction").f64(self.validation_fraction);
         hasher.field("seed").int(self.seed.into());
         hasher.finish()
     }

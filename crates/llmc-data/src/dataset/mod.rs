@@ -25,9 +25,9 @@ mod tests;
 
 pub use config::{DatasetConfig, InvalidUtf8};
 pub use ledger::{Duplicate, InvalidFile, Ledger, Place, SourceEntry, Totals};
-pub use synthetic::{DEFAULT_MAX_LENGTH, DEFAULT_MIN_LENGTH};
+pub use synthetic::DEFAULT_MAX_LENGTH;
 
-use crate::source::{Source, glob_matches};
+use crate::source::Source;
 use builder::Builder;
 use llmc_base::{Diagnostic, Hash};
 use std::collections::BTreeSet;
@@ -131,12 +131,6 @@ fn files(
     source: &dyn Source,
     found: &mut Vec<Diagnostic>,
 ) -> BTreeSet<String> {
-    let has = |extensions: &[String], path: &str| {
-        let extension = path.rsplit('/').next().and_then(|name| name.rsplit_once('.'));
-        extension.is_some_and(|(_, own)| {
-            extensions.iter().any(|wanted| wanted.trim_start_matches('.') == own)
-        })
-    };
     let mut paths = BTreeSet::new();
     for pattern in &config.paths {
         let listed = match source.list(pattern) {
@@ -148,11 +142,7 @@ fn files(
         };
         let n_listed = listed.len();
         let before = paths.len();
-        paths.extend(listed.into_iter().filter(|path| {
-            (config.include_extensions.is_empty() || has(&config.include_extensions, path))
-                && !has(&config.exclude_extensions, path)
-                && !config.exclude.iter().any(|glob| glob_matches(glob, path))
-        }));
+        paths.extend(listed.into_iter().filter(|path| config.takes(path)));
         if n_listed == 0 {
             found.push(
                 Diagnostic::error("dataset::no_files", format!("`{pattern}` names no file"))
@@ -164,7 +154,7 @@ fn files(
                     "dataset::all_excluded",
                     format!("none of the {n_listed} files of `{pattern}` is added by it: they are filtered out or named before"),
                 )
-                .help("check `include_extensions`, `exclude_extensions` and `exclude`"),
+                .help("check `extensions` and `exclude`"),
             );
         }
     }

@@ -24,8 +24,6 @@ use std::collections::BTreeSet;
 pub const DOMAIN: &str = "synthetic";
 /// Raised when the same config gives other text.
 pub const VERSION: u32 = 1;
-/// Least words of a document where `min_length` is not set.
-pub const DEFAULT_MIN_LENGTH: u64 = 16;
 /// Most words of a document where `max_length` is not set.
 pub const DEFAULT_MAX_LENGTH: u64 = 128;
 
@@ -36,13 +34,9 @@ const ATTEMPTS: u64 = 64;
 /// the rest is too short for a document.
 ///
 /// Errors: `dataset::synthetic_exhausted` if the lengths leave too few distinct
-/// documents, `dataset::length_range` if a default bound contradicts a given one.
+/// documents, `dataset::length_range` if they are 2³² words or more.
 pub fn generate(config: &DatasetConfig, target: u64) -> Result<Vec<String>, Diagnostic> {
-    // A bound that is not given yields to the one that is.
-    let min = config
-        .min_length
-        .unwrap_or(DEFAULT_MIN_LENGTH.min(config.max_length.unwrap_or(u64::MAX)))
-        .max(1);
+    let min = config.min_length.max(1);
     let max = config.max_length.unwrap_or(DEFAULT_MAX_LENGTH.max(min));
     if max > u64::from(u32::MAX) {
         return Err(Diagnostic::error(

@@ -29,14 +29,16 @@ fn files_are_documents_in_the_order_of_their_paths() {
     let files = [("d/b.txt", "two words"), ("d/a.txt", "one"), ("d/c.py", "x"), ("d/t/a.txt", "y")];
     let mut asked = config(&["d/b.txt", "d"]);
     assert_eq!(places(&built(&asked, &files)).len(), 4);
-    asked.include_extensions = vec![".txt".into()];
+    asked.extensions = vec![".txt".into()];
     asked.exclude = vec!["**/t/**".into()];
     let dataset = built(&asked, &files);
     assert_eq!(places(&dataset), [("d/a.txt", 0), ("d/b.txt", 0)]);
     assert_eq!(dataset.documents[1].words, 2);
-    asked.exclude_extensions = vec!["txt".into()];
-    asked.include_extensions.clear();
-    assert_eq!(places(&built(&asked, &files)), [("d/c.py", 0)]);
+    asked.extensions = vec!["rs".into()];
+    let found = build(&asked, &MemorySource::new(files)).unwrap_err();
+    assert_eq!(found[0].code, "dataset::all_excluded");
+    let help = found[0].help.as_deref();
+    assert_eq!(help, Some("check `extensions` and `exclude`"), "keys that a spec knows");
 }
 
 #[test]
@@ -57,7 +59,7 @@ fn long_files_are_cut_without_loss() {
     let asked = DatasetConfig { max_length: Some(2), ..config(&["f"]) };
     let dataset = built(&asked, &[("f", text)]);
     assert_eq!(dataset.texts(Split::Train).len() + dataset.texts(Split::Validation).len(), 3);
-    let short = DatasetConfig { min_length: Some(2), ..asked };
+    let short = DatasetConfig { min_length: 2, ..asked };
     let dataset = built(&short, &[("f", text)]);
     assert_eq!(dataset.documents.len(), 2);
     assert_eq!(dataset.ledger.sources[0].too_short, 1);
@@ -68,7 +70,7 @@ fn the_split_follows_the_content_only() {
     let files: Vec<(String, String)> =
         (0..400).map(|i| (format!("f{i:03}"), format!("document number {i}"))).collect();
     let files: Vec<(&str, &str)> = files.iter().map(|(p, t)| (p.as_str(), t.as_str())).collect();
-    let asked = DatasetConfig { validation_ppm: 250_000, ..config(&["**"]) };
+    let asked = DatasetConfig { validation_fraction: 0.25, ..config(&["**"]) };
     let all = built(&asked, &files);
     let held_out = all.split(Split::Validation).count();
     assert!((70..130).contains(&held_out), "{held_out}");
@@ -83,14 +85,40 @@ fn the_split_follows_the_content_only() {
 
 #[test]
 fn both_sides_of_the_split_have_a_document() {
-    for validation_ppm in [1, 999_999] {
-        let asked = DatasetConfig { validation_ppm, ..config(&["a", "b"]) };
+    for validation_fraction in [1e-300, 0.999_999] {
+        let asked = DatasetConfig { validation_fraction, ..config(&["a", "b"]) };
         let dataset = built(&asked, &[("a", "one"), ("b", "two")]);
         assert_eq!(dataset.split(Split::Validation).count(), 1);
     }
     let (dataset, warnings) = build(&config(&["a"]), &MemorySource::new([("a", "one")])).unwrap();
     assert_eq!(dataset.split(Split::Train).count(), 1);
     assert_eq!(warnings[0].code, "dataset::no_validation");
+}
+
+#[test]
+fn a_validation_share_is_not_rounded() {
+    let at_least = |fraction: f64| {
+        let asked = DatasetConfig { validation_fraction: fraction, ..config(&["a"]) };
+        built(&asked, &[("a", "one")]).recipe_hash
+    };
+    assert_ne!(at_least(0.0), at_least(1e-7));
+    assert_ne!(at_least(0.25), at_least(0.25 + 1e-9));
+    // Both sides of one document's own draw.
+    let files: Vec<(String, String)> =
+        (0..50).map(|i| (format!("f{i:02}"), format!("document {i}"))).collect();
+    let files: Vec<(&str, &str)> = files.iter().map(|(p, t)| (p.as_str(), t.as_str())).collect();
+    let held_out = |fraction: f64| {
+        let asked = DatasetConfig { validation_fraction: fraction, ..config(&["**"]) };
+        built(&asked, &files).split(Split::Validation).count()
+    };
+    let (mut low, mut high) = (0.5, 1.0);
+    let n_low = held_out(low);
+    assert!(n_low < held_out(0.999));
+    while high - low > 1e-12 {
+        let middle = (low + high) / 2.0;
+        if held_out(middle) > n_low { high = middle } else { low = middle }
+    }
+    assert_eq!((held_out(low), held_out(high)), (n_low, n_low + 1));
 }
 
 #[test]
@@ -113,7 +141,7 @@ fn synthetic(target: u64, min: u64, max: u64) -> DatasetConfig {
         domains: vec!["synthetic".into()],
         languages: [("en".to_string(), 1.0)].into(),
         target_tokens: Some(target),
-        min_length: Some(min),
+        min_length: min,
         max_length: Some(max),
         ..DatasetConfig::default()
     }
@@ -134,7 +162,17 @@ fn the_generated_corpus_has_the_asked_size() {
 fn the_generated_corpus_does_not_move() {
     let dataset = built(&synthetic(1000, 4, 16), &[]);
     assert_eq!(dataset.content_hash.short(), "f72d5eecc380");
-    assert_eq!(dataset.recipe_hash.short(), "b221e0e9bc5d");
+    assert_eq!(dataset.recipe_hash.short(), "c34d2f1a9a53");
+}
+
+#[test]
+fn generated_lengths_are_the_ones_asked_for() {
+    let short = built(&synthetic(1000, 0, 3), &[]);
+    let words = |n: u64| short.documents.iter().any(|d| d.words == n);
+    assert!(words(1) && words(2) && words(3) && !words(4));
+    let open = DatasetConfig { max_length: None, ..synthetic(20_000, 0, 1) };
+    let longest = built(&open, &[]).documents.iter().map(|d| d.words).max().unwrap();
+    assert!((100..=DEFAULT_MAX_LENGTH).contains(&longest), "{longest}");
 }
 
 #[test]
@@ -150,7 +188,7 @@ fn recipe_follows_content_and_config_but_not_paths() {
     assert_eq!(base.content_hash, moved.content_hash);
     let edited = built(&config(&["a", "b"]), &[("a", "one"), ("b", "twos")]);
     assert_ne!(base.recipe_hash, edited.recipe_hash);
-    let asked = DatasetConfig { min_length: Some(1), ..config(&["a", "b"]) };
+    let asked = DatasetConfig { min_length: 1, ..config(&["a", "b"]) };
     assert_ne!(base.recipe_hash, built(&asked, &[("a", "one"), ("b", "two")]).recipe_hash);
 }
 
@@ -184,9 +222,9 @@ fn what_cannot_be_done_is_said_all_at_once() {
     let asked = DatasetConfig {
         domains: vec!["syntetic".into()],
         languages: [("de".to_string(), 1.0)].into(),
-        min_length: Some(3),
+        min_length: 3,
         max_length: Some(2),
-        validation_ppm: 1_000_000,
+        validation_fraction: 1.0,
         ..DatasetConfig::default()
     };
     let expect = [

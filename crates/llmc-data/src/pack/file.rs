@@ -35,7 +35,7 @@ impl Plan {
     }
 
     /// Reads a plan: every row has at least one segment and no more pairs than slots.
-    /// Whether it belongs to a corpus is for [`Plan::check`].
+    /// Whether its segments lie in a corpus shows when [`batch`](super::batch) reads them.
     ///
     /// Errors: `pack::format`, saying what is wrong.
     pub fn from_bytes(bytes: &[u8]) -> Result<Plan, Diagnostic> {

@@ -129,13 +129,6 @@ impl Plan {
         &self.segments[start as usize..self.row_ends[row] as usize]
     }
 
-    /// Slots of weight 1 in one row.
-    ///
-    /// Panics if there is no such row.
-    pub fn row_targets(&self, row: u64) -> u64 {
-        self.row(row).iter().map(|segment| u64::from(segment.len)).sum()
-    }
-
     /// Slots of weight 1 in all rows: the pairs of the corpus.
     pub fn n_targets(&self) -> u64 {
         self.segments.iter().map(|segment| u64::from(segment.len)).sum()
@@ -149,27 +142,6 @@ impl Plan {
     /// The hash of the plan's bytes.
     pub fn content_hash(&self) -> Hash {
         Hash::of_bytes(&self.to_bytes())
-    }
-
-    /// Whether the plan is the one of this corpus.
-    ///
-    /// Errors: `pack::mismatch`.
-    pub fn check(&self, corpus: &Corpus<'_>) -> Result<(), Diagnostic> {
-        let own = plan(&corpus.lengths(), self.sequence_length)?;
-        if own == *self {
-            return Ok(());
-        }
-        Err(Diagnostic::error(
-            "pack::mismatch",
-            format!(
-                "the packing plan has {} rows and {} targets, the corpus packs into {} rows and {} targets",
-                self.n_rows(),
-                self.n_targets(),
-                own.n_rows(),
-                own.n_targets()
-            ),
-        )
-        .help("build the plan again from these shards"))
     }
 }
 

@@ -27,7 +27,7 @@ fn a_row_holds_segments_with_their_own_positions() {
         assert_eq!(batch.segment_ids, [0, 0, 0, 1, 1, -1]);
         assert_eq!(batch.positions, [0, 1, 2, 0, 1, 0]);
         assert_eq!(batch.weights, [1.0, 1.0, 1.0, 1.0, 1.0, 0.0]);
-        assert_eq!((batch.n_targets, plan.row_targets(0)), (5, 5));
+        assert_eq!(batch.n_targets, 5);
     });
 }
 
@@ -67,9 +67,7 @@ fn nothing_to_predict_is_an_error() {
 #[test]
 fn a_plan_of_another_corpus_is_refused() {
     with_corpus(&[5, 6], 4, |own, corpus| {
-        assert!(own.check(corpus).is_ok());
         let other = plan(&[5, 60], 4).unwrap();
-        assert_eq!(other.check(corpus).unwrap_err().code, "pack::mismatch");
         let rows: Vec<u64> = (0..other.n_rows()).collect();
         assert_eq!(batch(&other, corpus, &rows, 0).unwrap_err().code, "pack::mismatch");
         assert_eq!(batch(own, corpus, &[99], 0).unwrap_err().code, "pack::mismatch");

@@ -19,10 +19,7 @@ fn the_format_does_not_move() {
         &[2, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 1, 0, 2, 0, 3, 2]
     );
     assert_eq!(shard.entry.name, "shard-00000.ids");
-    let ledger: serde_json::Value =
-        serde_json::from_str(&ledger_json(600, std::slice::from_ref(&shard.entry))).unwrap();
-    assert_eq!(ledger["shards"][0]["ids"], 3);
-    assert_eq!(ledger["shards"][0]["hash"], Hash::of_bytes(&shard.bytes).to_string());
+    assert_eq!((shard.entry.documents, shard.entry.ids), (3, 3));
     assert!(Shard::parse(&shard.bytes).unwrap().verify());
 }
 
@@ -32,6 +29,15 @@ fn ids_outside_the_vocabulary_are_refused_both_ways() {
     let mut bytes = write(&[vec![4]], 5, 10).unwrap().remove(0).bytes;
     *bytes.last_mut().unwrap() = 9;
     assert_eq!(Shard::parse(&bytes).unwrap_err().code, "shards::format");
+}
+
+#[test]
+fn ids_fit_a_batch() {
+    let mut bytes = write(&[vec![4]], 1 << 31, 10).unwrap().remove(0).bytes;
+    assert!(Shard::parse(&bytes).is_ok());
+    bytes[12..16].copy_from_slice(&u32::MAX.to_le_bytes());
+    let found = Shard::parse(&bytes).unwrap_err();
+    assert!(found.message.contains("4294967295 tokens is above"), "{}", found.message);
 }
 
 #[test]

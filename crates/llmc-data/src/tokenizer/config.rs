@@ -5,10 +5,10 @@ use llmc_base::{CanonicalHasher, Hash};
 /// The construction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenizerKind {
-    /// Byte pair encoding over bytes, words by the GPT-2 pattern. Encodes every text.
+    /// Byte pair encoding over bytes. Encodes every text.
     ByteBpe,
-    /// Byte pair encoding over characters, words by the GPT-2 pattern. Characters
-    /// outside the alphabet become the unknown token.
+    /// Byte pair encoding over characters. Characters outside the alphabet become
+    /// the unknown token.
     Bpe,
     /// One token per character; others become the unknown token.
     Char,
@@ -29,6 +29,26 @@ impl TokenizerKind {
         [TokenizerKind::ByteBpe, TokenizerKind::Bpe, TokenizerKind::Char]
             .into_iter()
             .find(|kind| kind.name() == name)
+    }
+}
+
+/// How text between special tokens is cut into words; no merge crosses a cut.
+/// `char` has no merges, so it makes no difference there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PreTokenizer {
+    /// By the GPT-2 pattern, white space in front of the word that follows it.
+    Gpt2,
+    /// Not at all: a document, or its part between special tokens, is one word.
+    None,
+}
+
+impl PreTokenizer {
+    /// The name in specs: `gpt2`, `none`.
+    pub fn name(self) -> &'static str {
+        match self {
+            PreTokenizer::Gpt2 => "gpt2",
+            PreTokenizer::None => "none",
+        }
     }
 }
 
@@ -74,25 +94,24 @@ pub struct TokenizerConfig {
     /// Tokens in all, specials counted. `None` is for `char` only: every
     /// character of the corpus.
     pub vocab_size: Option<u32>,
+    /// How text is cut before merges.
+    pub pre_tokenizer: PreTokenizer,
     /// Special tokens.
     pub special_tokens: SpecialTokens,
     /// A pair of tokens is merged only if it occurs this often; at least 1.
     pub min_frequency: u64,
-    /// At most this many characters in the alphabet of `bpe`, the most frequent
-    /// ones; `None`: as many as fit the vocabulary.
-    pub alphabet_limit: Option<u32>,
 }
 
 impl TokenizerConfig {
-    /// A config with no special tokens, no alphabet limit, and minimum frequency 1.
+    /// A config with the GPT-2 pattern, no special tokens, and minimum frequency 1.
     pub fn new(kind: TokenizerKind, vocab_size: Option<u32>) -> Self {
         TokenizerConfig {
             name: String::new(),
             kind,
             vocab_size,
+            pre_tokenizer: PreTokenizer::Gpt2,
             special_tokens: SpecialTokens::default(),
             min_frequency: 1,
-            alphabet_limit: None,
         }
     }
 
@@ -124,8 +143,8 @@ impl TokenizerConfig {
         if self.min_frequency > 1 {
             hasher.field("min_frequency").int(self.min_frequency.into());
         }
-        if let Some(limit) = self.alphabet_limit {
-            hasher.field("alphabet_limit").int(limit.into());
+        if self.kind != TokenizerKind::Char && self.pre_tokenizer != PreTokenizer::Gpt2 {
+            hasher.field("pre_tokenizer").str(self.pre_tokenizer.name());
         }
         hasher.field("corpus").hash(corpus);
         hasher.finish()

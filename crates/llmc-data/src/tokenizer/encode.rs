@@ -8,7 +8,7 @@
 use super::merge::pair_key;
 use super::scan::{safe_chunks, words};
 use super::special::Piece;
-use super::{Alphabet, Tokenizer, TokenizerKind};
+use super::{Alphabet, PreTokenizer, Tokenizer, TokenizerKind};
 use crate::fast_hash::FastMap;
 use crate::threads;
 use std::cmp::Reverse;
@@ -40,7 +40,7 @@ impl Tokenizer {
         // single large file keeps all threads busy.
         let mut units: Vec<(usize, Piece<'_>)> = Vec::new();
         for (i, text) in texts.iter().map(AsRef::as_ref).enumerate() {
-            if text.len() <= CHUNK_BYTES {
+            if text.len() <= CHUNK_BYTES || self.pre_tokenizer == PreTokenizer::None {
                 units.push((i, Piece::Text(text)));
                 continue;
             }
@@ -76,23 +76,6 @@ impl Tokenizer {
         }
         all
     }
-
-    /// The ids of each text as a document to train on: the bos token in front and
-    /// the eos token behind, where the tokenizer has them.
-    pub fn encode_documents<T: AsRef<str> + Sync>(
-        &self,
-        texts: &[T],
-        threads: usize,
-    ) -> Vec<Vec<u32>> {
-        let mut documents = self.encode_batch(texts, threads);
-        for ids in &mut documents {
-            if let Some(bos) = self.roles.bos {
-                ids.insert(0, bos);
-            }
-            ids.extend(self.roles.eos);
-        }
-        documents
-    }
 }
 
 /// Encodes many texts with one cache of words.
@@ -126,11 +109,12 @@ impl<'t> Encoder<'t> {
                 Piece::Text(text) if tokenizer.kind == TokenizerKind::Char => {
                     tokenizer.alphabet.symbols(text, ids);
                 }
-                Piece::Text(text) => {
-                    for word in words(text) {
-                        self.encode_word(word, ids);
+                Piece::Text(text) => match tokenizer.pre_tokenizer {
+                    PreTokenizer::Gpt2 => {
+                        words(text).for_each(|word| self.encode_word(word, ids));
                     }
-                }
+                    PreTokenizer::None => self.encode_word(text, ids),
+                },
             }
         }
     }

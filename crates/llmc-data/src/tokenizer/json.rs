@@ -1,13 +1,13 @@
 //! `tokenizer.json` and `tokenizer_config.json`, written and read.
 //!
-//! | kind | pre-tokenizer | model | decoder |
-//! |---|---|---|---|
-//! | `byte_bpe` | `ByteLevel` | `BPE`, tokens in the byte-level alphabet | `ByteLevel` |
-//! | `bpe` | `Split` by the GPT-2 pattern, isolated | `BPE` with `unk_token`, tokens as they are | `Fuse` |
-//! | `char` | none | `BPE` without merges, with `unk_token` | `Fuse` |
+//! | kind | pre-tokenizer for `gpt2` | for `none` | model | decoder |
+//! |---|---|---|---|---|
+//! | `byte_bpe` | `ByteLevel` | `ByteLevel` without `use_regex` | `BPE`, tokens in the byte-level alphabet | `ByteLevel` |
+//! | `bpe` | `Split` by the GPT-2 pattern, isolated | null | `BPE` with `unk_token`, tokens as they are | `Fuse` |
+//! | `char` | null | null | `BPE` without merges, with `unk_token` | `Fuse` |
 //!
 //! With a bos token, a `TemplateProcessing` post-processor puts it in front of
-//! every text, as [`Tokenizer::encode_documents`] does in training.
+//! every text, as training puts it in front of every document.
 //!
 //! White space stays in its tokens, so decoding is joining. The bytes are
 //! canonical: fixed key order, vocabulary by id, merges by rank as arrays of
@@ -20,7 +20,7 @@
 
 use super::merge::Merge;
 use super::vocab::Vocab;
-use super::{Roles, Tokenizer, TokenizerKind, byte_level};
+use super::{PreTokenizer, Roles, Tokenizer, TokenizerKind, byte_level};
 use llmc_base::{Diagnostic, Span};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -28,15 +28,16 @@ use std::collections::BTreeMap;
 /// The GPT-2 pattern, as `tokenizers` takes it.
 const PATTERN: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 
-fn pre_tokenizer(kind: TokenizerKind) -> Value {
-    match kind {
-        TokenizerKind::ByteBpe => json!({
-            "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true
+fn pre_tokenizer(kind: TokenizerKind, cut: PreTokenizer) -> Value {
+    match (kind, cut) {
+        (TokenizerKind::ByteBpe, _) => json!({
+            "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
+            "use_regex": cut == PreTokenizer::Gpt2
         }),
-        TokenizerKind::Bpe => json!({
+        (TokenizerKind::Bpe, PreTokenizer::Gpt2) => json!({
             "type": "Split", "pattern": { "Regex": PATTERN }, "behavior": "Isolated", "invert": false
         }),
-        TokenizerKind::Char => Value::Null,
+        (TokenizerKind::Bpe, PreTokenizer::None) | (TokenizerKind::Char, _) => Value::Null,
     }
 }
 
@@ -95,7 +96,7 @@ impl Tokenizer {
             "padding": null,
             "added_tokens": added,
             "normalizer": null,
-            "pre_tokenizer": pre_tokenizer(self.kind),
+            "pre_tokenizer": pre_tokenizer(self.kind, self.pre_tokenizer),
             "post_processor": post_processor(self.special(self.roles.bos)),
             "decoder": decoder(self.kind),
             "model": {
@@ -139,7 +140,7 @@ impl Tokenizer {
         for key in ["truncation", "padding", "normalizer"] {
             expect_value(&document, key, &Value::Null, "null")?;
         }
-        let kind = read_kind(&document)?;
+        let (kind, cut) = read_kind(&document)?;
         expect_value(&document, "decoder", &decoder(kind), "the decoder that goes with it")?;
 
         let model = &document["model"];
@@ -183,7 +184,7 @@ impl Tokenizer {
             }
             roles = stated;
         }
-        Tokenizer::assemble(kind, vocab, specials, merges, roles)
+        Tokenizer::assemble(kind, cut, vocab, specials, merges, roles)
     }
 
     /// A token as `tokenizer.json` spells it.
@@ -253,12 +254,25 @@ fn expect_value(object: &Value, key: &str, expect: &Value, known: &str) -> Resul
     if value == expect { Ok(()) } else { Err(foreign(key, value, known)) }
 }
 
-fn read_kind(document: &Value) -> Result<TokenizerKind, Diagnostic> {
+/// The kind and the cut. Characters without a cut and without merges are `char`; with
+/// merges, `bpe`.
+fn read_kind(document: &Value) -> Result<(TokenizerKind, PreTokenizer), Diagnostic> {
     let found = &document["pre_tokenizer"];
-    [TokenizerKind::ByteBpe, TokenizerKind::Bpe, TokenizerKind::Char]
-        .into_iter()
-        .find(|&kind| *found == pre_tokenizer(kind))
-        .ok_or_else(|| foreign("pre_tokenizer", found, "`ByteLevel`, the GPT-2 split, or none"))
+    if found.is_null() {
+        let has_merges = document["model"]["merges"].as_array().is_some_and(|m| !m.is_empty());
+        return Ok(match has_merges {
+            true => (TokenizerKind::Bpe, PreTokenizer::None),
+            false => (TokenizerKind::Char, PreTokenizer::Gpt2),
+        });
+    }
+    [
+        (TokenizerKind::ByteBpe, PreTokenizer::Gpt2),
+        (TokenizerKind::ByteBpe, PreTokenizer::None),
+        (TokenizerKind::Bpe, PreTokenizer::Gpt2),
+    ]
+    .into_iter()
+    .find(|&(kind, cut)| *found == pre_tokenizer(kind, cut))
+    .ok_or_else(|| foreign("pre_tokenizer", found, "`ByteLevel`, the GPT-2 split, or none"))
 }
 
 fn read_specials(document: &Value) -> Result<Vec<(String, u32)>, Diagnostic> {

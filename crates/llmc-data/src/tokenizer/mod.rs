@@ -30,7 +30,7 @@ mod vocab;
 #[cfg(test)]
 mod tests;
 
-pub use config::{SpecialTokens, TokenizerConfig, TokenizerKind};
+pub use config::{PreTokenizer, SpecialTokens, TokenizerConfig, TokenizerKind};
 pub use decode::StreamDecoder;
 pub use encode::Encoder;
 pub use scan::words as gpt2_words;
@@ -59,6 +59,7 @@ pub struct Roles {
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
     kind: TokenizerKind,
+    pre_tokenizer: PreTokenizer,
     vocab: Vocab,
     specials: Vec<(String, u32)>,
     roles: Roles,
@@ -86,6 +87,7 @@ impl Tokenizer {
     /// concatenation.
     fn assemble(
         kind: TokenizerKind,
+        pre_tokenizer: PreTokenizer,
         vocab: Vocab,
         specials: Vec<(String, u32)>,
         merges: Vec<Merge>,
@@ -140,7 +142,17 @@ impl Tokenizer {
             }
         }
         let splitter = Splitter::new(&specials);
-        Ok(Tokenizer { kind, vocab, specials, roles, merges, splitter, ranks, alphabet })
+        Ok(Tokenizer {
+            kind,
+            pre_tokenizer,
+            vocab,
+            specials,
+            roles,
+            merges,
+            splitter,
+            ranks,
+            alphabet,
+        })
     }
 
     /// The construction.

@@ -71,15 +71,41 @@ fn special_tokens_come_first_and_are_found_in_text() {
 }
 
 #[test]
-fn documents_are_framed_by_bos_and_eos() {
-    for tokenizer in all_kinds() {
-        let inner = tokenizer.encode("low");
-        let expect = [vec![2], inner.clone(), vec![3]].concat();
-        assert_eq!(tokenizer.encode_documents(&["low", ""], 2), [expect, vec![2, 3]]);
-    }
+fn a_tokenizer_without_bos_puts_nothing_in_front() {
     let bare = train(&TokenizerConfig::new(TokenizerKind::ByteBpe, Some(256)), &["x"], 1).unwrap();
-    assert_eq!(bare.encode_documents(&["x"], 1), [bare.encode("x")]);
     assert!(bare.to_json().contains("\"post_processor\": null"));
+}
+
+/// Trained on the text without cuts.
+fn uncut(kind: TokenizerKind, vocab_size: u32) -> Tokenizer {
+    let asked = config(kind, Some(vocab_size));
+    let asked = TokenizerConfig { pre_tokenizer: PreTokenizer::None, ..asked };
+    train(&asked, &[TEXT, "low low lower </s> lowest"], 2).unwrap()
+}
+
+#[test]
+fn without_a_pre_tokenizer_merges_cross_words() {
+    for (kind, size, json) in [
+        (TokenizerKind::ByteBpe, 290, "\"use_regex\": false"),
+        (TokenizerKind::Bpe, 60, "\"pre_tokenizer\": null"),
+    ] {
+        let tokenizer = uncut(kind, size);
+        // A merge over `(`, `.` or a space behind a letter is none of the GPT-2 pattern.
+        let crosses = (0..size).filter_map(|id| tokenizer.token_bytes(id)).any(|token| {
+            let token = String::from_utf8_lossy(token);
+            !token.starts_with('<') && gpt2_words(&token).count() > 1
+        });
+        assert!(crosses, "{kind:?}");
+        assert!(trained(kind, Some(size)).to_json() != tokenizer.to_json());
+        assert!(tokenizer.to_json().contains(json), "{kind:?}");
+        let read = Tokenizer::from_json(&tokenizer.to_json(), None).unwrap();
+        assert_eq!(read.to_json(), tokenizer.to_json());
+        assert_eq!((read.kind(), read.encode(TEXT)), (kind, tokenizer.encode(TEXT)));
+        assert_eq!(tokenizer.decode(&tokenizer.encode(TEXT)), TEXT);
+        // A long text is one word, however many threads there are.
+        let long = TEXT.repeat(20_000);
+        assert_eq!(tokenizer.encode_batch(&[&long], 3), [tokenizer.encode(&long)]);
+    }
 }
 
 #[test]
@@ -104,14 +130,6 @@ fn a_vocabulary_of_32_works() {
     let tokenizer = trained(TokenizerKind::Bpe, Some(32));
     assert_eq!(tokenizer.vocab_size(), 32);
     assert_eq!(tokenizer.decode(&tokenizer.encode("self.low(self)\n")), "self.low(self)\n");
-}
-
-#[test]
-fn the_alphabet_limit_leaves_room_for_merges() {
-    let mut asked = config(TokenizerKind::Bpe, Some(32));
-    asked.alphabet_limit = Some(20);
-    let tokenizer = train(&asked, &[TEXT], 1).unwrap();
-    assert!((24..32).all(|id| tokenizer.token_bytes(id).unwrap().len() > 1));
 }
 
 #[test]
@@ -248,6 +266,8 @@ fn recipe_hash_follows_meaning() {
     let larger = TokenizerConfig { vocab_size: Some(301), ..base.clone() };
     assert_ne!(base.recipe_hash(&corpus), larger.recipe_hash(&corpus));
     assert_ne!(base.recipe_hash(&corpus), base.recipe_hash(&Hash::of_bytes(b"other")));
+    let uncut = TokenizerConfig { pre_tokenizer: PreTokenizer::None, ..base.clone() };
+    assert_ne!(base.recipe_hash(&corpus), uncut.recipe_hash(&corpus));
 }
 
 fn stream(tokenizer: &Tokenizer, ids: &[u32]) -> String {

@@ -11,7 +11,7 @@
 //! are sorted, so the number of threads does not matter.
 
 use super::byte_level::{bytes_by_char, bytes_of};
-use super::config::{TokenizerConfig, TokenizerKind};
+use super::config::{PreTokenizer, TokenizerConfig, TokenizerKind};
 use super::merge::{Merge, WordTable, learn};
 use super::scan::{safe_chunks, words};
 use super::special::{Piece, Splitter};
@@ -61,7 +61,10 @@ pub fn train<T: AsRef<str> + Sync>(
             Piece::Text(text) => Some(text),
             Piece::Special(_) => None,
         })
-        .flat_map(|text| safe_chunks(text, CHUNK_BYTES))
+        .flat_map(|text| match word_cut(config) {
+            PreTokenizer::Gpt2 => safe_chunks(text, CHUNK_BYTES),
+            PreTokenizer::None => vec![text],
+        })
         .collect();
 
     let mut vocab = Vocab::default();
@@ -86,8 +89,16 @@ pub fn train<T: AsRef<str> + Sync>(
         bos: role(&asked.bos),
         eos: role(&asked.eos),
     };
-    Tokenizer::assemble(config.kind, vocab, specials, merges, roles)
+    Tokenizer::assemble(config.kind, word_cut(config), vocab, specials, merges, roles)
         .map_err(|diagnostic| vec![diagnostic])
+}
+
+/// Where words end. `char` counts characters, for which the GPT-2 cuts do as well as any.
+fn word_cut(config: &TokenizerConfig) -> PreTokenizer {
+    match config.kind {
+        TokenizerKind::Char => PreTokenizer::Gpt2,
+        TokenizerKind::ByteBpe | TokenizerKind::Bpe => config.pre_tokenizer,
+    }
 }
 
 /// What can be found without the corpus.
@@ -161,7 +172,7 @@ fn train_bytes(
         ids[usize::from(byte)] = vocab.push(&[byte]);
     }
     let mut table = WordTable::default();
-    for (word, count) in count_words(pieces, threads) {
+    for (word, count) in count_words(config.pre_tokenizer, pieces, threads) {
         table.push(word.bytes().map(|byte| ids[usize::from(byte)]), count);
     }
     learn_to_size(config, table, vocab)
@@ -173,7 +184,7 @@ fn train_chars(
     threads: usize,
     vocab: &mut Vocab,
 ) -> Result<Vec<Merge>, Diagnostic> {
-    let counted = count_words(pieces, threads);
+    let counted = count_words(config.pre_tokenizer, pieces, threads);
     let mut chars: BTreeMap<char, u64> = BTreeMap::new();
     for (word, count) in &counted {
         for c in word.chars() {
@@ -221,8 +232,7 @@ fn train_alphabet(
 }
 
 fn room_for_alphabet(config: &TokenizerConfig, vocab: &Vocab) -> usize {
-    let room = config.vocab_size.map_or(usize::MAX, |size| size as usize - vocab.len());
-    room.min(config.alphabet_limit.map_or(usize::MAX, |limit| limit as usize))
+    config.vocab_size.map_or(usize::MAX, |size| size as usize - vocab.len())
 }
 
 /// The `n` most frequent characters, in the order of their code points.
@@ -268,11 +278,18 @@ fn too_large(config: &TokenizerConfig, reachable: usize) -> Diagnostic {
 }
 
 /// The distinct words of all pieces with their counts, sorted.
-fn count_words<'a>(pieces: &[&'a str], threads: usize) -> Vec<(&'a str, u64)> {
+fn count_words<'a>(
+    pre_tokenizer: PreTokenizer,
+    pieces: &[&'a str],
+    threads: usize,
+) -> Vec<(&'a str, u64)> {
     let mut states =
         threads::fold(pieces, threads, FastMap::<&'a str, u64>::default, |counts, piece| {
-            for word in words(piece) {
-                *counts.entry(word).or_default() += 1;
+            match pre_tokenizer {
+                PreTokenizer::Gpt2 => {
+                    words(piece).for_each(|word| *counts.entry(word).or_default() += 1);
+                }
+                PreTokenizer::None => *counts.entry(piece).or_default() += 1,
             }
         })
         .into_iter();

@@ -250,7 +250,9 @@ fn concat<'a>(theirs: &str, parts: &[(String, &Tensor<'a>)]) -> Result<Tensor<'a
             && !part.shape.is_empty()
             && part.shape.len() == first.shape.len()
             && part.shape[1..] == first.shape[1..];
-        if !fits {
+        // Of an empty tensor a dim may be any number.
+        let rows = fits.then(|| joined.shape[0].checked_add(part.shape[0])).flatten();
+        let Some(rows) = rows else {
             let (theirs, name) = (theirs.to_string(), name.clone());
             return Err(Error::Shape {
                 theirs,
@@ -258,8 +260,8 @@ fn concat<'a>(theirs: &str, parts: &[(String, &Tensor<'a>)]) -> Result<Tensor<'a
                 name,
                 shape: part.shape.clone(),
             });
-        }
-        joined.shape[0] += part.shape[0];
+        };
+        joined.shape[0] = rows;
         joined.data.to_mut().extend_from_slice(&part.data);
     }
     Ok(joined)
@@ -291,6 +293,10 @@ fn transpose<'a>(theirs: &str, parts: usize, tensor: Tensor<'a>) -> Result<Tenso
         let (theirs, name) = (theirs.to_string(), theirs.to_string());
         return Err(Error::Shape { theirs, parts, name, shape: tensor.shape });
     };
+    if tensor.data.is_empty() {
+        // One dim is 0, and the other may be any number.
+        return Ok(Tensor { shape: vec![columns, rows], ..tensor });
+    }
     let width = tensor.dtype.bytes();
     let mut data = Vec::with_capacity(tensor.data.len());
     for column in 0..columns {

@@ -54,6 +54,21 @@ fn no_name_stands_twice_in_a_table() {
 }
 
 #[test]
+fn empty_tensors_of_any_shape_end() {
+    let empty = |shape: [usize; 2]| Tensor {
+        dtype: DType::F32,
+        shape: shape.to_vec(),
+        data: Cow::Owned(Vec::new()),
+    };
+    let part = |which: &str| format!("layers.0.attention.{which}.weight");
+    let with = |shape: [usize; 2]| Tensors::from(["q", "k", "v"].map(|w| (part(w), empty(shape))));
+    let fused = to_theirs(Family::Gpt2, &with([0, usize::MAX])).unwrap();
+    assert!(fused.values().all(|tensor| tensor.shape == [usize::MAX, 0]));
+    let found = to_theirs(Family::Gpt2, &with([usize::MAX, 0])).unwrap_err();
+    assert!(matches!(found, Error::Shape { parts: 3, .. }), "{found}");
+}
+
+#[test]
 fn gpt2_fuses_and_transposes() {
     let ours = Tensors::from([
         ("layers.0.attention.q.weight".to_string(), f32s(&[2, 2], 0)),

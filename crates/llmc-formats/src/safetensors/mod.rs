@@ -19,7 +19,7 @@ mod write;
 mod tests;
 
 pub use read::{Header, SafeTensors, TensorInfo, TensorView};
-pub use write::{Data, TensorSource, serialized_len, to_bytes, write_to};
+pub use write::{Data, TensorSource, to_bytes, write_to};
 
 use std::collections::BTreeMap;
 

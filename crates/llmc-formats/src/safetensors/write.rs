@@ -97,13 +97,6 @@ pub fn to_bytes(tensors: &[TensorSource<'_>], metadata: &Metadata) -> Result<Vec
     Ok(out)
 }
 
-/// Bytes that the file will have. Errors: tensors that make no file.
-pub fn serialized_len(tensors: &[TensorSource<'_>], metadata: &Metadata) -> Result<u64, Error> {
-    let order = canonical_order(tensors)?;
-    let data: u64 = order.iter().map(|tensor| tensor.data.byte_len()).sum();
-    Ok(8 + header(&order, metadata)?.len() as u64 + data)
-}
-
 /// The tensors checked and in the order of the reference implementation: wider dtypes
 /// first, so that every tensor is aligned to its width, then by name.
 fn canonical_order<'t, 'a>(

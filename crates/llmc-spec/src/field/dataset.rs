@@ -1,6 +1,6 @@
 //! `[dataset]`: where text comes from and what is kept of it.
 
-use super::DefaultRule::{Is, Nothing, Rule};
+use super::DefaultRule::{Is, Rule};
 use super::{Choice, Field, Hashing, Kind, Limit, Lit, also, built, later, rules};
 
 const DOMAINS: &[Choice] = &[built("synthetic")];
@@ -25,7 +25,7 @@ pub(super) const FIELDS: &[Field] = &[
         "dataset.extensions",
         Kind::TextSet,
         Is(Lit::Texts(&[])),
-        "File extensions taken from folders, without the dot; an empty list takes all.",
+        "File extensions that are taken, without the dot; an empty list takes all.",
     ),
     Field::new(
         "dataset.include",
@@ -60,15 +60,22 @@ pub(super) const FIELDS: &[Field] = &[
     Field::new(
         "dataset.min_length",
         Kind::Int { min: 0, max: MAX },
-        Is(Lit::Int(0)),
-        "Documents with fewer words are left out.",
+        Rule {
+            text: "16 (at most `max_length`) for a generated corpus without `paths`, otherwise 0",
+            compute: rules::min_length,
+        },
+        "Documents with fewer words are left out; generated ones have at least as many.",
     ),
     Field::new(
         "dataset.max_length",
         Kind::Int { min: 1, max: MAX },
-        Nothing("none: documents are kept whole"),
-        "Documents with more words are cut.",
-    ),
+        Rule {
+            text: "128 (at least `min_length`) for a generated corpus without `paths`, otherwise \"none\": documents are kept whole, and generated ones have at most 128 words",
+            compute: rules::max_length,
+        },
+        "Documents with more words are cut; generated ones have at most as many.",
+    )
+    .or_nothing(),
     Field::new(
         "dataset.deduplicate",
         Kind::Choice(DEDUPLICATE),
@@ -79,7 +86,7 @@ pub(super) const FIELDS: &[Field] = &[
         "dataset.validation_fraction",
         Kind::Float { min: Limit::Closed(0.0), max: Limit::Beyond(1.0) },
         Is(Lit::Float(0.05)),
-        "Share of documents held out, chosen by document hash.",
+        "Share of documents held out, chosen by document hash; taken exactly, and above 0 at least one document of two.",
     ),
     Field::new(
         "dataset.invalid_utf8",
@@ -92,6 +99,6 @@ pub(super) const FIELDS: &[Field] = &[
         "dataset.seed",
         Kind::Int { min: 0, max: MAX },
         Is(Lit::Int(0)),
-        "Seed of generated text.",
+        "Seed of generated text, of the choice under `target_tokens`, and of the split.",
     ),
 ];

@@ -73,15 +73,25 @@ fn is_generated(view: &View<'_>) -> Option<bool> {
     Some(view.value("dataset.domains")?.as_array().is_some_and(|domains| !domains.is_empty()))
 }
 
-pub(super) fn tokenizer_vocab_size(view: &View<'_>) -> Option<Value> {
-    view.int("model.vocab_size").map(Value::from)
+/// A generated corpus that no files stand beside has lengths of its own.
+fn is_only_generated(view: &View<'_>) -> Option<bool> {
+    let has_paths = view.value("dataset.paths")?.as_array().is_some_and(|p| !p.is_empty());
+    Some(is_generated(view)? && !has_paths)
 }
 
-pub(super) fn pre_tokenizer(view: &View<'_>) -> Option<Value> {
-    Some(Value::from(match view.text("tokenizer.type")?.as_str() {
-        "byte_bpe" => "gpt2",
-        _ => "whitespace",
-    }))
+pub(super) fn min_length(view: &View<'_>) -> Option<Value> {
+    // Only a written maximum: one by default yields to the minimum.
+    let max = view.written("dataset.max_length").and_then(Value::as_u64).unwrap_or(u64::MAX);
+    Some(json!(if is_only_generated(view)? { max.min(16) } else { 0 }))
+}
+
+pub(super) fn max_length(view: &View<'_>) -> Option<Value> {
+    let min = view.int("dataset.min_length")?;
+    Some(if is_only_generated(view)? { json!(min.max(128)) } else { Value::Null })
+}
+
+pub(super) fn tokenizer_vocab_size(view: &View<'_>) -> Option<Value> {
+    view.int("model.vocab_size").map(Value::from)
 }
 
 pub(super) fn unk(view: &View<'_>) -> Option<Value> {

@@ -11,7 +11,7 @@ const TYPE: &[Choice] = &[
     later("sentencepiece"),
     later("wordpiece"),
 ];
-const PRE_TOKENIZER: &[Choice] = &[built("gpt2"), built("whitespace"), built("none")];
+const PRE_TOKENIZER: &[Choice] = &[built("gpt2"), built("none"), later("whitespace")];
 const MAX: u64 = 1 << 53;
 const BPE: &[&str] = &["byte_bpe", "bpe"];
 
@@ -35,7 +35,7 @@ pub(super) const FIELDS: &[Field] = &[
         "tokenizer.vocab_size",
         Kind::Int { min: 1, max: 1 << 31 },
         Rule { text: "`model.vocab_size`", compute: rules::tokenizer_vocab_size },
-        "Upper bound of the vocabulary, special tokens included; at most `model.vocab_size`.",
+        "Size of the vocabulary, special tokens included; at most `model.vocab_size`. A corpus that does not yield so many tokens is an error (`tokenizer::vocab_too_large`).",
     )
     .hashed(Hashing::Always),
     Field::new(
@@ -48,11 +48,8 @@ pub(super) const FIELDS: &[Field] = &[
     Field::new(
         "tokenizer.pre_tokenizer",
         Kind::Choice(PRE_TOKENIZER),
-        Rule {
-            text: "`gpt2` for `byte_bpe`, `whitespace` for `bpe`",
-            compute: rules::pre_tokenizer,
-        },
-        "How text is cut before merges; no merge crosses a cut.",
+        Is(Lit::Text("gpt2")),
+        "How text is cut before merges; no merge crosses a cut. `gpt2` is the pattern of GPT-2: letters, digits, others, each with the space in front; `none` cuts at special tokens only.",
     )
     .when("tokenizer.type", BPE),
     Field::new(
@@ -76,8 +73,8 @@ pub(super) const FIELDS: &[Field] = &[
     Field::new(
         "tokenizer.special_tokens.bos",
         Kind::Text,
-        Nothing("none: documents have no start token"),
-        "Starts a document.",
+        Nothing("none: the `eos` token, if there is one, also stands in front of a document"),
+        "Starts a document, in training and in `tokenizer.json`.",
     )
     .aliases(&["tokenizer.bos_token", "tokenizer.special_tokens.bos_token"]),
     Field::new(

@@ -9,9 +9,9 @@ use serde_json::{Map, Value as Json};
 use std::collections::BTreeMap;
 
 /// Largest value of a dimension.
-const MAX_DIM: u64 = 1 << 32;
+pub(crate) const MAX_DIM: u64 = 1 << 32;
 /// Largest integer that every format carries exactly.
-const MAX_SIZE: u64 = 1 << 53;
+pub(crate) const MAX_SIZE: u64 = 1 << 53;
 
 type Converted = (Json, BTreeMap<String, Span>);
 

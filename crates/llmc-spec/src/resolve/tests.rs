@@ -1,5 +1,6 @@
 //! Tests of [`super`]: the typed structs, the rules, what has to fit.
 
+mod counts;
 mod published;
 
 use crate::testing::{good, params, resolved, show};

@@ -159,6 +159,22 @@ fn yaml_aliases_work_and_bombs_do_not() {
     assert!(fault("a: &x [*x]", Format::Yaml).starts_with("an alias of something"));
 }
 
+/// Few nodes, but each a long text: 100 MB if it were written out.
+#[test]
+fn yaml_aliases_of_long_texts_do_not_fill_memory() {
+    let text = "x".repeat(1 << 20);
+    let aliases = "*x, ".repeat(100);
+    for node in [format!("\"{text}\""), format!("[{text}]"), format!("{{{text}: 1}}")] {
+        let bomb = format!("a: &x {node}\nb: [{}]\n", aliases.trim_end_matches(", "));
+        assert!(
+            fault(&bomb, Format::Yaml).starts_with("aliases stand for more than 4194304 bytes")
+        );
+    }
+    let anchors = (0..8).map(|i| format!("&a{i} [")).collect::<String>();
+    let bomb = format!("a: {anchors}{text}{}\n", "]".repeat(8));
+    assert!(fault(&bomb, Format::Yaml).starts_with("aliases stand for more than 4194304 bytes"));
+}
+
 #[test]
 fn what_has_no_meaning_in_a_spec_is_refused() {
     for (text, format, want) in [

@@ -4,7 +4,7 @@
 //! `!!str`, keys that are not scalars and merge keys are refused: none has a
 //! meaning in a spec.
 
-use super::{Entry, Fault, MAX_DEPTH, MAX_NODES, Node, Value};
+use super::{Entry, Fault, MAX_BYTES, MAX_DEPTH, MAX_NODES, Node, Value};
 use saphyr_parser::{Event, Parser, ScalarStyle, Span as YamlSpan, Tag};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -53,6 +53,21 @@ impl Places {
     }
 }
 
+/// What a node takes in memory.
+#[derive(Clone, Copy, Default)]
+struct Size {
+    n_nodes: usize,
+    /// Of texts and keys.
+    n_bytes: usize,
+}
+
+impl Size {
+    fn add(&mut self, other: Size) {
+        self.n_nodes += other.n_nodes;
+        self.n_bytes += other.n_bytes;
+    }
+}
+
 /// A collection that is still open.
 enum Open {
     List { items: Vec<Node>, start: usize, anchor: usize },
@@ -62,8 +77,9 @@ enum Open {
 #[derive(Default)]
 struct Builder {
     stack: Vec<Open>,
-    anchors: BTreeMap<usize, (Node, usize)>,
-    n_nodes: usize,
+    anchors: BTreeMap<usize, (Node, Size)>,
+    /// Of all aliases as if they were written out.
+    size: Size,
     root: Option<Node>,
     n_documents: usize,
 }
@@ -81,10 +97,13 @@ impl Builder {
             }
             Event::Scalar(text, style, anchor, tag) => self.scalar(text, style, anchor, tag, span),
             Event::Alias(id) => {
-                let Some((node, size)) = self.anchors.get(&id).cloned() else {
+                let Some((_, size)) = self.anchors.get(&id) else {
                     return Err(Fault::syntax("an alias of something that is still open", span));
                 };
-                self.add(node, size, 0)
+                // Before the copy is made.
+                self.grow(*size, &span)?;
+                let node = self.anchors[&id].0.clone();
+                self.place(node)
             }
             Event::SequenceStart(anchor, tag) => {
                 no_tag(tag.as_deref(), &span)?;
@@ -123,7 +142,7 @@ impl Builder {
             ScalarStyle::Plain if !is_str => core_schema(&text),
             _ => Value::Text(text.into_owned()),
         };
-        self.add(Node { value, span }, 1, anchor)
+        self.add(Node { value, span }, anchor)
     }
 
     fn open(&mut self, open: Open, span: Range<usize>) -> Result<(), Fault> {
@@ -146,19 +165,35 @@ impl Builder {
             None => return Err(Fault::syntax("an end without a start", span)),
         };
         let end = span.end.max(start);
-        self.add(Node { value, span: start..end }, 1, anchor)
+        self.add(Node { value, span: start..end }, anchor)
     }
 
-    /// Puts a finished node where it belongs; `size` is its count of new nodes.
-    fn add(&mut self, node: Node, size: usize, anchor: usize) -> Result<(), Fault> {
-        self.n_nodes += size;
-        if self.n_nodes > MAX_NODES {
-            return Err(Fault::syntax(format!("more than {MAX_NODES} values"), node.span));
-        }
+    /// A new node, whose parts are there already. Its text is part of the text that was read.
+    fn add(&mut self, node: Node, anchor: usize) -> Result<(), Fault> {
+        self.grow(Size { n_nodes: 1, n_bytes: 0 }, &node.span)?;
         if anchor > 0 {
-            let size = count(&node);
+            // The copy for the anchor counts as an alias does: anchors nest.
+            let size = size_of(&node);
+            self.grow(Size { n_nodes: 0, ..size }, &node.span)?;
             self.anchors.insert(anchor, (node.clone(), size));
         }
+        self.place(node)
+    }
+
+    fn grow(&mut self, size: Size, span: &Range<usize>) -> Result<(), Fault> {
+        self.size.add(size);
+        if self.size.n_nodes > MAX_NODES {
+            return Err(Fault::syntax(format!("more than {MAX_NODES} values"), span.clone()));
+        }
+        if self.size.n_bytes > MAX_BYTES {
+            let message = format!("aliases stand for more than {MAX_BYTES} bytes of text");
+            return Err(Fault::syntax(message, span.clone()));
+        }
+        Ok(())
+    }
+
+    /// Puts a finished node where it belongs.
+    fn place(&mut self, node: Node) -> Result<(), Fault> {
         match self.stack.last_mut() {
             None => self.root = Some(node),
             Some(Open::List { items, .. }) => items.push(node),
@@ -181,12 +216,20 @@ fn no_tag(tag: Option<&Tag>, span: &Range<usize>) -> Result<(), Fault> {
     }
 }
 
-fn count(node: &Node) -> usize {
-    1 + match &node.value {
-        Value::List(items) => items.iter().map(count).sum(),
-        Value::Table(entries) => entries.iter().map(|e| count(&e.node)).sum(),
-        _ => 0,
+fn size_of(node: &Node) -> Size {
+    let mut size = Size { n_nodes: 1, n_bytes: 0 };
+    match &node.value {
+        Value::Text(text) => size.n_bytes += text.len(),
+        Value::List(items) => items.iter().for_each(|item| size.add(size_of(item))),
+        Value::Table(entries) => {
+            for entry in entries {
+                size.n_bytes += entry.key.len();
+                size.add(size_of(&entry.node));
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) => {}
     }
+    size
 }
 
 /// What a plain scalar means: YAML 1.2.2 section 10.3.2.

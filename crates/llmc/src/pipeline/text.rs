@@ -3,20 +3,55 @@
 use llmc_base::{Diagnostic, Span};
 use llmc_data::dataset::{DatasetConfig, InvalidUtf8};
 use llmc_data::source::{Source, glob_matches, glob_root, is_glob};
-use llmc_data::tokenizer::{SpecialTokens, TokenizerConfig, TokenizerKind};
+use llmc_data::tokenizer::{PreTokenizer, SpecialTokens, TokenizerConfig, TokenizerKind};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The file system, filtered by the spec's `include` globs.
 pub struct TextFiles {
     include: Vec<String>,
+    config: DatasetConfig,
 }
 
 impl TextFiles {
     /// Files for a dataset.
     pub fn new(config: &llmc_spec::DatasetConfig) -> Self {
-        TextFiles { include: config.include.clone() }
+        TextFiles { include: config.include.clone(), config: dataset_config(config) }
     }
+
+    fn is_included(&self, path: &str) -> bool {
+        self.include.is_empty() || self.include.iter().any(|glob| glob_matches(glob, path))
+    }
+
+    /// A file whose name is not UTF-8 has no path that a ledger can record. It is an error
+    /// unless the filters leave the file out; they see U+FFFD for what is not UTF-8.
+    fn refuse_unnameable(&self, pattern: &str, files: &[PathBuf]) -> Result<(), Diagnostic> {
+        let is_taken = |path: &str| {
+            (!is_glob(pattern) || glob_matches(pattern, path))
+                && self.is_included(path)
+                && self.config.takes(path)
+        };
+        let mut taken = files.iter().filter(|path| is_taken(&shown(path)));
+        let Some(first) = taken.next() else { return Ok(()) };
+        let folder = first.parent().map(shown).unwrap_or_default();
+        let message = format!(
+            "`{}` has a name that is not UTF-8{}",
+            shown(first),
+            match taken.count() {
+                0 => String::new(),
+                more => format!(", and so have {more} other files of `{pattern}`"),
+            }
+        );
+        Err(Diagnostic::error("source::name_not_utf8", message)
+            .at(Span::new(folder, 0, 0), "in this folder")
+            .help("rename it, or leave it out with `extensions`, `include` or `exclude`"))
+    }
+}
+
+/// The path as text, U+FFFD for what is not UTF-8.
+fn shown(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    text.strip_prefix("./").unwrap_or(&text).to_string()
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Diagnostic {
@@ -26,7 +61,7 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Diagnostic {
 }
 
 /// Every file below a folder; hidden entries and links to folders are passed over.
-fn walk(folder: &Path, files: &mut Vec<String>) -> Result<(), Diagnostic> {
+fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), Diagnostic> {
     let entries = fs::read_dir(folder).map_err(|e| unreadable(folder, &e))?;
     for entry in entries {
         let entry = entry.map_err(|e| unreadable(folder, &e))?;
@@ -38,10 +73,8 @@ fn walk(folder: &Path, files: &mut Vec<String>) -> Result<(), Diagnostic> {
         }
         if kind.is_dir() {
             walk(&path, files)?;
-        } else if let Some(text) = path.to_str()
-            && fs::metadata(&path).is_ok_and(|m| m.is_file())
-        {
-            files.push(text.strip_prefix("./").unwrap_or(text).to_string());
+        } else if fs::metadata(&path).is_ok_and(|m| m.is_file()) {
+            files.push(path);
         }
     }
     Ok(())
@@ -49,25 +82,33 @@ fn walk(folder: &Path, files: &mut Vec<String>) -> Result<(), Diagnostic> {
 
 impl Source for TextFiles {
     fn list(&self, pattern: &str) -> Result<Vec<String>, Diagnostic> {
-        let mut files = Vec::new();
+        let mut found = Vec::new();
+        let pattern = match is_glob(pattern) {
+            // Paths come without a `./` in front, so the glob has none either.
+            true => pattern.strip_prefix("./").unwrap_or(pattern),
+            false => pattern,
+        };
         if is_glob(pattern) {
             let root = glob_root(pattern);
             let folder = Path::new(if root.is_empty() { "." } else { root });
             if folder.is_dir() {
-                walk(folder, &mut files)?;
+                walk(folder, &mut found)?;
             }
-            files.retain(|path| glob_matches(pattern, path));
         } else {
             let path = Path::new(pattern);
             let metadata = fs::metadata(path).map_err(|e| unreadable(path, &e))?;
             match metadata.is_dir() {
-                true => walk(path, &mut files)?,
-                false => files.push(pattern.to_string()),
+                true => walk(path, &mut found)?,
+                false => found.push(path.to_path_buf()),
             }
         }
-        if !self.include.is_empty() {
-            files.retain(|path| self.include.iter().any(|glob| glob_matches(glob, path)));
-        }
+        let (named, unnameable): (Vec<PathBuf>, Vec<PathBuf>) =
+            found.into_iter().partition(|path| path.to_str().is_some());
+        self.refuse_unnameable(pattern, &unnameable)?;
+        let mut files: Vec<String> = named.iter().map(|path| shown(path)).collect();
+        files.retain(|path| {
+            (!is_glob(pattern) || glob_matches(pattern, path)) && self.is_included(path)
+        });
         files.sort();
         Ok(files)
     }
@@ -79,53 +120,84 @@ impl Source for TextFiles {
 
 /// The dataset config of `llmc-data`.
 pub fn dataset_config(spec: &llmc_spec::DatasetConfig) -> DatasetConfig {
+    // Every field by name, so that a new one cannot be forgotten. The globs of `include`
+    // are applied by [`TextFiles`].
+    let llmc_spec::DatasetConfig {
+        name,
+        paths,
+        extensions,
+        include: _,
+        exclude,
+        domains,
+        languages,
+        target_tokens,
+        min_length,
+        max_length,
+        deduplicate,
+        validation_fraction,
+        invalid_utf8,
+        seed,
+    } = spec;
     DatasetConfig {
-        name: spec.name.clone(),
-        paths: spec.paths.clone(),
-        include_extensions: spec.extensions.clone(),
-        exclude_extensions: Vec::new(),
-        exclude: spec.exclude.clone(),
-        domains: spec
-            .domains
+        name: name.clone(),
+        paths: paths.clone(),
+        extensions: extensions.clone(),
+        exclude: exclude.clone(),
+        domains: domains
             .iter()
             .map(|domain| match domain {
                 llmc_spec::Domain::Synthetic => "synthetic".to_string(),
             })
             .collect(),
-        languages: spec.languages.clone(),
-        target_tokens: spec.target_tokens,
-        min_length: Some(spec.min_length).filter(|n| *n > 0),
-        max_length: spec.max_length,
-        invalid_utf8: match spec.invalid_utf8 {
+        languages: languages.clone(),
+        target_tokens: *target_tokens,
+        min_length: *min_length,
+        max_length: *max_length,
+        invalid_utf8: match invalid_utf8 {
             llmc_spec::InvalidUtf8::Error => InvalidUtf8::Error,
             llmc_spec::InvalidUtf8::Replace => InvalidUtf8::Replace,
             llmc_spec::InvalidUtf8::Skip => InvalidUtf8::Skip,
         },
-        deduplicate: spec.deduplicate == llmc_spec::Deduplicate::Exact,
-        validation_ppm: (spec.validation_fraction * 1e6).round() as u32,
-        seed: spec.seed,
+        deduplicate: *deduplicate == llmc_spec::Deduplicate::Exact,
+        validation_fraction: *validation_fraction,
+        seed: *seed,
     }
 }
 
 /// The tokenizer config of `llmc-data`.
 pub fn tokenizer_config(spec: &llmc_spec::TokenizerConfig) -> TokenizerConfig {
-    let special = &spec.special_tokens;
+    // As above. The dataset's hash is compared when the spec is resolved.
+    let llmc_spec::TokenizerConfig {
+        name,
+        kind,
+        vocab_size,
+        min_frequency,
+        pre_tokenizer,
+        special_tokens: llmc_spec::SpecialTokens { pad, unk, bos, eos, additional },
+        dataset_hash: _,
+    } = spec;
     TokenizerConfig {
-        name: spec.name.clone(),
-        kind: match spec.kind {
+        name: name.clone(),
+        kind: match kind {
             llmc_spec::TokenizerKind::ByteBpe => TokenizerKind::ByteBpe,
             llmc_spec::TokenizerKind::Bpe => TokenizerKind::Bpe,
             llmc_spec::TokenizerKind::Char => TokenizerKind::Char,
         },
-        vocab_size: u32::try_from(spec.vocab_size).ok(),
-        special_tokens: SpecialTokens {
-            pad: special.pad.clone(),
-            unk: special.unk.clone(),
-            bos: special.bos.clone(),
-            eos: special.eos.clone(),
-            additional: special.additional.clone(),
+        vocab_size: u32::try_from(*vocab_size).ok(),
+        pre_tokenizer: match pre_tokenizer {
+            llmc_spec::PreTokenizer::Gpt2 => PreTokenizer::Gpt2,
+            llmc_spec::PreTokenizer::None => PreTokenizer::None,
         },
-        min_frequency: spec.min_frequency.max(1),
-        alphabet_limit: None,
+        special_tokens: SpecialTokens {
+            pad: pad.clone(),
+            unk: unk.clone(),
+            bos: bos.clone(),
+            eos: eos.clone(),
+            additional: additional.clone(),
+        },
+        min_frequency: (*min_frequency).max(1),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,10 +8,20 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use std::collections::BTreeMap;
 
-/// Largest values of the box.
-const MAX_LAYERS: u64 = 5;
-const MAX_HIDDEN: u64 = 72;
-const MAX_WIDTH: u64 = 600;
+/// The points that are tried.
+struct Box {
+    layers: u64,
+    hidden: u64,
+    width: u64,
+    /// Of a feed-forward width that nothing is written about.
+    width_step: u64,
+}
+
+/// Small enough to try every shape, however odd.
+const SMALL: Box = Box { layers: 5, hidden: 72, width: 600, width_step: 1 };
+
+/// Every row of the preferred lattice up to the last; no preferred width is off the step.
+const LARGE: Box = Box { layers: 512, hidden: 6144, width: 5 * 6144, width_step: 8 };
 
 const LATTICES: [Lattice; 2] = [Lattice::Preferred, Lattice::Wide];
 
@@ -22,11 +32,12 @@ fn within(bound: &Bound, value: u64) -> bool {
         && bound.multiple_of.is_none_or(|v| value.is_multiple_of(v))
 }
 
-/// Whether a shape satisfies what is written and lies in the lattice.
-fn is_shape(p: &Problem, lattice: Lattice, dims: &[u64; 8]) -> bool {
-    let [vocab, context, layers, hidden, heads, kv_heads, head_dim, width] = *dims;
+/// Whether a shape satisfies what is written and lies in the lattice, its width aside.
+fn is_frame(p: &Problem, lattice: Lattice, dims: &[u64; 8]) -> bool {
+    let [_, _, layers, hidden, heads, kv_heads, head_dim, _] = *dims;
     let bound = |dim: Dim| &p.bounds[dim.idx()];
-    if !Dim::ALL.into_iter().all(|dim| within(bound(dim), dims[dim.idx()])) {
+    let is_within = |dim: Dim| dim == Dim::IntermediateSize || within(bound(dim), dims[dim.idx()]);
+    if !Dim::ALL.into_iter().all(is_within) {
         return false;
     }
     let [h, n, d] = [Dim::HiddenSize, Dim::NumHeads, Dim::HeadDim].map(bound);
@@ -52,13 +63,12 @@ fn is_shape(p: &Problem, lattice: Lattice, dims: &[u64; 8]) -> bool {
     if lattice == Lattice::Wide {
         return true;
     }
-    let has_low = |b: &Bound| b.fixed.or(b.min).is_some();
-    let has_high = |b: &Bound| b.fixed.or(b.max).is_some();
-    let has_step = |b: &Bound| b.fixed.or(b.multiple_of).is_some();
     let usual_head_dim = match hidden {
         0..=63 => [4, 8, 16].contains(&head_dim),
         64..=255 => [16, 32].contains(&head_dim),
-        _ => unreachable!("outside the box"),
+        256..=1023 => head_dim == 64,
+        1024..=4096 => [64, 128].contains(&head_dim),
+        _ => head_dim == 128,
     };
     if d.is_free() && !is_quotient && !usual_head_dim {
         return false;
@@ -70,31 +80,54 @@ fn is_shape(p: &Problem, lattice: Lattice, dims: &[u64; 8]) -> bool {
     if !has_step(n) && ((heads > 16 && heads % 4 != 0) || (heads > 64 && heads % 8 != 0)) {
         return false;
     }
-    let l = bound(Dim::NumLayers);
-    if !has_low(l) && layers * 256 < hidden || !has_high(l) && layers > (hidden / 16).max(1) {
-        return false;
-    }
-    let f = bound(Dim::IntermediateSize);
-    let (low, high, step) = match (hidden < 64, p.is_gated) {
-        (true, _) => (2 * hidden, 16 * hidden, 1),
-        (false, true) => (5 * hidden, 8 * hidden, 8),
-        (false, false) => (6 * hidden, 10 * hidden, 8),
+    let least_ratio = match hidden {
+        0..=1023 => 16,
+        1024..=4095 => 32,
+        _ => 64,
     };
-    if !has_low(f) && 2 * width < low || !has_high(f) && 2 * width > high {
-        return false;
-    }
-    if !has_step(f) && width % step != 0 {
-        return false;
-    }
-    let _ = (vocab, context);
-    true
+    let l = bound(Dim::NumLayers);
+    let is_too_shallow = !has_low(l) && layers * 256 < hidden;
+    let is_too_deep = !has_high(l) && layers > (hidden / least_ratio).max(1);
+    !is_too_shallow && !is_too_deep
+}
+
+/// The same of the feed-forward width at a hidden size.
+fn is_width(p: &Problem, lattice: Lattice, hidden: u64, width: u64) -> bool {
+    let f = &p.bounds[Dim::IntermediateSize.idx()];
+    let (low, high) = match (hidden, p.is_gated) {
+        (0..=63, _) => (2 * hidden, 16 * hidden),
+        (_, true) => (5 * hidden, 8 * hidden),
+        (_, false) => (6 * hidden, 10 * hidden),
+    };
+    let step = match hidden {
+        0..=63 => 1,
+        64..=255 => 8,
+        256..=1023 => 32,
+        _ => 256,
+    };
+    let is_usual = (has_low(f) || 2 * width >= low)
+        && (has_high(f) || 2 * width <= high)
+        && (has_step(f) || width.is_multiple_of(step));
+    within(f, width) && (lattice == Lattice::Wide || is_usual)
+}
+
+fn has_low(b: &Bound) -> bool {
+    b.fixed.or(b.min).is_some()
+}
+
+fn has_high(b: &Bound) -> bool {
+    b.fixed.or(b.max).is_some()
+}
+
+fn has_step(b: &Bound) -> bool {
+    b.fixed.or(b.multiple_of).is_some()
 }
 
 /// (distance, cost, dims) of the best shape for each depth and width, best first.
 type Ranking = Vec<(i128, u64, [u64; 8])>;
 
-/// The rankings of the preferred and the wide lattice.
-fn brute_force(p: &Problem) -> [Ranking; 2] {
+/// The rankings of these lattices.
+fn brute_force<const N: usize>(p: &Problem, space: &Box, lattices: [Lattice; N]) -> [Ranking; N] {
     let target = p.target.unwrap();
     let max_gap = i128::from(target.max_gap());
     let terms: Vec<(i128, Vec<usize>)> = p
@@ -122,45 +155,54 @@ fn brute_force(p: &Problem) -> [Ranking; 2] {
     };
     let numbers = [Dim::HiddenSize, Dim::NumHeads, Dim::HeadDim];
     let is_linked = numbers.iter().any(|dim| p.bounds[dim.idx()].fixed.is_none());
-    let mut best = [BTreeMap::new(), BTreeMap::new()];
-    let widths = values(Dim::IntermediateSize, MAX_WIDTH);
-    let depths = values(Dim::NumLayers, MAX_LAYERS);
-    let head_widths = values(Dim::HeadDim, MAX_HIDDEN);
-    for vocab in values(Dim::VocabSize, 64) {
-        for context in values(Dim::ContextLength, 64) {
-            for hidden in values(Dim::HiddenSize, MAX_HIDDEN) {
-                for heads in values(Dim::NumHeads, MAX_HIDDEN) {
-                    // Cheap parts of the predicate first.
-                    let linked = |head_dim: &&u64| !is_linked || hidden == heads * **head_dim;
-                    for &head_dim in head_widths.iter().filter(linked) {
+    let mut best = [(); N].map(|()| BTreeMap::new());
+    let is_free_width = p.bounds[Dim::IntermediateSize.idx()].is_free();
+    let width_step = if is_free_width { space.width_step } else { 1 };
+    let mut widths = values(Dim::IntermediateSize, space.width);
+    widths.retain(|width| width.is_multiple_of(width_step));
+    let mut try_frame = |frame: [u64; 8], widths: &[u64]| {
+        let [_, _, layers, hidden, ..] = frame;
+        let fits = lattices.map(|lattice| is_frame(p, lattice, &frame));
+        if !fits.contains(&true) {
+            return;
+        }
+        let [c0, c1, c2] = along_width(&frame);
+        for &width in widths {
+            let w = i128::from(width);
+            let gap = (c0 + c1 * w + c2 * w * w - i128::from(target.params)).abs();
+            if gap > max_gap {
+                continue;
+            }
+            let mut dims = frame;
+            dims[Dim::IntermediateSize.idx()] = width;
+            let found = (gap, cost(&dims, p.is_gated), dims);
+            for idx in (0..N).filter(|&idx| fits[idx]) {
+                if is_width(p, lattices[idx], hidden, width) {
+                    let slot = best[idx].entry((layers, hidden)).or_insert(found);
+                    *slot = (*slot).min(found);
+                }
+            }
+        }
+    };
+    let depths = values(Dim::NumLayers, space.layers);
+    for vocab in values(Dim::VocabSize, 1 << 16) {
+        for context in values(Dim::ContextLength, 1 << 16) {
+            for hidden in values(Dim::HiddenSize, space.hidden) {
+                let mut widths = widths.clone();
+                widths.retain(|w| lattices.iter().any(|lattice| is_width(p, *lattice, hidden, *w)));
+                for heads in values(Dim::NumHeads, hidden.max(SMALL.hidden)) {
+                    let head_dims = match is_linked {
+                        true if hidden.is_multiple_of(heads) => vec![hidden / heads],
+                        true => Vec::new(),
+                        false => values(Dim::HeadDim, SMALL.hidden),
+                    };
+                    for head_dim in head_dims {
                         for kv_heads in (1..=heads).filter(|k| heads % k == 0) {
                             for &layers in &depths {
-                                let shape = |width: u64| {
-                                    [
-                                        vocab, context, layers, hidden, heads, kv_heads, head_dim,
-                                        width,
-                                    ]
-                                };
-                                let [c0, c1, c2] = along_width(&shape(1));
-                                for width in &widths {
-                                    let dims = shape(*width);
-                                    let w = i128::from(*width);
-                                    let gap = (c0 + c1 * w + c2 * w * w
-                                        - i128::from(target.params))
-                                    .abs();
-                                    if gap > max_gap {
-                                        continue;
-                                    }
-                                    let found = (gap, cost(&dims, p.is_gated), dims);
-                                    for (idx, lattice) in LATTICES.into_iter().enumerate() {
-                                        if is_shape(p, lattice, &dims) {
-                                            let slot = &mut best[idx];
-                                            let slot = slot.entry((layers, hidden));
-                                            let slot = slot.or_insert(found);
-                                            *slot = (*slot).min(found);
-                                        }
-                                    }
-                                }
+                                try_frame(
+                                    [vocab, context, layers, hidden, heads, kv_heads, head_dim, 1],
+                                    &widths,
+                                );
                             }
                         }
                     }
@@ -206,9 +248,9 @@ fn polynomial() -> impl Strategy<Value = llmc_base::Expr> {
 fn problem() -> impl Strategy<Value = Problem> {
     let attention =
         prop::sample::select(vec![AttentionKind::Mha, AttentionKind::Gqa, AttentionKind::Mqa]);
-    let loose = (bound(48, false), bound(16, false), bound(MAX_LAYERS, true));
-    let heads = (bound(MAX_HIDDEN, false), bound(12, true), bound(12, true), bound(24, true));
-    let rest = (bound(MAX_WIDTH, true), any::<(bool, bool)>(), 0u64..=100);
+    let loose = (bound(48, false), bound(16, false), bound(SMALL.layers, true));
+    let heads = (bound(SMALL.hidden, false), bound(12, true), bound(12, true), bound(24, true));
+    let rest = (bound(SMALL.width, true), any::<(bool, bool)>(), 0u64..=100);
     let tolerance = prop::sample::select(vec![0.0, 0.0005, 0.003, 0.01, 0.05]);
     (polynomial(), attention, loose, heads, rest, tolerance).prop_map(
         |(params, attention, (v, c, l), (e, h, k, d), (f, (is_gated, is_rotary), noise), tol)| {
@@ -267,7 +309,7 @@ fn a_thousand_random_problems_equal_brute_force() {
     let (mut n_preferred, mut n_wide, mut n_infeasible) = (0, 0, 0);
     while n_preferred + n_wide + n_infeasible < 1000 || n_preferred.min(n_wide) < 100 {
         let p = problem().new_tree(&mut runner).unwrap().current();
-        let [preferred, wide] = brute_force(&p);
+        let [preferred, wide] = brute_force(&p, &SMALL, LATTICES);
         if !preferred.is_empty() {
             assert_eq!(answer(&p), Some((Lattice::Preferred, preferred)), "{p:#?}");
             n_preferred += 1;
@@ -284,4 +326,91 @@ fn a_thousand_random_problems_equal_brute_force() {
         }
     }
     assert!(n_infeasible > 100);
+}
+
+/// Problems of the size that people train: a hidden size of 256 to 6144, most dims free.
+fn large_problem() -> impl Strategy<Value = Problem> {
+    let attention =
+        prop::sample::select(vec![AttentionKind::Mha, AttentionKind::Gqa, AttentionKind::Mqa]);
+    // Units of 64, more of them where rows of the lattice are narrow.
+    let hidden =
+        (prop_oneof![4u64..16, 16u64..64, 64u64..96, Just(16), Just(64)], 0u64..4, any::<bool>());
+    let shape = (0u64..=100, 0u64..=100, prop::sample::select(vec![64u64, 128]));
+    let extra = (0u8..7, 1u64..=4, any::<(bool, bool)>(), 1u64..2_000_000);
+    let tolerance = prop::sample::select(vec![0.0, 0.0005, 0.003, 0.01]);
+    (polynomial(), attention, hidden, shape, extra, tolerance, 100u64..50_000).prop_map(
+        |(params, attention, (units, below, is_odd), (depth, width, head), extra, tol, vocab)| {
+            let (kind, n, (is_gated, is_rotary), noise) = extra;
+            let mut p = Problem::new(params, attention).unwrap();
+            p.is_gated = is_gated;
+            p.is_rotary = is_rotary;
+            let hidden = units * 64;
+            let head_dim = if (1024..=4096).contains(&hidden) && hidden % 128 == 0 {
+                head
+            } else {
+                hidden.min(64 + hidden / 4097 * 64)
+            };
+            let heads = hidden / head_dim;
+            let ratio = [16, 32, 64][usize::from(hidden >= 1024) + usize::from(hidden >= 4096)];
+            let (least, most) = (hidden.div_ceil(256), hidden / ratio);
+            let layers = least + (most - least) * depth / 100;
+            let width = hidden * 3 + hidden * width / 100;
+            // The hidden size is near that of the shape that the target comes from.
+            let of_hidden = match is_odd {
+                true => Bound { min: Some(hidden - 2), max: Some(hidden + 1), ..Bound::default() },
+                false => Bound {
+                    min: Some(hidden - below.min(units - 1) * 64),
+                    max: Some(hidden),
+                    multiple_of: Some(16),
+                    ..Bound::default()
+                },
+            };
+            let at_least = |value: u64| Bound { min: Some(value), ..Bound::default() };
+            let written = match kind {
+                0 => Some((Dim::NumLayers, Bound::fixed(layers * n))),
+                1 => Some((Dim::NumLayers, at_least(layers))),
+                2 => Some((Dim::NumHeads, Bound::fixed(heads))),
+                3 => Some((Dim::NumKvHeads, at_least(n))),
+                4 => Some((
+                    Dim::IntermediateSize,
+                    Bound { multiple_of: Some(100 * n), ..Bound::default() },
+                )),
+                _ => None,
+            };
+            p.bounds[Dim::HiddenSize.idx()] = of_hidden;
+            p.bounds[Dim::VocabSize.idx()] = Bound::fixed(vocab);
+            p.bounds[Dim::ContextLength.idx()] = Bound::fixed(2048);
+            if let Some((dim, bound)) = written {
+                p.bounds[dim.idx()] = bound;
+            }
+            let kv_heads = if attention == AttentionKind::Mqa { 1 } else { heads };
+            let dims = [vocab, 2048, layers, hidden, heads, kv_heads, head_dim, width];
+            let target = count(&p, &dims) + noise;
+            p.target(target, tol)
+        },
+    )
+}
+
+#[test]
+fn usual_shapes_of_every_row_equal_brute_force() {
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[9; 32]);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    // Comparisons by the hidden size of the best shape: below 1024, up to 4096, above.
+    let mut n_by_row = [0; 3];
+    while n_by_row.iter().any(|n| *n < 30) {
+        let p = large_problem().new_tree(&mut runner).unwrap().current();
+        let [preferred] = brute_force(&p, &LARGE, [Lattice::Preferred]);
+        match preferred.first() {
+            Some((_, _, [_, _, _, hidden, ..])) => {
+                n_by_row[[1024, 4097].iter().filter(|end| hidden >= *end).count()] += 1;
+                assert_eq!(answer(&p), Some((Lattice::Preferred, preferred)), "{p:#?}");
+            }
+            None => {
+                // The wide lattice of such a problem takes the solver a while.
+                let Some(system) = System::new(&p, p.constraints().iter()) else { continue };
+                let found = search(&p.poly, &system, Lattice::Preferred, Want::Best(1));
+                assert!(found.candidates.is_empty(), "{p:#?}");
+            }
+        }
+    }
 }
