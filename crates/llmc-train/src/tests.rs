@@ -241,7 +241,7 @@ fn sgd_is_its_formula() {
 
 #[test]
 fn a_memory_that_no_machine_has_is_an_error() {
-    let setup = Setup::new(llama(), training(1 << 40, 1 << 40), 1, None);
+    let setup = Setup::new(llama(), training(1 << 27, 1 << 27), 1, None);
     let error = setup.trainer_or_error().err().expect("an error");
     assert!(error.to_string().contains("bytes of memory"), "{error}");
 }
