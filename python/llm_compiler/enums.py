@@ -66,6 +66,8 @@ class OptimizerType(_Word):
 
     ADAMW = "adamw"
     SGD = "sgd"
+    MUON = "muon"
+    LION = "lion"
 
 
 class WeightFormat(_Word):

@@ -131,6 +131,7 @@ class OptimizerSpec(_Spec):
     beta2: Optional[float] = None
     eps: Optional[float] = None
     momentum: Optional[float] = None
+    ns_steps: Optional[int] = None
     max_grad_norm: Optional[float] = None
     extra: Optional[Mapping[str, Any]] = None
 

@@ -42,7 +42,7 @@
 //! | arithmetic | [`add`], [`sub`], [`mul`], [`scale`], [`add_assign`], [`fill`] |
 //! | sums | [`sum_rows`] (lanes), [`sum_chain`], [`bias_grad`] (chain per column), [`sum_squares`] |
 //! | dropout | [`dropout`] |
-//! | optimiser | [`adamw_step`], [`sgd_step`] |
+//! | optimiser | [`adamw_step`], [`sgd_step`], [`lion_step`] |
 //!
 //! # How a kernel is built
 //!
@@ -100,7 +100,7 @@ pub use error::Error;
 pub use gemm::{Gemm, MatRef, gemm, gemm_scratch_len};
 pub use isa::Isa;
 pub use norm::{layer_norm, layer_norm_backward, norm_scratch_len, rms_norm, rms_norm_backward};
-pub use optimizer::{AdamW, Sgd, adamw_step, sgd_step};
+pub use optimizer::{AdamW, Lion, Sgd, adamw_step, lion_step, sgd_step};
 pub use parallel::{Ctx, Parallel, Serial};
 pub use reduce::{bias_grad, sum_chain, sum_rows, sum_squares};
 pub use rope::{rope, rope_backward};

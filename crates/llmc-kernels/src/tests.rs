@@ -384,11 +384,13 @@ fn optimizers() {
         grad_scale: 0.7,
     };
     let sgd = Sgd { lr: 0.1, momentum: 0.9, weight_decay: 0.01, grad_scale: 1.0 };
+    let lion = Lion { lr: 1e-3, beta1: 0.9, beta2: 0.99, weight_decay: 0.3, grad_scale: 0.7 };
     for len in WIDTHS.into_iter().chain([0, 20_000]) {
         let mut values = Values::new(len as u64);
         let (p, g, m) = (values.wild(len), values.wild(len), values.wild(len));
         let v: Vec<f32> = values.wild(len).iter().map(|v| v.abs()).collect();
         let (mut want, mut want_sgd) = ([vec![], vec![], vec![]], [vec![], vec![]]);
+        let mut want_lion = [vec![], vec![]];
         for i in 0..len {
             let h = adamw;
             let scaled = g[i] * h.grad_scale;
@@ -402,6 +404,18 @@ fn optimizers() {
             let m1 = m[i] * sgd.momentum + (g[i] + p[i] * sgd.weight_decay);
             want_sgd[0].push(p[i] - sgd.lr * m1);
             want_sgd[1].push(m1);
+            let h = lion;
+            let scaled = g[i] * h.grad_scale;
+            let c = m[i] * h.beta1 + scaled * (1.0 - h.beta1);
+            let sign = if c > 0.0 {
+                1.0
+            } else if c < 0.0 {
+                -1.0
+            } else {
+                0.0
+            };
+            want_lion[0].push((p[i] - p[i] * (h.lr * h.weight_decay)) - h.lr * sign);
+            want_lion[1].push(m[i] * h.beta2 + scaled * (1.0 - h.beta2));
         }
         everywhere(|ctx| {
             let (mut p1, mut m1, mut v1) = (p.clone(), m.clone(), v.clone());
@@ -413,6 +427,10 @@ fn optimizers() {
             sgd_step(ctx, &sgd, &mut p1, &g, &mut m1).unwrap();
             assert_bits("sgd p", ctx, &p1, &want_sgd[0]);
             assert_bits("sgd m", ctx, &m1, &want_sgd[1]);
+            let (mut p1, mut m1) = (p.clone(), m.clone());
+            lion_step(ctx, &lion, &mut p1, &g, &mut m1).unwrap();
+            assert_bits("lion p", ctx, &p1, &want_lion[0]);
+            assert_bits("lion m", ctx, &m1, &want_lion[1]);
         });
     }
 }

@@ -72,7 +72,7 @@ fn scales(f: &Function, users: &[Vec<usize>], found: &mut BTreeMap<usize, Fusion
         // An optimiser step that is the only user takes the factor itself.
         if let [user] = users[node.results[0].index()].as_slice()
             && let Some(step) = f.nodes.get(*user)
-            && matches!(step.op, Op::AdamwStep(_) | Op::SgdStep(_))
+            && matches!(step.op, Op::AdamwStep(_) | Op::SgdStep(_) | Op::LionStep(_))
             && step.operands[1] == node.results[0]
             && step.operands.iter().filter(|v| **v == node.results[0]).count() == 1
         {

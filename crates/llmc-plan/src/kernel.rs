@@ -150,6 +150,7 @@ fn has_native(op: &Op, operands: &[View], all_f32: bool) -> bool {
         | Op::BiasGrad(_)
         | Op::AdamwStep(_)
         | Op::SgdStep(_)
+        | Op::LionStep(_)
         | Op::Constant(_) => all_f32,
         Op::Dropout(_) => operands[0].dtype == DType::F32,
         Op::Binary(binary) => {

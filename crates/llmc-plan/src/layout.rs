@@ -57,7 +57,7 @@ pub(crate) fn accumulator_operand(op: &Op, n_operands: usize) -> Option<usize> {
 fn in_place_pairs(op: &Op, n_operands: usize) -> Vec<(usize, usize)> {
     match op {
         Op::AdamwStep(_) => vec![(0, 0), (2, 1), (3, 2)],
-        Op::SgdStep(_) => vec![(0, 0), (2, 1)],
+        Op::SgdStep(_) | Op::LionStep(_) => vec![(0, 0), (2, 1)],
         _ => accumulator_operand(op, n_operands).map(|i| (i, 0)).into_iter().collect(),
     }
 }

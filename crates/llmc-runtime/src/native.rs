@@ -126,7 +126,9 @@ fn dispatch(
     }
     let width = launch.operands.first().map_or(1, last);
     match &launch.op {
-        Op::AdamwStep(_) | Op::SgdStep(_) => return step(ctx, launch, slices, 1.0),
+        Op::AdamwStep(_) | Op::SgdStep(_) | Op::LionStep(_) => {
+            return step(ctx, launch, slices, 1.0);
+        }
         Op::AttentionBackward(op) => {
             let shape = attention_shape(&launch.operands, &op.of);
             let (segments, dropout) = attention_rest(&op.of, &operands[4..]);
@@ -335,6 +337,17 @@ fn step(ctx: &Ctx<'_>, launch: &Launch, slices: &mut Slices, factor: f32) -> Res
             };
             let [p, m] = results::<2>(slices)?;
             k::sgd_step(ctx, &step, p, operands[1], m).map_err(|e| e.to_string())
+        }
+        Op::LionStep(op) => {
+            let step = k::Lion {
+                lr: scalar(3),
+                beta1: op.beta1 as f32,
+                beta2: op.beta2 as f32,
+                weight_decay: scalar(4),
+                grad_scale: factor,
+            };
+            let [p, m] = results::<2>(slices)?;
+            k::lion_step(ctx, &step, p, operands[1], m).map_err(|e| e.to_string())
         }
         other => Err(format!("`{}` is no optimiser step", other.name())),
     }

@@ -158,20 +158,27 @@ pub struct OptimizerConfig {
     pub kind: OptimizerKind,
     /// Peak learning rate.
     pub lr: f64,
-    /// AdamW: decay of the first moment, in [0, 1); 0 for others.
+    /// AdamW and Lion: decay of the first moment, in [0, 1); with Muon that of its AdamW parameters;
+    /// 0 for others.
     #[serde(default)]
     pub beta1: f64,
-    /// AdamW: decay of the second moment, in [0, 1); 0 for others.
+    /// AdamW: decay of the second moment, in [0, 1); Lion: of the momentum; else as `beta1`.
     #[serde(default)]
     pub beta2: f64,
-    /// AdamW: added to the root of the second moment; 0 for others.
+    /// AdamW: added to the root of the second moment; else as `beta1`.
     #[serde(default)]
     pub eps: f64,
     /// Decoupled (AdamW) or added to the gradient (SGD).
     pub weight_decay: f64,
-    /// SGD: momentum, in [0, 1); 0 for others.
+    /// SGD and Muon: momentum, in [0, 1); 0 for others.
     #[serde(default)]
     pub momentum: f64,
+    /// Muon: Newton–Schulz steps; 0 for others.
+    #[serde(default)]
+    pub ns_steps: u64,
+    /// Muon: matrices that are AdamW's, as patterns like those of `no_decay`; none for others.
+    #[serde(default)]
+    pub adamw_parameters: Vec<String>,
     /// Parameters without weight decay: globs over parameter paths, or `1-D` for
     /// every parameter with at most one dimension (norms and biases).
     pub no_decay: Vec<String>,
@@ -188,6 +195,10 @@ pub enum OptimizerKind {
     AdamW,
     /// Stochastic gradient descent with momentum.
     Sgd,
+    /// Momentum made orthogonal (Jordan et al. 2024; arXiv:2502.16982).
+    Muon,
+    /// Sign of an interpolated momentum (arXiv:2302.06675).
+    Lion,
 }
 
 /// One training run.

@@ -8,8 +8,8 @@
 use crate::init;
 use crate::optim::{self, Parameter, merge_module, update_module};
 use crate::schedule;
-use llmc_base::Symbol;
 use llmc_base::expr::Env;
+use llmc_base::{Diagnostic, Symbol};
 use llmc_ir::{FuncId, Module, TypeError};
 use llmc_plan::{AddressSpace, Plan, PlanError, PlanRequest, Region, plan_all};
 use llmc_runtime::{Engine, Memory, RunError};
@@ -22,6 +22,8 @@ use std::collections::BTreeMap;
 pub enum TrainError {
     #[error(transparent)]
     Type(#[from] TypeError),
+    #[error("{0}")]
+    Pass(Box<Diagnostic>),
     #[error(transparent)]
     Plan(#[from] PlanError),
     #[error(transparent)]
@@ -34,6 +36,12 @@ pub enum TrainError {
     Length { name: String, got: usize, expected: usize },
     #[error("unknown tensor `{0}`")]
     UnknownTensor(String),
+}
+
+impl From<Diagnostic> for TrainError {
+    fn from(diagnostic: Diagnostic) -> Self {
+        TrainError::Pass(Box::new(diagnostic))
+    }
 }
 
 /// Where the numbers stopped being numbers.
@@ -147,7 +155,7 @@ impl Trainer {
         engine: Engine,
     ) -> Result<Self, TrainError> {
         let merge = merge_module(&modules.parameters)?;
-        let update = update_module(optimizer, &modules.parameters)?;
+        let update = optim::runnable(&update_module(optimizer, &modules.parameters)?)?;
         let step_dims = dims(training.microbatch_size, training.sequence_length);
         // With dropout, `@loss` draws bits and `@eval_loss` is the loss without it.
         let evaluation = match modules.model.find("eval_loss") {
@@ -240,11 +248,9 @@ impl Trainer {
 
     /// Paths of what the optimiser keeps, in order.
     pub fn moment_paths(&self) -> Vec<String> {
-        let names = optim::rule(self.optimizer.kind).moments;
-        self.parameters
-            .iter()
-            .flat_map(|p| names.iter().map(move |name| format!("{}.{name}", p.path)))
-            .collect()
+        let names = |p: &Parameter| optim::rule_of(&self.optimizer, p).moments.iter();
+        let paths = |p| names(p).map(|name| format!("{}.{name}", p.path));
+        self.parameters.iter().flat_map(paths).collect()
     }
 
     /// Shape and elements of a weight or moment.

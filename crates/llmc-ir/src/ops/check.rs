@@ -1,8 +1,9 @@
 //! Checks and small helpers that the type rules of many ops share.
 
 use crate::attr::{Attr, AttrError, AttrReader};
+use crate::builder::FunctionBuilder;
 use crate::eval::{EvalError, Tensor};
-use crate::module::Module;
+use crate::module::{Module, ValueId};
 use crate::op::OpDef;
 use crate::types::{DType, TensorType, TypeError, ensure};
 use llmc_base::Expr;
@@ -213,4 +214,33 @@ pub(crate) fn result_shape(op: &impl OpDef, tensors: &[&Tensor]) -> Result<Vec<u
     let results = op.infer(&Module::default(), &types)?;
     let shape = results.first().and_then(TensorType::concrete);
     shape.ok_or_else(|| EvalError::new("the result has no known shape"))
+}
+
+/// Checks the parameter, the tensors like it, and the scalars.
+pub(super) fn check_step(
+    op: &str,
+    like: &[TensorType],
+    scalars: &[TensorType],
+) -> Result<(), TypeError> {
+    ensure_float(&format!("{op}::c1"), "p", &like[0])?;
+    for (ty, name) in like.iter().zip(["p", "g", "m", "v"]) {
+        ensure_same(&format!("{op}::c2"), name, ty, &like[0])?;
+    }
+    let scalar = TensorType::scalar(like[0].dtype);
+    scalars.iter().try_for_each(|ty| ensure_same(&format!("{op}::c3"), "scalar", ty, &scalar))
+}
+
+/// m·beta + x·(1 − beta), with the difference in the dtype of x.
+pub(super) fn mix(
+    b: &mut FunctionBuilder,
+    m: ValueId,
+    x: ValueId,
+    beta: f64,
+) -> Result<ValueId, TypeError> {
+    let decayed = b.mul_scalar(m, beta)?;
+    let beta = b.scalar(b.ty(x).dtype, beta)?;
+    let rest = b.scalar_sub(1.0, beta)?;
+    let rest = b.splat_like(rest, x)?;
+    let fresh = b.mul(x, rest)?;
+    b.add(decayed, fresh)
 }

@@ -23,6 +23,8 @@ mod gelu;
 mod gelu_tanh;
 mod layer_norm;
 mod linear;
+mod lion_step;
+mod newton_schulz;
 mod optimizer;
 mod random;
 mod reduce;
@@ -202,6 +204,8 @@ ops! {
     dropout::Dropout,
     optimizer::AdamwStep,
     optimizer::SgdStep,
+    lion_step::LionStep,
+    newton_schulz::NewtonSchulz,
     // Regions.
     call::Call,
     control::If,

@@ -45,26 +45,6 @@ pub struct SgdStep {
     pub momentum: f64,
 }
 
-/// Checks the parameter, the tensors like it, and the scalars.
-fn check_step(op: &str, like: &[TensorType], scalars: &[TensorType]) -> Result<(), TypeError> {
-    check::ensure_float(&format!("{op}::c1"), "p", &like[0])?;
-    for (ty, name) in like.iter().zip(["p", "g", "m", "v"]) {
-        check::ensure_same(&format!("{op}::c2"), name, ty, &like[0])?;
-    }
-    let scalar = TensorType::scalar(like[0].dtype);
-    scalars
-        .iter()
-        .try_for_each(|ty| check::ensure_same(&format!("{op}::c3"), "scalar", ty, &scalar))
-}
-
-/// x·(1 − beta), with the difference in the dtype of x.
-fn mul_rest(b: &mut FunctionBuilder, x: ValueId, beta: f64) -> Result<ValueId, TypeError> {
-    let beta = b.scalar(b.ty(x).dtype, beta)?;
-    let rest = b.scalar_sub(1.0, beta)?;
-    let rest = b.splat_like(rest, x)?;
-    b.mul(x, rest)
-}
-
 impl OpDef for AdamwStep {
     const NAME: &'static str = "adamw_step";
     const CLASS: Class = Class::Composite;
@@ -87,7 +67,7 @@ impl OpDef for AdamwStep {
 
     fn infer(&self, _: &Module, types: &[TensorType]) -> Result<Vec<TensorType>, TypeError> {
         let types: &[TensorType; 8] = operands(Self::NAME, types)?;
-        check_step(Self::NAME, &types[..4], &types[4..])?;
+        check::check_step(Self::NAME, &types[..4], &types[4..])?;
         Ok(vec![types[0].clone(), types[0].clone(), types[0].clone()])
     }
 
@@ -97,13 +77,9 @@ impl OpDef for AdamwStep {
         let [p, g, m, s, lr, bc1, bc2, wd] = wide[..] else {
             return Err(TypeError::new("adamw_step::arity", "not 8 operands"));
         };
-        let decayed = b.mul_scalar(m, self.beta1)?;
-        let fresh = mul_rest(b, g, self.beta1)?;
-        let m = b.add(decayed, fresh)?;
-        let decayed = b.mul_scalar(s, self.beta2)?;
+        let m = check::mix(b, m, g, self.beta1)?;
         let square = b.mul(g, g)?;
-        let fresh = mul_rest(b, square, self.beta2)?;
-        let s = b.add(decayed, fresh)?;
+        let s = check::mix(b, s, square, self.beta2)?;
         let shrink = b.mul(lr, wd)?;
         let shrink = b.splat_like(shrink, p)?;
         let decay = b.mul(p, shrink)?;
@@ -224,7 +200,7 @@ impl OpDef for SgdStep {
 
     fn infer(&self, _: &Module, types: &[TensorType]) -> Result<Vec<TensorType>, TypeError> {
         let types: &[TensorType; 5] = operands(Self::NAME, types)?;
-        check_step(Self::NAME, &types[..3], &types[3..])?;
+        check::check_step(Self::NAME, &types[..3], &types[3..])?;
         Ok(vec![types[0].clone(), types[0].clone()])
     }
 

@@ -115,15 +115,27 @@ fn has_special_tokens(view: &View<'_>) -> bool {
 }
 
 pub(super) fn lr(view: &View<'_>) -> Option<Value> {
-    Some(json!(if is_sgd(view)? { 0.1 } else { 0.0003 }))
+    Some(json!(match optimizer(view)?.as_str() {
+        "sgd" => 0.1,
+        "lion" => 0.0001,
+        _ => 0.0003,
+    }))
 }
 
 pub(super) fn weight_decay(view: &View<'_>) -> Option<Value> {
-    Some(json!(if is_sgd(view)? { 0.0 } else { 0.1 }))
+    Some(json!(match optimizer(view)?.as_str() {
+        "sgd" => 0.0,
+        "lion" => 0.3,
+        _ => 0.1,
+    }))
 }
 
-fn is_sgd(view: &View<'_>) -> Option<bool> {
-    Some(view.text("optimizer.type")? == "sgd")
+fn optimizer(view: &View<'_>) -> Option<String> {
+    view.text("optimizer.type")
+}
+
+pub(super) fn momentum(view: &View<'_>) -> Option<Value> {
+    Some(json!(if optimizer(view)? == "muon" { 0.95 } else { 0.9 }))
 }
 
 pub(super) fn beta1(view: &View<'_>) -> Option<Value> {
@@ -131,7 +143,8 @@ pub(super) fn beta1(view: &View<'_>) -> Option<Value> {
 }
 
 pub(super) fn beta2(view: &View<'_>) -> Option<Value> {
-    Some(beta(view, 1).unwrap_or_else(|| json!(0.95)))
+    let rule = if optimizer(view)? == "lion" { 0.99 } else { 0.95 };
+    Some(beta(view, 1).unwrap_or_else(|| json!(rule)))
 }
 
 fn beta(view: &View<'_>, idx: usize) -> Option<Value> {

@@ -93,10 +93,10 @@ spec::unknown_key: `model` has no field `lr`
   help: did you mean `optimizer.lr`?
 spec::out_of_range: `optimizer.beta1` is 1.0, but must be at least 0 and less than 1
   s.toml:13:9: \"1\"
-  help: beta1: Decay of the first moment.
+  help: beta1: Decay of the first moment; for `lion`, its weight in the direction.
 spec::unknown_key: `optimizer` has no field `colour`
   s.toml:14:1: \"colour\" unknown
-  help: its fields are adam_beta1, adam_beta2, adam_epsilon, beta1, beta2, betas, eps, epsilon, grad_clip, learning_rate, lr, max_grad_norm, momentum, no_decay, type, weight_decay
+  help: its fields are adam_beta1, adam_beta2, adam_epsilon, adamw_parameters, beta1, beta2, betas, eps, epsilon, grad_clip, learning_rate, lr, max_grad_norm, momentum, no_decay, ns_steps, type, weight_decay
 ";
     let found = report(text);
     assert_eq!(found, want, "{found}");

@@ -149,13 +149,15 @@ fn every_hashed_field_is_tried() {
     let (spec, _) = parse_with(&text, Format::Toml, "s", &sets);
     let spec = spec.unwrap();
     let excused = [
-        // One word each today, or only with SGD.
+        // One word each today, or only with SGD or Muon.
         "model.template",
         "model.precision",
         "training.precision",
         "model.alibi_max_bias",
         "optimizer.type",
         "optimizer.momentum",
+        "optimizer.ns_steps",
+        "optimizer.adamw_parameters",
         "model.positional_encoding",
         "model.bias.gate",
     ];
@@ -173,6 +175,11 @@ fn every_hashed_field_is_tried() {
         with_sets(&["optimizer.type=sgd", "optimizer.momentum=0.5"]).training,
         with_sets(&["optimizer.type=sgd"]).training
     );
+    let muon = ["optimizer.type=muon", "optimizer.betas=[0.9, 0.95]"];
+    for set in ["optimizer.ns_steps=4", "optimizer.adamw_parameters=[\"lm_head.*\"]"] {
+        let changed = with_sets(&[muon[0], muon[1], set]);
+        assert_ne!(changed.training, with_sets(&muon).training, "{set}");
+    }
 }
 
 #[test]

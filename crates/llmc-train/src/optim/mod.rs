@@ -9,10 +9,13 @@
 //! To add one: a file with its [`Rule`], its line in [`RULES`], and its variant in the spec.
 
 mod adamw;
+mod lion;
+mod muon;
 mod sgd;
 
+use llmc_base::Diagnostic;
 use llmc_ir::ops::{Binary, BinaryKind, Broadcast, Constant};
-use llmc_ir::{DType, FunctionBuilder, Module, TensorType, TypeError, ValueId};
+use llmc_ir::{DType, FunctionBuilder, Module, Op, TensorType, TypeError, ValueId};
 use llmc_spec::{OptimizerConfig, OptimizerKind};
 
 /// What defines an optimiser.
@@ -38,12 +41,19 @@ type Define = fn(
 ) -> Result<ValueId, TypeError>;
 
 /// All optimisers.
-const RULES: [&Rule; 2] = [&adamw::RULE, &sgd::RULE];
+const RULES: [&Rule; 4] = [&adamw::RULE, &sgd::RULE, &muon::RULE, &lion::RULE];
 
 /// The rule of an optimiser. Every variant of the spec has one.
 pub(crate) fn rule(kind: OptimizerKind) -> &'static Rule {
     let found = RULES.into_iter().find(|rule| rule.kind == kind);
     found.expect("every variant of the spec has its line in RULES")
+}
+
+/// The rule of one parameter: with Muon, AdamW's for what is no matrix or is named.
+pub(crate) fn rule_of(config: &OptimizerConfig, parameter: &Parameter) -> &'static Rule {
+    let is_adamw = config.kind == OptimizerKind::Muon
+        && (parameter.ty.rank() != 2 || is_named(parameter, &config.adamw_parameters));
+    rule(if is_adamw { OptimizerKind::AdamW } else { config.kind })
 }
 
 /// A trainable parameter and the accumulators of its gradient.
@@ -92,10 +102,10 @@ pub(crate) struct Scalars {
     pub bias_correction2: ValueId,
 }
 
-/// Whether a parameter is left out of weight decay: `1-D` matches every parameter with at most one
-/// dim; anything else is a glob over the path, where `*` matches any text.
-pub fn is_exempt_from_decay(parameter: &Parameter, no_decay: &[String]) -> bool {
-    no_decay.iter().any(|pattern| match pattern.as_str() {
+/// Whether one of the patterns names a parameter: `1-D` is every parameter with at most one dim;
+/// anything else is a glob over the path, where `*` matches any text.
+pub fn is_named(parameter: &Parameter, patterns: &[String]) -> bool {
+    patterns.iter().any(|pattern| match pattern.as_str() {
         "1-D" => parameter.ty.rank() <= 1,
         glob => matches_glob(glob.as_bytes(), parameter.path.as_bytes()),
     })
@@ -122,6 +132,13 @@ fn matches_glob(pattern: &[u8], text: &[u8]) -> bool {
     pattern[p..].iter().all(|c| *c == b'*')
 }
 
+/// The same module as the engine runs it: what has no kernel of its own is decomposed.
+///
+/// Errors: the pass's.
+pub(crate) fn runnable(update: &Module) -> Result<Module, Diagnostic> {
+    llmc_passes::legalise(update, &|op| !matches!(op, Op::NewtonSchulz(_)))
+}
+
 /// The module whose entry `@update` applies the optimiser once to every parameter and sets the
 /// gradients to zero.
 pub fn update_module(
@@ -142,7 +159,7 @@ pub fn update_module(
         let mut g = b.state(&parameter.grads[0], parameter.ty.clone());
         let scale = broadcast(&mut b, scalars.grad_scale, &parameter.ty)?;
         g = b.op1(Binary { kind: BinaryKind::Mul }, &[g, scale])?;
-        let next = (rule(config.kind).define)(&mut b, config, p, g, &scalars)?;
+        let next = (rule_of(config, parameter).define)(&mut b, config, p, g, &scalars)?;
         b.state_result("", next);
         let zero = zeros(&mut b, &parameter.ty)?;
         b.state_result(&parameter.grads[0], zero);
@@ -160,7 +177,7 @@ pub fn update_module(
         let callee = module.find(&callee).ok_or_else(|| {
             TypeError::new("optimizer::c0", format!("no update for `{}`", parameter.path))
         })?;
-        let decay = match is_exempt_from_decay(parameter, &config.no_decay) {
+        let decay = match is_named(parameter, &config.no_decay) {
             true => no_decay,
             false => scalars.weight_decay,
         };
@@ -210,7 +227,7 @@ fn zeros(b: &mut FunctionBuilder, ty: &TensorType) -> Result<ValueId, TypeError>
 
 /// One function per type and accumulator: `adamw_64x64`, `adamw_64x64_grad.0`.
 fn function_name(config: &OptimizerConfig, parameter: &Parameter) -> String {
-    let kind = rule(config.kind).name;
+    let kind = rule_of(config, parameter).name;
     let dims: Vec<String> = parameter.ty.shape.iter().map(|d| d.to_string()).collect();
     format!("{kind}_{}_{}", dims.join("x"), parameter.grads[0].replace('.', "_"))
 }
