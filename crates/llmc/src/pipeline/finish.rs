@@ -2,7 +2,8 @@
 
 use super::failure::Failure;
 use super::observer::Observer;
-use super::train::{Session, TrainResult, TrainStatus, last_loss, last_validation, weights_hash};
+use super::session::{Session, last_loss, last_validation};
+use super::train::{TrainResult, TrainStatus, weights_hash};
 use crate::checkpoint;
 use crate::logs;
 use crate::machine;

@@ -10,12 +10,15 @@ pub mod generate;
 pub mod graph_json;
 pub mod inspect;
 pub mod observer;
+mod prepare;
 pub mod project;
 pub mod quickstart;
 pub mod report;
 pub mod rerun;
 pub mod runs;
+mod session;
 mod snapshot;
+mod state;
 pub mod text;
 pub mod train;
 
