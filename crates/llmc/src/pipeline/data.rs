@@ -4,7 +4,7 @@
 use super::failure::Failure;
 use super::text::{TextFiles, dataset_config, tokenizer_config};
 use crate::cache::{Cached, StageCache};
-use crate::store::{FolderWriter, FsStore, Source, StoreError};
+use crate::store::{FileHash, FolderWriter, Source, StoreError};
 use llmc_base::{CanonicalHasher, Diagnostic, Hash};
 use llmc_data::dataset::{self, Document, Split};
 use llmc_data::pack::{self, Batch};
@@ -24,6 +24,8 @@ pub struct TextSet {
     pub documents: Vec<Document>,
     /// What came in and what was left out, as JSON.
     pub ledger: String,
+    /// The files that it was read from, in order, with their hashes.
+    pub inputs: Vec<FileHash>,
     /// Names the set.
     pub recipe: Hash,
     /// Proves the set.
@@ -62,6 +64,8 @@ struct IndexEntry {
 struct Index {
     recipe: Hash,
     content: Hash,
+    inputs: Vec<FileHash>,
+    warnings: Vec<Diagnostic>,
     documents: Vec<IndexEntry>,
 }
 
@@ -69,14 +73,15 @@ fn damaged(stage: &str, error: impl std::fmt::Display) -> Failure {
     Failure::Internal(format!("the cached {stage} does not parse: {error}"))
 }
 
-/// The documents of a dataset spec. The second part are warnings.
+/// The documents of a dataset spec, from the files of `source`. The second part are warnings.
 ///
 /// Errors: those of `llmc_data::dataset::build`; the store.
 pub fn documents(
     spec: &llmc_spec::DatasetConfig,
+    source: &dyn Source,
     cache: Option<&StageCache>,
 ) -> Result<(TextSet, Vec<Diagnostic>), Failure> {
-    let files = TextFiles::new(spec);
+    let files = TextFiles::new(source, spec);
     let config = dataset_config(spec);
     let Some(cache) = cache else {
         let (dataset, warnings) = dataset::build(&config, &files)?;
@@ -84,19 +89,19 @@ pub fn documents(
     };
     let key = dataset_key(spec, &files)?;
     if let Some(cached) = cache.get("dataset", &key)? {
-        return Ok((read_documents(&cached)?, Vec::new()));
+        return read_documents(cache.store(), &cached);
     }
     let (dataset, warnings) = dataset::build(&config, &files)?;
     let set = from_dataset(dataset);
-    cache.put("dataset", &key, |folder| write_documents(folder, &set))?;
+    cache.put("dataset", &key, |folder| write_documents(folder, &set, &warnings))?;
     Ok((set, warnings))
 }
 
-/// What the dataset stage depends on: the config and the path and content of every file.
+/// What the dataset stage depends on: the config, with the name that ledger and warnings speak of,
+/// and the path and content of every file.
 fn dataset_key(spec: &llmc_spec::DatasetConfig, files: &TextFiles) -> Result<Hash, Failure> {
-    let mut hasher = CanonicalHasher::new("llmc.stage.dataset.v1");
-    let unnamed = llmc_spec::DatasetConfig { name: String::new(), ..spec.clone() };
-    let config = serde_json::to_value(&unnamed).map_err(|e| Failure::Internal(e.to_string()))?;
+    let mut hasher = CanonicalHasher::new("llmc.stage.dataset.v2");
+    let config = serde_json::to_value(spec).map_err(|e| Failure::Internal(e.to_string()))?;
     hasher.json(&config);
     let mut found = Vec::new();
     for pattern in &spec.paths {
@@ -118,7 +123,12 @@ fn dataset_key(spec: &llmc_spec::DatasetConfig, files: &TextFiles) -> Result<Has
 }
 
 fn from_dataset(dataset: dataset::Dataset) -> TextSet {
+    let sources = dataset.ledger.sources.iter();
+    let inputs = sources
+        .filter_map(|s| Some(FileHash { path: s.source.clone(), length: s.bytes, hash: s.hash? }))
+        .collect();
     TextSet {
+        inputs,
         ledger: dataset.ledger.to_json(),
         documents: dataset.documents,
         recipe: dataset.recipe_hash,
@@ -126,10 +136,16 @@ fn from_dataset(dataset: dataset::Dataset) -> TextSet {
     }
 }
 
-fn write_documents(folder: &mut FolderWriter, set: &TextSet) -> Result<(), Failure> {
+fn write_documents(
+    folder: &mut FolderWriter,
+    set: &TextSet,
+    warnings: &[Diagnostic],
+) -> Result<(), Failure> {
     let index = Index {
         recipe: set.recipe,
         content: set.content,
+        inputs: set.inputs.clone(),
+        warnings: warnings.to_vec(),
         documents: set
             .documents
             .iter()
@@ -152,19 +168,22 @@ fn write_documents(folder: &mut FolderWriter, set: &TextSet) -> Result<(), Failu
     Ok(())
 }
 
-fn read_documents(cached: &Cached) -> Result<TextSet, Failure> {
-    let index: Index = serde_json::from_slice(&cached.read(&FsStore, "index.json")?)
+fn read_documents(
+    source: &dyn Source,
+    cached: &Cached,
+) -> Result<(TextSet, Vec<Diagnostic>), Failure> {
+    let index: Index = serde_json::from_slice(&cached.read(source, "index.json")?)
         .map_err(|e| damaged("dataset", e))?;
-    let texts = String::from_utf8(cached.read(&FsStore, "texts.bin")?)
-        .map_err(|e| damaged("dataset", e))?;
+    let texts =
+        String::from_utf8(cached.read(source, "texts.bin")?).map_err(|e| damaged("dataset", e))?;
     let mut at = 0;
     let mut documents = Vec::with_capacity(index.documents.len());
-    for entry in index.documents {
+    for entry in &index.documents {
         let text =
             texts.get(at..at + entry.bytes).ok_or_else(|| damaged("dataset", "too short"))?;
         at += entry.bytes;
         documents.push(Document {
-            source: entry.source,
+            source: entry.source.clone(),
             index: entry.index,
             hash: entry.hash,
             words: entry.words,
@@ -172,9 +191,10 @@ fn read_documents(cached: &Cached) -> Result<TextSet, Failure> {
             text: text.to_string(),
         });
     }
-    let ledger = cached.read(&FsStore, "ledger.json")?;
+    let ledger = cached.read(source, "ledger.json")?;
     let ledger = String::from_utf8(ledger).map_err(|e| damaged("dataset", e))?;
-    Ok(TextSet { documents, ledger, recipe: index.recipe, content: index.content })
+    let Index { recipe, content, inputs, warnings, .. } = index;
+    Ok((TextSet { documents, ledger, inputs, recipe, content }, warnings))
 }
 
 /// The tokenizer of a spec, trained on the training split.
@@ -192,7 +212,8 @@ pub fn tokenizer(
     let key = config.recipe_hash(&set.content);
     if let Some(cached) = cache.get("tokenizer", &key)? {
         let text = |file: &str| -> Result<String, Failure> {
-            String::from_utf8(cached.read(&FsStore, file)?).map_err(|e| damaged("tokenizer", e))
+            let bytes = cached.read(cache.store(), file)?;
+            String::from_utf8(bytes).map_err(|e| damaged("tokenizer", e))
         };
         return Ok(Tokenizer::from_json(
             &text("tokenizer.json")?,
@@ -282,7 +303,7 @@ pub fn rows(
     if let Some(cache) = cache
         && let Some(cached) = cache.get("shards", &key)?
     {
-        return read_rows(&cached, set);
+        return read_rows(cache.store(), &cached, set);
     }
     let train = pack_split(set, Split::Train, tokenizer, length, threads)?;
     let has_validation = set.split(Split::Validation).next().is_some();
@@ -362,7 +383,7 @@ pub fn write_rows(folder: &mut FolderWriter, rows: &Rows) -> Result<(), StoreErr
     Ok(())
 }
 
-fn read_rows(cached: &Cached, set: &TextSet) -> Result<Rows, Failure> {
+fn read_rows(source: &dyn Source, cached: &Cached, set: &TextSet) -> Result<Rows, Failure> {
     let read_split = |name: &str, split: Split| -> Result<Option<PackedSplit>, Failure> {
         let prefix = format!("{name}/");
         let files: Vec<String> = cached
@@ -378,15 +399,15 @@ fn read_rows(cached: &Cached, set: &TextSet) -> Result<Rows, Failure> {
         }
         let mut shards = Vec::new();
         for file in files {
-            let bytes = cached.read(&FsStore, &format!("{name}/{file}"))?;
+            let bytes = cached.read(source, &format!("{name}/{file}"))?;
             shards.push((file, bytes));
         }
-        let plan = cached.read(&FsStore, &format!("{name}/packing.plan"))?;
+        let plan = cached.read(source, &format!("{name}/packing.plan"))?;
         let documents = set.split(split).map(|(i, _)| i).collect();
         Ok(Some(PackedSplit { shards, plan: pack::Plan::from_bytes(&plan)?, documents }))
     };
     let text = |file: &str| -> Result<String, Failure> {
-        String::from_utf8(cached.read(&FsStore, file)?).map_err(|e| damaged("shards", e))
+        String::from_utf8(cached.read(source, file)?).map_err(|e| damaged("shards", e))
     };
     let train = read_split("train", Split::Train)?;
     Ok(Rows {

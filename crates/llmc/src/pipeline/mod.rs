@@ -13,12 +13,15 @@ pub mod observer;
 mod prepare;
 pub mod project;
 pub mod quickstart;
+mod record;
 pub mod report;
 pub mod rerun;
 pub mod runs;
 mod session;
 mod snapshot;
 mod state;
+#[cfg(test)]
+mod tests;
 pub mod text;
 pub mod train;
 

@@ -5,7 +5,8 @@ use super::failure::Failure;
 use super::observer::{Event, Observer};
 use super::project::{Project, build_model, verified};
 use super::train::{Parent, TrainOptions};
-use llmc_base::{CanonicalHasher, Diagnostic, Hash};
+use crate::manifest::RecipeParts;
+use llmc_base::{Diagnostic, Hash};
 use llmc_data::tokenizer::Tokenizer;
 use llmc_ir::Module;
 use llmc_runtime::{Engine, Isa};
@@ -26,29 +27,94 @@ pub struct Prepared {
     pub module: Module,
     /// The gradient module.
     pub gradient: Module,
+    /// What the run's recipe is over.
+    pub recipe_of: RecipeParts,
     /// Names the run.
     pub recipe: Hash,
 }
 
-/// Threads to use: what was asked, what the spec says, or one per core.
-pub fn thread_count(asked: Option<usize>, spec: Option<u64>) -> usize {
-    asked
-        .or(spec.and_then(|n| usize::try_from(n).ok()))
-        .or_else(|| std::thread::available_parallelism().ok().map(Into::into))
-        .unwrap_or(1)
-        .max(1)
+impl Prepared {
+    /// The same text, tokenizer, rows and model under another number of steps, from a parent's
+    /// checkpoint.
+    pub(super) fn trained_otherwise(
+        self,
+        project: Project,
+        parent: &Parent,
+    ) -> Result<Self, Failure> {
+        let recipe_of = recipe_parts(&project, &self.set, Some(parent))?;
+        check_sizes(section(&project.resolved.training)?)?;
+        Ok(Prepared { project, recipe_of, recipe: recipe_of.hash(), ..self })
+    }
 }
 
-/// The name of a run: the spec's recipe, the content of its files, and its parent.
-fn run_recipe(project: &Project, set: &TextSet, parent: Option<&Parent>) -> Result<Hash, Failure> {
-    let spec = project.resolved.hashes.training;
-    let spec = spec.ok_or_else(|| Failure::Internal("a spec without a run".to_string()))?;
-    let mut hasher = CanonicalHasher::new("llmc.run.v1");
-    hasher.hash(&spec).hash(&set.recipe);
-    if let Some(parent) = parent {
-        hasher.field("parent").hash(&parent.recipe).hash(&parent.weights).int(parent.step.into());
+/// Most threads that may be asked for: four per core, and never less than this.
+const MIN_LIMIT: usize = 256;
+
+/// Threads to use: what was asked, what the spec says, or one per core.
+///
+/// Errors: `train::threads` if none or more than four per core (256 on a small machine) are asked
+/// for. A spec may come from a larger machine; of its number this one takes what it can.
+pub fn thread_count(asked: Option<usize>, spec: Option<u64>) -> Result<usize, Failure> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let limit = cores.saturating_mul(4).max(MIN_LIMIT);
+    match asked {
+        Some(n) if n == 0 || n > limit => {
+            let message = format!("{n} threads were asked for; this machine takes 1 to {limit}");
+            let d = Diagnostic::error("train::threads", message);
+            Err(d.help(format!("one per core is the default, here {cores}")).into())
+        }
+        Some(n) => Ok(n),
+        None => {
+            let spec = spec.map(|n| usize::try_from(n).unwrap_or(limit));
+            Ok(spec.unwrap_or(cores).clamp(1, limit))
+        }
     }
-    Ok(hasher.finish())
+}
+
+/// What the run's recipe is over: the spec, the text, the parent.
+fn recipe_parts(
+    project: &Project,
+    set: &TextSet,
+    parent: Option<&Parent>,
+) -> Result<RecipeParts, Failure> {
+    let training = project.resolved.hashes.training;
+    let training = training.ok_or_else(|| Failure::Internal("a spec without a run".to_string()))?;
+    Ok(RecipeParts { training, text: set.recipe, parent: parent.map(Parent::hash) })
+}
+
+/// Most tokens of a step; their ids alone take 16 GiB.
+const MAX_TOKENS_PER_STEP: u64 = 1 << 32;
+
+/// The products of a training's numbers that must be numbers of 64 bits, and a step that can be held.
+fn check_sizes(training: &TrainingConfig) -> Result<(), Failure> {
+    let too_large = |a: (&str, u64), b: (&str, u64), limit: &str| -> Failure {
+        let message = format!("`{}` × `{}` = {} × {} is beyond {limit}", a.0, b.0, a.1, b.1);
+        Diagnostic::error("train::too_large", message).help("lower one of the two").into()
+    };
+    let batch = ("training.batch_size", training.batch_size);
+    let length = ("training.sequence_length", training.sequence_length);
+    let tokens = batch.1.checked_mul(length.1).filter(|n| *n <= MAX_TOKENS_PER_STEP);
+    if tokens.is_none() {
+        return Err(too_large(batch, length, "2^32 tokens per step"));
+    }
+    let steps = [
+        Some(("training.max_steps", training.max_steps)),
+        training.eval_batches.map(|n| ("training.eval_batches", n)),
+    ];
+    for factor in steps.into_iter().flatten() {
+        if factor.1.checked_mul(batch.1).is_none() {
+            return Err(too_large(factor, batch, "2^64 rows"));
+        }
+    }
+    Ok(())
+}
+
+/// Stops between two stages if somebody asked to.
+fn go_on(observer: &dyn Observer, stage: &str) -> Result<(), Failure> {
+    match observer.is_interrupted() {
+        true => Err(Failure::Interrupted(format!("after `{stage}`, before the first step"))),
+        false => Ok(()),
+    }
 }
 
 /// A section that `Goal::Training` guarantees.
@@ -57,26 +123,45 @@ pub(super) fn section<T>(value: &Option<T>) -> Result<&T, Failure> {
 }
 
 /// Runs the stages before training.
+///
+/// Errors: those of the stages; `train::interrupted` if the observer asks to stop between two.
 pub fn prepare(
     project: &Project,
     options: &TrainOptions,
     observer: &mut dyn Observer,
 ) -> Result<Prepared, Failure> {
+    prepare_if(project, options, observer, &|_, _| Ok(()))
+}
+
+/// The same, if `check` likes the recipe. It is asked as soon as the text is read: of other text the
+/// later stages may say things that nobody wants to know.
+pub(super) fn prepare_if(
+    project: &Project,
+    options: &TrainOptions,
+    observer: &mut dyn Observer,
+    check: &dyn Fn(&RecipeParts, &TextSet) -> Result<(), Failure>,
+) -> Result<Prepared, Failure> {
     let resolved = &project.resolved;
     let training = section(&resolved.training)?;
     let model = project.model()?;
-    let threads = thread_count(options.threads, training.threads);
-    let (set, warnings) = data::documents(section(&resolved.dataset)?, options.cache)?;
+    let threads = thread_count(options.threads, training.threads)?;
+    check_sizes(training)?;
+    let (set, warnings) =
+        data::documents(section(&resolved.dataset)?, options.store, options.cache)?;
     warnings.iter().for_each(|w| observer.event(&Event::Warning(w)));
     let words: u64 = set.documents.iter().map(|d| d.words).sum();
     let detail = format!("{} documents, {words} words", set.documents.len());
     observer.event(&Event::Stage { name: "dataset", detail });
+    go_on(observer, "dataset")?;
+    let recipe_of = recipe_parts(project, &set, options.parent.as_ref())?;
+    check(&recipe_of, &set)?;
 
     let config = section(&resolved.tokenizer)?;
     let tokenizer = data::tokenizer(config, &set, threads, options.cache)?;
     check_vocabulary(model, &tokenizer)?;
     let detail = format!("{} of {} tokens", tokenizer.kind().name(), tokenizer.vocab_size());
     observer.event(&Event::Stage { name: "tokenizer", detail });
+    go_on(observer, "tokenizer")?;
 
     let rows = data::rows(&set, &tokenizer, training.sequence_length, threads, options.cache)?;
     let detail = format!(
@@ -86,14 +171,16 @@ pub fn prepare(
         rows.train.plan.fill() * 100.0
     );
     observer.event(&Event::Stage { name: "rows", detail });
+    go_on(observer, "rows")?;
 
     let module = build_model(model)?;
     let gradient = llmc_passes::autodiff(&module, &Default::default())?;
     let gradient = verified(gradient)?;
     let detail = format!("{} parameters", model.solution.params);
     observer.event(&Event::Stage { name: "model", detail });
-    let recipe = run_recipe(project, &set, options.parent.as_ref())?;
-    Ok(Prepared { project: project.clone(), set, tokenizer, rows, module, gradient, recipe })
+    go_on(observer, "model")?;
+    let (project, recipe) = (project.clone(), recipe_of.hash());
+    Ok(Prepared { project, set, tokenizer, rows, module, gradient, recipe_of, recipe })
 }
 
 /// The model must have a row for every token.
@@ -133,7 +220,7 @@ pub fn trainer(
     let is_chosen = threads.or(training.threads.map(|n| n as usize)).is_some();
     let threads = match !is_chosen && flops_per_step < SERIAL_FLOPS {
         true => 1,
-        false => thread_count(threads, training.threads),
+        false => thread_count(threads, training.threads)?,
     };
     let engine = Engine::new(threads, isa)?;
     Ok(Trainer::new(modules, optimizer, training, engine)?)

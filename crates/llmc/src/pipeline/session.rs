@@ -1,7 +1,7 @@
 //! A run while it goes on: steps, validations, samples, checkpoints.
 
 use super::data::{self, PackedSplit};
-use super::failure::Failure;
+use super::failure::{Failure, non_finite};
 use super::generate::continue_text;
 use super::observer::{Event, Observer};
 use super::prepare::{Prepared, section, trainer};
@@ -11,7 +11,6 @@ use super::train::{TrainOptions, TrainStatus};
 use crate::checkpoint::{self, Checkpoint, Keep};
 use crate::events::EventFile;
 use crate::metrics::{MetricsWriter, Record, SampleRecord, TrainRecord, ValidationRecord};
-use llmc_base::Diagnostic;
 use llmc_data::dataset::Split;
 use llmc_data::order::batch_rows;
 use llmc_data::pack;
@@ -100,6 +99,7 @@ impl<'a> Session<'a> {
             run: &self.run,
             step: self.state.step,
             max_steps: training.max_steps,
+            // The products of these numbers fit: `prepare` checks them.
             tokens_per_step: training.batch_size * training.sequence_length,
         });
         while self.state.step < training.max_steps {
@@ -183,14 +183,13 @@ impl<'a> Session<'a> {
             .filter_map(|i| set.documents.get(*i))
             .map(|d| format!("`{}` #{}", d.source, d.index))
             .collect();
-        let (shown, more) = names.split_at(names.len().min(8));
-        let more =
-            if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
-        let message = format!("{found}; documents: {}{more}", shown.join(", "));
-        let d = Diagnostic::error("train::non_finite", message);
-        Failure::Diagnostics(vec![d.help(
-            "lower `optimizer.lr`, raise `training.schedule.warmup_steps`, or set `optimizer.max_grad_norm`; the last checkpoint is from before this step",
-        )])
+        Failure::Work(non_finite(found, &names))
+    }
+
+    /// Hands all records to the store.
+    pub(super) fn flush(&mut self) -> Result<(), Failure> {
+        self.metrics.flush()?;
+        Ok(self.events.flush(self.options.store)?)
     }
 
     /// Loss over the held-out rows. Returns whether it is the best so far.

@@ -1,70 +1,66 @@
 //! Text files for `llmc-data`, and its configs from those of the spec.
 
+use crate::store::{EntryKind, Source as Files, StoreError};
 use llmc_base::{Diagnostic, Span};
 use llmc_data::dataset::{DatasetConfig, InvalidUtf8};
 use llmc_data::source::{Source, glob_matches, glob_root, is_glob};
 use llmc_data::tokenizer::{SpecialTokens, TokenizerConfig, TokenizerKind};
-use std::fs;
-use std::path::Path;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
-/// The file system, filtered by the spec's `include` globs.
-pub struct TextFiles {
+/// The files of a source, filtered by the spec's `include` globs.
+pub struct TextFiles<'a> {
+    files: &'a dyn Files,
     include: Vec<String>,
 }
 
-impl TextFiles {
+impl<'a> TextFiles<'a> {
     /// Files for a dataset.
-    pub fn new(config: &llmc_spec::DatasetConfig) -> Self {
-        TextFiles { include: config.include.clone() }
+    pub fn new(files: &'a dyn Files, config: &llmc_spec::DatasetConfig) -> Self {
+        TextFiles { files, include: config.include.clone() }
+    }
+
+    fn walk(&self, folder: &Path) -> Result<Vec<String>, Diagnostic> {
+        let found = self.files.text_files(folder).map_err(|e| unreadable(folder, &e))?;
+        let text = |path: PathBuf| {
+            let text = path.to_str()?;
+            Some(text.strip_prefix("./").unwrap_or(text).to_string())
+        };
+        Ok(found.into_iter().filter_map(text).collect())
     }
 }
 
-fn unreadable(path: &Path, error: &std::io::Error) -> Diagnostic {
-    Diagnostic::error("source::unreadable", format!("cannot read `{}`: {error}", path.display()))
+fn unreadable(path: &Path, error: &StoreError) -> Diagnostic {
+    let message = format!("cannot read `{}`: {}", path.display(), error.source);
+    Diagnostic::error("source::unreadable", message)
         .at(Span::new(path.display().to_string(), 0, 0), "")
         .help("check that the path exists and that you may read it")
 }
 
-/// Every file below a folder; hidden entries and links to folders are passed over.
-fn walk(folder: &Path, files: &mut Vec<String>) -> Result<(), Diagnostic> {
-    let entries = fs::read_dir(folder).map_err(|e| unreadable(folder, &e))?;
-    for entry in entries {
-        let entry = entry.map_err(|e| unreadable(folder, &e))?;
-        let path = entry.path();
-        let is_hidden = entry.file_name().to_string_lossy().starts_with('.');
-        let kind = entry.file_type().map_err(|e| unreadable(&path, &e))?;
-        if is_hidden {
-            continue;
-        }
-        if kind.is_dir() {
-            walk(&path, files)?;
-        } else if let Some(text) = path.to_str()
-            && fs::metadata(&path).is_ok_and(|m| m.is_file())
-        {
-            files.push(text.strip_prefix("./").unwrap_or(text).to_string());
-        }
-    }
-    Ok(())
-}
-
-impl Source for TextFiles {
+impl Source for TextFiles<'_> {
     fn list(&self, pattern: &str) -> Result<Vec<String>, Diagnostic> {
-        let mut files = Vec::new();
-        if is_glob(pattern) {
+        let path = Path::new(pattern);
+        let kind = |path: &Path| self.files.kind(path).map_err(|e| unreadable(path, &e));
+        let mut files = if is_glob(pattern) {
             let root = glob_root(pattern);
             let folder = Path::new(if root.is_empty() { "." } else { root });
-            if folder.is_dir() {
-                walk(folder, &mut files)?;
-            }
+            let mut files = match kind(folder)? {
+                Some(EntryKind::Folder) => self.walk(folder)?,
+                _ => Vec::new(),
+            };
             files.retain(|path| glob_matches(pattern, path));
+            files
         } else {
-            let path = Path::new(pattern);
-            let metadata = fs::metadata(path).map_err(|e| unreadable(path, &e))?;
-            match metadata.is_dir() {
-                true => walk(path, &mut files)?,
-                false => files.push(pattern.to_string()),
+            match kind(path)? {
+                Some(EntryKind::Folder) => self.walk(path)?,
+                Some(EntryKind::File) => vec![pattern.to_string()],
+                None => {
+                    let missing = ErrorKind::NotFound.into();
+                    let operation = crate::store::Operation::Inspect;
+                    return Err(unreadable(path, &StoreError::new(operation, path, missing)));
+                }
             }
-        }
+        };
         if !self.include.is_empty() {
             files.retain(|path| self.include.iter().any(|glob| glob_matches(glob, path)));
         }
@@ -73,7 +69,8 @@ impl Source for TextFiles {
     }
 
     fn read(&self, path: &str) -> Result<Vec<u8>, Diagnostic> {
-        fs::read(path).map_err(|e| unreadable(Path::new(path), &e))
+        let path = Path::new(path);
+        self.files.read(path).map_err(|e| unreadable(path, &e))
     }
 }
 

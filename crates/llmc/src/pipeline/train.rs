@@ -10,19 +10,17 @@ pub use super::state::{
     CheckpointState, OPTIMIZER, STATE, WEIGHTS, fill, restore, save, weights_hash,
 };
 
-use super::data;
 use super::failure::Failure;
-use super::finish;
 use super::observer::Observer;
 use super::project::Project;
 use super::session::{Session, last_loss, last_validation};
+use super::{finish, record};
 use crate::cache::StageCache;
 use crate::checkpoint;
-use crate::lock::lock_run;
-use crate::manifest::{self, Manifest, RunStatus};
+use crate::manifest::{self, Manifest, RecipeParts, RunStatus};
 use crate::metrics::ValidationRecord;
-use crate::store::{Store, commit_folder, create_dir_all, write_all_atomic};
-use llmc_base::{Diagnostic, Hash};
+use crate::store::{Store, create_dir_all};
+use llmc_base::{CanonicalHasher, Diagnostic, Hash};
 use llmc_runtime::Isa;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -56,6 +54,14 @@ pub struct Parent {
     pub run: PathBuf,
 }
 
+impl Parent {
+    /// What of it decides what its child does: not where it lies.
+    pub fn hash(&self) -> Hash {
+        let mut hasher = CanonicalHasher::new("llmc.parent.v1");
+        hasher.hash(&self.recipe).hash(&self.weights).int(self.step.into()).finish()
+    }
+}
+
 /// How a call of [`train`] ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -75,9 +81,11 @@ pub struct TrainResult {
     pub run: PathBuf,
     /// How it ended.
     pub status: TrainStatus,
-    /// Hash of what was asked.
+    /// Hash of what was asked: names the run.
     pub recipe: Hash,
-    /// Hash over everything that came of it; `None` until it is complete.
+    /// What the recipe is over.
+    pub recipe_of: RecipeParts,
+    /// Hash that proves what came of it; `None` until it is complete.
     pub content: Option<Hash>,
     /// BLAKE3 of the last checkpoint's weights file.
     pub weights: Hash,
@@ -114,17 +122,34 @@ pub fn train_prepared(
     options: &TrainOptions,
     observer: &mut dyn Observer,
 ) -> Result<TrainResult, Failure> {
-    let store = options.store;
     let run = run_folder(options.output, &prepared.recipe);
-    create_dir_all(store, &run)?;
-    let _lock = lock_run(&run)?;
-    if let Some(result) = already_complete(prepared, store, &run)? {
+    train_in(prepared, options, &run, observer)
+}
+
+/// Trains what is prepared in this run directory, which may have any name.
+pub(super) fn train_in(
+    prepared: &Prepared,
+    options: &TrainOptions,
+    run: &Path,
+    observer: &mut dyn Observer,
+) -> Result<TrainResult, Failure> {
+    let store = options.store;
+    create_dir_all(store, run)?;
+    let _lock = store.lock_run(run)?;
+    if let Some(result) = already_complete(prepared, store, run)? {
         return Ok(result);
     }
-    write_static(prepared, options, &run)?;
-    let mut session = Session::open(prepared, options, &run, observer)?;
-    let status = session.run(observer)?;
-    finish::finish(&session, status, observer)
+    record::begin(prepared, options, run)?;
+    let mut session = Session::open(prepared, options, run, observer)?;
+    match session.run(observer) {
+        Ok(status) => finish::finish(&session, status),
+        Err(failure) => {
+            // The first error is the one to report; where the account of it cannot be written,
+            // the run stays unfinished.
+            let _ = finish::fail(&mut session, &failure);
+            Err(failure)
+        }
+    }
 }
 
 /// A complete run of this recipe is verified, not repeated.
@@ -138,16 +163,11 @@ fn already_complete(
         return Ok(None);
     }
     let report = manifest::verify(store, run)?;
-    if !report.outputs_are_whole() {
-        let d = Diagnostic::error(
-            "run::damaged",
-            format!(
-                "`{}` is complete but not as it was written: {}",
-                run.display(),
-                report.problems[0]
-            ),
-        );
-        return Err(d.help("move the folder away; the run can then be made again").into());
+    if let Some(problem) = report.damage() {
+        let message =
+            format!("`{}` is complete but not as it was written: {problem}", run.display());
+        let d = Diagnostic::error("run::damaged", message);
+        return Err(Failure::Work(d.help("move the folder away; the run can then be made again")));
     }
     let (checkpoint, _) = checkpoint::load_latest_whole(store, run)?;
     let Some(checkpoint) = checkpoint else { return Ok(None) };
@@ -156,6 +176,7 @@ fn already_complete(
         run: run.to_path_buf(),
         status: TrainStatus::AlreadyComplete,
         recipe: manifest.recipe,
+        recipe_of: manifest.recipe_of,
         content: Some(manifest.content),
         weights: weights_hash(&checkpoint)?,
         step: checkpoint.step,
@@ -163,42 +184,4 @@ fn already_complete(
         validation: last_validation(&records),
         parameters: prepared.project.model()?.solution.params,
     }))
-}
-
-/// Writes what does not change while the run goes on.
-fn write_static(prepared: &Prepared, options: &TrainOptions, run: &Path) -> Result<(), Failure> {
-    let store = options.store;
-    let project = &prepared.project;
-    let mut texts = vec![
-        ("spec.toml", llmc_spec::to_toml(&project.spec)),
-        ("solution.json", format!("{:#}\n", project.solution())),
-        ("model.ir", llmc_ir::text::print(&prepared.module)),
-    ];
-    if let Some(parent) = &options.parent {
-        let parent =
-            serde_json::to_string_pretty(parent).map_err(|e| Failure::Internal(e.to_string()))?;
-        texts.push(("parent.json", format!("{parent}\n")));
-    }
-    let mut missing = Vec::new();
-    for (name, text) in &texts {
-        let path = run.join(name);
-        if !store.exists(&path)? {
-            missing.push((path, text.as_bytes()));
-        }
-    }
-    let missing: Vec<(&Path, &[u8])> =
-        missing.iter().map(|(path, text)| (path.as_path(), *text)).collect();
-    write_all_atomic(store, &missing)?;
-    let tokenizer = run.join("tokenizer");
-    if !store.exists(&tokenizer)? {
-        commit_folder(store, &tokenizer, |f| data::write_tokenizer(f, &prepared.tokenizer))?;
-    }
-    let data = run.join("data");
-    if !store.exists(&data)? {
-        commit_folder(store, &data, |f| {
-            f.bytes("documents.json", prepared.set.ledger.as_bytes())?;
-            data::write_rows(f, &prepared.rows)
-        })?;
-    }
-    Ok(())
 }
