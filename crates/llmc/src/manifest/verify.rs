@@ -224,7 +224,11 @@ impl Check<'_> {
             return;
         };
         for file in files {
-            let path = format!("{}/{}", artifact.path, file.path);
+            // Files from here and there have `.` as their common place.
+            let path = match artifact.path.as_str() {
+                "." => file.path.clone(),
+                folder => format!("{folder}/{}", file.path),
+            };
             self.file(artifact, &join(&place, &file.path), path, file.hash);
         }
         match read_marker(self.source, &place) {
