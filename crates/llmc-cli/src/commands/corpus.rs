@@ -131,7 +131,7 @@ fn split_name(split: Split) -> &'static str {
 }
 
 fn build(spec: &SpecArgs, out: &mut Output) -> Result<u8, Failure> {
-    let (_, set) = documents(spec, Goal::Written, out)?;
+    let (found, set) = documents(spec, Goal::Written, out)?;
     let ledger: Value =
         serde_json::from_str(&set.ledger).map_err(|e| Failure::Internal(e.to_string()))?;
     if out.is_json {
@@ -155,7 +155,10 @@ fn build(spec: &SpecArgs, out: &mut Output) -> Result<u8, Failure> {
             out.line(format!("  {name:<12} {n} {what}; `--json` lists them"));
         }
     }
-    out.line(format!("  {:<12} {}", "recipe", set.recipe));
+    if let Some(recipe) = found.resolved.hashes.dataset {
+        out.line(format!("  {:<12} {recipe}", "recipe"));
+    }
+    out.line(format!("  {:<12} {}", "text", set.recipe));
     out.line(format!("  {:<12} {}", "content", set.content));
     Ok(DONE)
 }

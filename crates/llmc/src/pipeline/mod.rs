@@ -3,6 +3,7 @@
 pub mod compile;
 pub mod compile_report;
 pub mod data;
+mod documents;
 pub mod emit;
 pub mod failure;
 pub mod finish;

@@ -153,12 +153,20 @@ pub(super) fn train_in(
 }
 
 /// A complete run of this recipe is verified, not repeated.
+///
+/// Errors: `run::other` if the folder holds another run, `run::damaged`.
 fn already_complete(
     prepared: &Prepared,
     store: &dyn Store,
     run: &Path,
 ) -> Result<Option<TrainResult>, Failure> {
     let Ok(manifest) = Manifest::read(store, run) else { return Ok(None) };
+    if manifest.recipe != prepared.recipe {
+        let (there, here) = (manifest.recipe.short(), prepared.recipe.short());
+        let message = format!("`{}` holds a run of recipe {there}, not of {here}", run.display());
+        let d = Diagnostic::error("run::other", message);
+        return Err(Failure::Work(d.help("move that folder away, or choose another `--output`")));
+    }
     if manifest.status != RunStatus::Complete {
         return Ok(None);
     }

@@ -146,3 +146,16 @@ fn damage_to_a_complete_run_names_the_damaged_file() {
     assert_eq!((failure.diagnostics()[0].code.as_str(), failure.exit_code()), ("run::damaged", 1));
     assert!(failure.to_string().contains("`model.ir` differs"), "{failure}");
 }
+
+#[test]
+fn a_folder_that_holds_another_run_is_left_alone() {
+    let store = MemStore::new();
+    let project = tiny(&[]);
+    let run = stopped_after(&store, &project, 3).run;
+    let other = stopped_after(&store, &tiny(&["training.seed=1"]), 3).run;
+    store.rename(&run, Path::new("runs/aside")).unwrap();
+    store.rename(&other, &run).unwrap();
+    let before = manifest(&store, &run);
+    assert_eq!(code(run_with(&store, &project, &mut Watch::default())), "run::other");
+    assert_eq!(manifest(&store, &run), before);
+}
