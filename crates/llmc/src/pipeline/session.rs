@@ -57,6 +57,9 @@ impl<'a> Session<'a> {
         let mut state = CheckpointState { step: trainer.step_count(), ..Default::default() };
         if let Some(checkpoint) = &found {
             state = restore(&mut trainer, store, checkpoint)?;
+            // Whoever died while removing an old checkpoint left half of it.
+            let training = section(&prepared.project.resolved.training)?;
+            checkpoint::prune(store, run, keep(training, &state))?;
         }
         let (metrics, records) = match found {
             Some(_) => MetricsWriter::resume(store, run, state.step)?,
@@ -254,9 +257,7 @@ impl<'a> Session<'a> {
             observer.event(&Event::Checkpoint { step: saved.step, path: &saved.path });
         }
         let saved = save(&self.trainer, store, &self.run, &self.state)?;
-        let best = best_step(&self.state).filter(|_| training.keep_best);
-        let last = usize::try_from(training.keep_checkpoints).unwrap_or(usize::MAX);
-        checkpoint::prune(store, &self.run, Keep { last, best })?;
+        checkpoint::prune(store, &self.run, keep(training, &self.state))?;
         observer.event(&Event::Checkpoint { step: saved.step, path: &saved.path });
         self.last_checkpoint = Some(saved);
         Ok(())
@@ -290,6 +291,12 @@ pub(super) fn held_out(
         false => (all as f64 * targets as f64 / split.plan.n_targets().max(1) as f64) as u64,
     };
     Ok((nats, targets, bytes))
+}
+
+/// Which checkpoints the spec wants to keep.
+fn keep(training: &TrainingConfig, state: &CheckpointState) -> Keep {
+    let last = usize::try_from(training.keep_checkpoints).unwrap_or(usize::MAX);
+    Keep { last, best: best_step(state).filter(|_| training.keep_best) }
 }
 
 fn best_step(state: &CheckpointState) -> Option<u64> {
