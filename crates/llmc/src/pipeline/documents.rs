@@ -9,6 +9,7 @@ use llmc_base::{CanonicalHasher, Diagnostic, Hash};
 use llmc_data::dataset::{self, Document, Split};
 use llmc_data::source::Source as _;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Documents in two splits, with their account.
 #[derive(Clone, Debug)]
@@ -76,19 +77,27 @@ pub fn documents(
         let (dataset, warnings) = dataset::build(&config, &files)?;
         return Ok((from_dataset(dataset), warnings));
     };
-    let key = dataset_key(spec, &files)?;
+    let (key, hashed) = dataset_key(spec, &files)?;
     if let Some(cached) = cache.get("dataset", &key)? {
         return read_documents(cache.store(), &cached);
     }
     let (dataset, warnings) = dataset::build(&config, &files)?;
     let set = from_dataset(dataset);
+    // A file that changed between the two readings makes another entry than the key says.
+    if set.inputs.iter().any(|file| hashed.get(&file.path) != Some(&file.hash)) {
+        return Ok((set, warnings));
+    }
     cache.put("dataset", &key, |folder| write_documents(folder, &set, &warnings))?;
     Ok((set, warnings))
 }
 
 /// What the dataset stage depends on: the config, with the name that ledger and warnings speak of,
-/// and the path and content of every file.
-fn dataset_key(spec: &llmc_spec::DatasetConfig, files: &TextFiles) -> Result<Hash, Failure> {
+/// and the path and content of every file. The second part are the files' hashes.
+fn dataset_key(
+    spec: &llmc_spec::DatasetConfig,
+    files: &TextFiles,
+) -> Result<(Hash, BTreeMap<String, Hash>), Failure> {
+    let mut hashed = BTreeMap::new();
     let mut hasher = CanonicalHasher::new("llmc.stage.dataset.v2");
     let config = serde_json::to_value(spec).map_err(|e| Failure::Internal(e.to_string()))?;
     hasher.json(&config);
@@ -99,7 +108,9 @@ fn dataset_key(spec: &llmc_spec::DatasetConfig, files: &TextFiles) -> Result<Has
                 for path in paths {
                     match files.read(&path) {
                         Ok(bytes) => {
-                            hasher.str(&path).hash(&Hash::of_bytes(&bytes));
+                            let hash = Hash::of_bytes(&bytes);
+                            hasher.str(&path).hash(&hash);
+                            hashed.insert(path, hash);
                         }
                         Err(d) => found.push(d),
                     }
@@ -108,7 +119,7 @@ fn dataset_key(spec: &llmc_spec::DatasetConfig, files: &TextFiles) -> Result<Has
             Err(d) => found.push(d),
         }
     }
-    if found.is_empty() { Ok(hasher.finish()) } else { Err(found.into()) }
+    if found.is_empty() { Ok((hasher.finish(), hashed)) } else { Err(found.into()) }
 }
 
 fn from_dataset(dataset: dataset::Dataset) -> TextSet {

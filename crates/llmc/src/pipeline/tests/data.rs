@@ -1,8 +1,11 @@
 //! The stages before training: what they read, what they keep, where they stop.
 
+use super::super::data::documents;
 use super::*;
 use crate::cache::StageCache;
-use crate::store::EntryKind;
+use crate::store::{Entry, EntryKind, StoreError};
+use std::io::Read;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 #[test]
 fn a_warning_is_told_again_when_the_stage_is_cached() {
@@ -47,4 +50,41 @@ fn a_request_to_stop_is_heard_after_every_stage() {
         assert!(text.contains(&format!("after `{stage}`")), "{text}");
         assert_eq!(store.kind(Path::new("runs")).unwrap(), None::<EntryKind>);
     }
+}
+
+/// A source whose file has other text every time it is read.
+struct Restless(MemStore, AtomicUsize);
+
+impl Source for Restless {
+    fn open(&self, path: &Path) -> Result<Box<dyn Read + Send>, StoreError> {
+        let n = self.1.fetch_add(1, Ordering::SeqCst);
+        self.0.write(path, format!("some words {n} ").repeat(30).as_bytes())?;
+        self.0.open(path)
+    }
+
+    fn list(&self, path: &Path) -> Result<Vec<Entry>, StoreError> {
+        self.0.list(path)
+    }
+
+    fn kind(&self, path: &Path) -> Result<Option<EntryKind>, StoreError> {
+        self.0.kind(path)
+    }
+
+    fn file_len(&self, path: &Path) -> Result<u64, StoreError> {
+        self.0.file_len(path)
+    }
+}
+
+#[test]
+fn a_file_that_changes_while_it_is_read_is_not_cached_as_what_it_was() {
+    let files = Restless(MemStore::new(), AtomicUsize::new(0));
+    create_dir_all(&files.0, Path::new("corpus")).unwrap();
+    files.0.write(Path::new("corpus/a.txt"), b"").unwrap();
+    let store = MemStore::new();
+    let cache = StageCache::new(&store, "cache");
+    let project = over_files(r#"["corpus"]"#, &[]);
+    let config = project.resolved.dataset.as_ref().unwrap();
+    let (set, _) = documents(config, &files, Some(&cache)).unwrap();
+    assert!(set.documents[0].text.starts_with("some words 1 "));
+    assert_eq!(cache.counts()["dataset"].stored, 0);
 }
