@@ -1,9 +1,12 @@
 """Using a run: arrays in and out, tokenizer, generated text."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from llm_compiler import CompileError, load_run, load_tokenizer
+from conftest import arguments, tiny
+from llm_compiler import CompileError, load_run, load_tokenizer, run_training
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +52,23 @@ def test_generation_is_a_function_of_its_arguments(run):
     assert first == run.generate("the", tokens=12, seed=3)
     greedy = run.generate("the", tokens=12, temperature=0.0)
     assert greedy == run.generate("the", tokens=12, temperature=0.0, seed=9)
+
+
+def test_the_best_checkpoint_is_loaded(tmp_path):
+    more = {"eval_interval": 1, "keep_checkpoints": 1}
+    parts = tiny(max_steps=40, schedule={"type": "constant"}, extra=more)
+    parts.spec = replace(parts.spec, optimizer=replace(parts.spec.optimizer, lr=1.0))
+    losses = {}
+
+    def note(event):
+        if event["event"] == "validation":
+            losses[event["step"]] = event["loss"]
+
+    result = run_training(**arguments(parts, tmp_path, progress=note))
+    best, last = load_run(result.run, best=True), load_run(result.run)
+    assert last.step == 40
+    assert best.step == min(losses, key=losses.get) < 40
+    assert any(not np.array_equal(w, last.weights[name]) for name, w in best.weights.items())
 
 
 def test_a_folder_without_a_run_is_an_error(tmp_path):

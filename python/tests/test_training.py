@@ -51,6 +51,9 @@ def test_the_documented_program_runs_as_it_stands(tmp_path):
 def test_a_result_names_what_is_there(trained):
     assert trained.status == "complete"
     assert len(trained.training_hash) == 64 and len(trained.weights_hash) == 64
+    # What was asked, and the run that came of it with the text that was there.
+    assert trained.training_hash == tiny().spec.compile().fingerprint()
+    assert trained.run.name == trained.run_hash[:16] != trained.training_hash[:16]
     assert all(isinstance(path, Path) and path.exists() for path in trained.artifacts.values())
     assert {"weights", "report", "manifest", "tokenizer", "metrics"} <= set(trained.artifacts)
     metrics = trained.metrics
@@ -78,6 +81,7 @@ def test_no_thread_or_split_changes_the_weights(threads, microbatch, tmp_path, t
     result = run_training(**arguments(parts, tmp_path, threads=threads))
     assert result.weights_hash == trained.weights_hash
     assert result.training_hash == trained.training_hash
+    assert result.run_hash == trained.run_hash
 
 
 def test_other_threads_go_on(tmp_path):
@@ -137,6 +141,32 @@ def test_ctrl_c_leaves_a_checkpoint_from_which_the_run_goes_on(ctrl_c, tmp_path,
     result = run_training(**arguments(tiny(), tmp_path))
     assert result.status == "complete"
     assert result.weights_hash == trained.weights_hash
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a signal to itself")
+@pytest.mark.parametrize("stage", ["dataset", "tokenizer", "rows", "model"])
+def test_ctrl_c_between_stages_stops_there(stage, ctrl_c, tmp_path):
+    seen = []
+
+    def interrupt(event):
+        seen.append(event.get("name", event["event"]))
+        if seen[-1] == stage:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt, match=f"after `{stage}`.*nothing was trained"):
+        run_training(**arguments(tiny(), tmp_path, progress=interrupt))
+    assert seen[-1] == stage
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_loss_that_is_not_finite_is_an_error_with_its_step(tmp_path):
+    parts = tiny()
+    parts.spec = replace(parts.spec, optimizer=replace(parts.spec.optimizer, lr=1e30))
+    with pytest.raises(CompileError) as caught:
+        run_training(**arguments(parts, tmp_path, progress=False))
+    (found,) = caught.value.diagnostics
+    assert found["code"] == "train::non_finite"
+    assert "at step 2" in found["message"] and "documents: " in found["message"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a signal to itself")

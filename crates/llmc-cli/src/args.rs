@@ -9,9 +9,9 @@ Exit codes:
   0  done
   1  the work failed: a file, the disk, a number that is not finite
   2  the command line is wrong
-  3  the spec (or another input file) is wrong; every problem is printed
+  3  the spec (or another input file) is wrong, or is not what it was; every problem is printed
   4  a check failed: `verify`, `rerun`, `runs diff` found a difference
-  130  interrupted; a checkpoint was written and `llmc resume` continues
+  130  interrupted; where steps were done a checkpoint was written, and `llmc resume` continues
 
 Environment:
   NO_COLOR      no colours

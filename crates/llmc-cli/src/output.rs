@@ -5,6 +5,7 @@
 use crate::diagnostics;
 use llmc_base::Diagnostic;
 use serde_json::{Value, json};
+use std::ffi::OsStr;
 use std::io::{BufWriter, IsTerminal, Stdout, Write, stdout};
 
 /// Both streams, and how to write on them.
@@ -17,10 +18,16 @@ pub struct Output {
     is_closed: bool,
 }
 
-/// Whether `NO_COLOR` asks for plain text. Source: <https://no-color.org>.
-fn no_color() -> bool {
-    std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty())
-        || std::env::var_os("TERM").is_some_and(|v| v == "dumb")
+/// Whether a stream may have colours: a terminal that knows them, unless `NO_COLOR` is set to anything
+/// but nothing. Source: <https://no-color.org>.
+fn wants_color(is_terminal: bool, no_color: Option<&OsStr>, term: Option<&OsStr>) -> bool {
+    is_terminal && no_color.is_none_or(OsStr::is_empty) && term.is_none_or(|term| term != "dumb")
+}
+
+/// The same for a stream of this process.
+fn has_color(is_terminal: bool) -> bool {
+    let (no_color, term) = (std::env::var_os("NO_COLOR"), std::env::var_os("TERM"));
+    wants_color(is_terminal, no_color.as_deref(), term.as_deref())
 }
 
 impl Output {
@@ -31,12 +38,12 @@ impl Output {
 
     /// Whether results may have colours.
     pub fn has_color(&self) -> bool {
-        !no_color() && stdout().is_terminal()
+        has_color(stdout().is_terminal())
     }
 
     /// Whether what is said meanwhile may have colours.
     pub fn has_color_on_stderr(&self) -> bool {
-        !no_color() && std::io::stderr().is_terminal()
+        has_color(std::io::stderr().is_terminal())
     }
 
     /// Writes a piece of the result. Returns false once nobody reads.
@@ -116,4 +123,24 @@ impl Output {
 /// Writes a line to standard error; a closed one is no reason to stop.
 pub fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_only_on_a_terminal_that_wants_them() {
+        let check = |is_terminal, no_color: Option<&str>, term: Option<&str>, expected: bool| {
+            let found = wants_color(is_terminal, no_color.map(OsStr::new), term.map(OsStr::new));
+            assert_eq!(found, expected, "{is_terminal} {no_color:?} {term:?}");
+        };
+        check(true, None, Some("xterm-256color"), true);
+        check(true, None, None, true);
+        check(true, Some(""), Some("xterm"), true);
+        check(true, Some("1"), Some("xterm"), false);
+        check(true, Some("0"), Some("xterm"), false);
+        check(true, None, Some("dumb"), false);
+        check(false, None, Some("xterm"), false);
+    }
 }

@@ -186,6 +186,12 @@ fn data_and_tokenizer() {
     let place = Place::new();
     let said = place.llmc(&["data", "build", "tiny.toml"]).code(0);
     assert!(said.out.contains("validation"), "{}", said.out);
+    // The recipe is the one that `check` prints, whatever the text says.
+    let check = place.llmc(&["check", "tiny.toml", "--json"]).code(0).json();
+    let recipe = check["recipes"]["dataset"].as_str().unwrap();
+    let line = |name: &str| said.out.lines().find(|l| l.trim_start().starts_with(name)).unwrap();
+    assert!(line("recipe ").ends_with(recipe), "{}", said.out);
+    assert!(!line("text ").ends_with(recipe), "{}", said.out);
     let said = place.llmc(&["data", "show", "tiny.toml", "--count", "2", "--json"]).code(0);
     assert_eq!(said.json()["documents"].as_array().unwrap().len(), 2);
     place.llmc(&["tokenizer", "train", "tiny.toml", "-o", "tok.json"]).code(0);

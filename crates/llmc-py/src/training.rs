@@ -20,8 +20,10 @@ const SIGNAL_INTERVAL: Duration = Duration::from_millis(20);
 /// What a training came to.
 #[pyclass(frozen, get_all, module = "llm_compiler")]
 pub struct TrainingResult {
-    /// Hash of what was asked.
+    /// Recipe of the training: the `fingerprint()` of the `TrainingIR`, where that names its parts.
     training_hash: String,
+    /// Recipe of the run: the training's, with the text that was found. Names the folder.
+    run_hash: String,
     /// BLAKE3 of the last checkpoint's weights file.
     weights_hash: String,
     /// `complete`, `already_complete` or `interrupted`.
@@ -39,7 +41,7 @@ pub struct TrainingResult {
 #[pymethods]
 impl TrainingResult {
     fn __repr__(&self) -> String {
-        format!("<TrainingResult {} {}>", self.status, &self.training_hash[..16])
+        format!("<TrainingResult {} {}>", self.status, &self.run_hash[..16])
     }
 }
 
@@ -138,7 +140,9 @@ impl Observer for Watch {
         }
         let line = self.line(event);
         self.logs.extend(line);
-        let is_due = self.looked.elapsed() >= SIGNAL_INTERVAL;
+        // Between stages a signal is looked for whatever the time: the next may take long.
+        let is_stage = matches!(event, Event::Stage { .. });
+        let is_due = is_stage || self.looked.elapsed() >= SIGNAL_INTERVAL;
         if self.raised.is_some() || (self.callback.is_none() && !is_due) {
             return;
         }
@@ -201,13 +205,27 @@ pub fn run_training(
     });
     let (result, records) = match (result, records) {
         (Ok(result), Ok(records)) => (result, records),
-        (Err(failure), _) => return Err(watch.raised.unwrap_or_else(|| error(py, &failure))),
+        (Err(failure), _) => {
+            let raised = watch.raised.map(|raised| interrupted_early(py, raised, &failure));
+            return Err(raised.unwrap_or_else(|| error(py, &failure)));
+        }
         (_, Err(e)) => return Err(error(py, &Failure::Store(e))),
     };
     if let Some(raised) = &watch.raised {
         return Err(interrupted(py, raised, &result));
     }
     python_result(py, result, &records, watch.logs)
+}
+
+/// What stopped the run before its first step; Ctrl-C says that there is nothing to go on with.
+fn interrupted_early(py: Python<'_>, raised: PyErr, failure: &Failure) -> PyErr {
+    let is_interrupt = raised.is_instance_of::<PyKeyboardInterrupt>(py);
+    match failure {
+        Failure::Interrupted(place) if is_interrupt => {
+            PyKeyboardInterrupt::new_err(format!("stopped {place}; nothing was trained"))
+        }
+        _ => raised,
+    }
 }
 
 /// What stopped the run; Ctrl-C says where the run is and how to go on.
@@ -294,7 +312,8 @@ fn python_result(
         TrainStatus::Interrupted => "interrupted",
     };
     Ok(TrainingResult {
-        training_hash: result.recipe.to_string(),
+        training_hash: result.recipe_of.training.to_string(),
+        run_hash: result.recipe.to_string(),
         weights_hash: result.weights.to_string(),
         status: status.to_string(),
         artifacts: artifacts(py, &result.run, result.step)?.unbind(),

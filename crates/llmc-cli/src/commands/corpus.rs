@@ -29,7 +29,7 @@ fn documents(args: &SpecArgs, goal: Goal, out: &Output) -> Result<(Project, Text
     let (found, mut warnings) = project(args, goal)?;
     let dataset = found.resolved.dataset.as_ref().ok_or_else(|| missing("dataset"))?;
     let cache = environment::cache(out);
-    let (set, more) = data::documents(dataset, cache.as_ref().map(|c| &c.stages))?;
+    let (set, more) = data::documents(dataset, &FsStore, cache.as_ref().map(|c| &c.stages))?;
     warnings.extend(more);
     out.warnings(&warnings);
     Ok((found, set))
@@ -97,7 +97,7 @@ fn train(spec: &SpecArgs, output: &Path, out: &mut Output) -> Result<u8, Failure
     let config = found.resolved.tokenizer.as_ref().ok_or_else(|| missing("tokenizer"))?;
     let cache = environment::cache(out);
     let cache = cache.as_ref().map(|c| &c.stages);
-    let tokenizer = data::tokenizer(config, &set, thread_count(None, None), cache)?;
+    let tokenizer = data::tokenizer(config, &set, thread_count(None, None)?, cache)?;
     write_atomic(&FsStore, output, tokenizer.to_json().as_bytes())?;
     let beside = output.with_file_name("tokenizer_config.json");
     write_atomic(&FsStore, &beside, tokenizer.to_config_json().as_bytes())?;
@@ -131,7 +131,7 @@ fn split_name(split: Split) -> &'static str {
 }
 
 fn build(spec: &SpecArgs, out: &mut Output) -> Result<u8, Failure> {
-    let (_, set) = documents(spec, Goal::Written, out)?;
+    let (found, set) = documents(spec, Goal::Written, out)?;
     let ledger: Value =
         serde_json::from_str(&set.ledger).map_err(|e| Failure::Internal(e.to_string()))?;
     if out.is_json {
@@ -155,7 +155,10 @@ fn build(spec: &SpecArgs, out: &mut Output) -> Result<u8, Failure> {
             out.line(format!("  {name:<12} {n} {what}; `--json` lists them"));
         }
     }
-    out.line(format!("  {:<12} {}", "recipe", set.recipe));
+    if let Some(recipe) = found.resolved.hashes.dataset {
+        out.line(format!("  {:<12} {recipe}", "recipe"));
+    }
+    out.line(format!("  {:<12} {}", "text", set.recipe));
     out.line(format!("  {:<12} {}", "content", set.content));
     Ok(DONE)
 }

@@ -28,7 +28,7 @@ pub fn ir(args: &Ir, out: &mut Output) -> Result<u8, Failure> {
     if args.after == "help" {
         return Ok(stages(out));
     }
-    let (module, warnings) = inspect::module_after(&args.file, &args.set, &args.after)?;
+    let (module, warnings) = inspect::module_after(&FsStore, &args.file, &args.set, &args.after)?;
     out.warnings(&warnings);
     let printed = match &args.function {
         Some(name) => {
@@ -56,7 +56,7 @@ pub fn graph(args: &Graph, out: &mut Output) -> Result<u8, Failure> {
     if args.after == "help" {
         return Ok(stages(out));
     }
-    let (module, warnings) = inspect::module_after(&args.file, &args.set, &args.after)?;
+    let (module, warnings) = inspect::module_after(&FsStore, &args.file, &args.set, &args.after)?;
     out.warnings(&warnings);
     let id = inspect::function(&module, &args.function)?;
     let extension = args.output.as_ref().and_then(|p| p.extension());

@@ -46,7 +46,7 @@ pub fn run(command: &Command, out: &mut Output) -> Result<u8, Failure> {
 /// The spec of a command, with its warnings.
 fn project(args: &SpecArgs, goal: Goal) -> Result<(Project, Vec<Diagnostic>), Failure> {
     let defaults = if args.explicit { Defaults::Refuse } else { Defaults::Record };
-    Project::read(&args.spec, &args.set, goal, defaults)
+    Project::read(&FsStore, &args.spec, &args.set, goal, defaults)
 }
 
 /// The folder of the run of a command.

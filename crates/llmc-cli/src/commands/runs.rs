@@ -102,7 +102,9 @@ fn show(args: &RunArg, out: &mut Output) -> Result<u8, Failure> {
     }
     let Some(manifest) = manifest else { return Ok(DONE) };
     line(out, "recipe", manifest.recipe.to_string());
-    line(out, "content", manifest.content.to_string());
+    if let Some(content) = &summary.content {
+        line(out, "content", content.to_string());
+    }
     out.line("");
     out.line(out.bold("artifacts"));
     let rows: Vec<Vec<String>> = manifest

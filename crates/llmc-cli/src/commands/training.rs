@@ -4,7 +4,7 @@ use super::{DIFFERENCE, DONE, project, run_folder, value};
 use crate::args::{Quickstart, Rerun, Resume, Train};
 use crate::environment::{self, Cache};
 use crate::format::{grouped, short};
-use crate::output::{Output, say};
+use crate::output::Output;
 use crate::progress::{INTERRUPTED, Progress, catch_interrupt};
 use llmc::cache::StageCache;
 use llmc::manifest;
@@ -158,13 +158,9 @@ pub fn rerun(args: &Rerun, out: &mut Output) -> Result<u8, Failure> {
     let name = format!("llmc-rerun-{}", std::process::id());
     let scratch = Scratch(std::env::temp_dir().join(name));
     let interrupt = catch_interrupt()?;
-    let mut progress = Progress::new(out, interrupt.clone(), interval);
+    let mut progress = Progress::new(out, interrupt, interval);
     let report = again::rerun(&FsStore, &run, &scratch.0, args.threads, isa, &mut progress);
     drop(progress);
-    if interrupt.was_asked() {
-        say("interrupted: nothing was compared");
-        return Ok(INTERRUPTED);
-    }
     let report = report?;
     let code = if report.is_same() { DONE } else { DIFFERENCE };
     if out.is_json {

@@ -72,6 +72,11 @@ impl<'a> StageCache<'a> {
         StageCache { store, root: root.into(), counts: Mutex::default() }
     }
 
+    /// Where the entries are.
+    pub fn store(&self) -> &'a dyn Store {
+        self.store
+    }
+
     /// Where the entry of a recipe is or would be.
     pub fn path(&self, stage: &str, recipe: &Hash) -> PathBuf {
         self.root.join(stage).join(recipe.to_string())

@@ -26,10 +26,6 @@ pub enum Kind {
     Data,
     /// Weights, optimiser state and position of a step.
     Checkpoint,
-    /// The model in another form.
-    Export,
-    /// What was compared with what.
-    Certificate,
 }
 
 impl Kind {
@@ -43,8 +39,6 @@ impl Kind {
             Kind::Tokenizer => "tokenizer",
             Kind::Data => "data",
             Kind::Checkpoint => "checkpoint",
-            Kind::Export => "export",
-            Kind::Certificate => "certificate",
         }
     }
 }
@@ -86,6 +80,9 @@ pub struct Artifact {
     /// The files of a folder but for the marker `COMPLETE`; `None` for a file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files: Option<Vec<FileHash>>,
+    /// Those of its files that the run's content hash covers; of a file, its path.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub proof: Vec<String>,
 }
 
 impl Artifact {
@@ -142,6 +139,20 @@ impl Artifact {
         self
     }
 
+    /// Names files of it that the run's content hash covers.
+    pub fn proved_by(mut self, files: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.proof.extend(files.into_iter().map(Into::into));
+        self
+    }
+
+    /// The hash of one of its files; of a file, by its path.
+    pub fn file_hash(&self, file: &str) -> Option<Hash> {
+        match &self.files {
+            None => (self.path == file).then_some(self.content),
+            Some(files) => files.iter().find(|f| f.path == file).map(|f| f.hash),
+        }
+    }
+
     /// Where the artifact is on the disk.
     pub(super) fn place(&self, run: &Path) -> PathBuf {
         match self.role {
@@ -180,5 +191,6 @@ fn of_files(mut files: Vec<FileHash>) -> Artifact {
         producer: String::new(),
         from: Vec::new(),
         files: Some(files),
+        proof: Vec::new(),
     }
 }

@@ -1,19 +1,30 @@
 //! `manifest.json`: what a run took in and put out, by hash.
 //!
 //! The artifacts form a graph without cycles: each names those that it was
-//! made from, and stands after them. The manifest's content hash covers all
-//! artifacts and nothing else. Observations (metrics, events, logs, the report,
-//! times, the machine) are listed, so that no file is without a place, but they
-//! enter no hash.
+//! made from, and stands after them. Three hashes are over them:
+//!
+//! - the *recipe* names the run: what was asked ([`RecipeParts`]);
+//! - the *content* proves it: the recipe, and the files that an artifact says
+//!   are its proof (the program, the tokenizer, the rows, the last weights and
+//!   moments). Labels, paths, threads, and how often a run was interrupted
+//!   change files, but not this hash;
+//! - the *listing* covers every artifact as it stands here, so that a damaged
+//!   manifest is noticed.
+//!
+//! Observations (metrics, events, logs, the report, times, the machine) are
+//! listed, so that no file is without a place, but they enter no hash.
 //!
 //! [`verify`] recomputes every hash from the bytes on the disk.
 
 mod artifact;
+mod exports;
+mod recipe;
 #[cfg(test)]
 mod tests;
 mod verify;
 
 pub use artifact::{Artifact, Kind, Role};
+pub use recipe::RecipeParts;
 pub use verify::{Problem, ProblemKind, VerifyReport, verify};
 
 use crate::machine::Machine;
@@ -28,7 +39,7 @@ use std::path::Path;
 pub const FILE: &str = "manifest.json";
 
 /// Version of the manifest's form.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Files of a run directory that are observations; `*` at the end stands for
 /// any ending.
@@ -48,8 +59,12 @@ pub struct Manifest {
     pub version: u32,
     /// Hash of what was asked: names the run.
     pub recipe: Hash,
-    /// Hash over all artifacts: proves the run.
+    /// What the recipe is over.
+    pub recipe_of: RecipeParts,
+    /// Hash over the recipe and what proves it: equal wherever and however the run is executed.
     pub content: Hash,
+    /// Hash over all artifacts as they are listed.
+    pub listing: Hash,
     /// How the run ended.
     pub status: RunStatus,
     /// What wrote it.
@@ -64,6 +79,8 @@ pub struct Manifest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunStatus {
+    /// It goes on, or was killed; it can be resumed.
+    Unfinished,
     /// All steps are done.
     Complete,
     /// It was stopped and can be resumed.
@@ -129,9 +146,9 @@ impl Manifest {
     ///
     /// Errors: `manifest::duplicate` if two have one name or one path,
     /// `manifest::order` if one is made from something that does not stand
-    /// before it.
+    /// before it, `manifest::proof` if one has not the file that is its proof.
     pub fn new(
-        recipe: Hash,
+        recipe_of: RecipeParts,
         status: RunStatus,
         artifacts: Vec<Artifact>,
         observations: Observations,
@@ -140,9 +157,21 @@ impl Manifest {
         if !diagnostics.is_empty() {
             return Err(diagnostics);
         }
-        let content = content_hash(&artifacts);
-        let tool = Tool::this();
-        Ok(Manifest { version: VERSION, recipe, content, status, tool, artifacts, observations })
+        let recipe = recipe_of.hash();
+        let content = content_hash(&recipe, &artifacts);
+        let listing = listing_hash(&artifacts);
+        let (version, tool) = (VERSION, Tool::this());
+        Ok(Manifest {
+            version,
+            recipe,
+            recipe_of,
+            content,
+            listing,
+            status,
+            tool,
+            artifacts,
+            observations,
+        })
     }
 
     /// The artifact of this name.
@@ -168,7 +197,7 @@ impl Manifest {
             ErrorKind::NotFound | ErrorKind::NotADirectory => {
                 let message = format!("`{}` has no `{FILE}`", run.display());
                 Diagnostic::error("manifest::missing", message)
-                    .help("give the folder of a run that has finished or was stopped")
+                    .help("give the folder of a run; one that was killed before its first step has none, `llmc train` goes on with it")
             }
             _ => Diagnostic::from(&e),
         })?;
@@ -185,17 +214,38 @@ impl Manifest {
         if let Some(fault) = check_graph(&manifest.artifacts).first() {
             return Err(damaged(fault.message.clone()));
         }
-        if content_hash(&manifest.artifacts) != manifest.content {
-            return Err(damaged("its content hash does not fit its artifacts".into()));
+        if manifest.recipe_of.hash() != manifest.recipe {
+            return Err(damaged("its recipe does not fit its parts".into()));
+        }
+        if listing_hash(&manifest.artifacts) != manifest.listing
+            || content_hash(&manifest.recipe, &manifest.artifacts) != manifest.content
+        {
+            return Err(damaged("its hashes do not fit its artifacts".into()));
         }
         Ok(manifest)
     }
 }
 
+/// One hash over the recipe and the files that prove it, by artifact.
+fn content_hash(recipe: &Hash, artifacts: &[Artifact]) -> Hash {
+    let mut hasher = CanonicalHasher::new("llmc.content.v1");
+    hasher.hash(recipe);
+    for artifact in artifacts.iter().filter(|a| !a.proof.is_empty()) {
+        hasher.field(&artifact.name).str(artifact.kind.name()).seq(artifact.proof.len());
+        for file in &artifact.proof {
+            hasher.str(file);
+            artifact.file_hash(file).iter().for_each(|hash| {
+                hasher.hash(hash);
+            });
+        }
+    }
+    hasher.finish()
+}
+
 /// One hash over the graph: what each artifact is, what it holds, what it was
 /// made from. Where an input lies is not part of it.
-fn content_hash(artifacts: &[Artifact]) -> Hash {
-    let mut hasher = CanonicalHasher::new("llmc.manifest.v1");
+fn listing_hash(artifacts: &[Artifact]) -> Hash {
+    let mut hasher = CanonicalHasher::new("llmc.manifest.v2");
     hasher.seq(artifacts.len());
     for artifact in artifacts {
         hasher.str(&artifact.name).str(artifact.kind.name()).hash(&artifact.content);
@@ -213,7 +263,7 @@ fn content_hash(artifacts: &[Artifact]) -> Hash {
     hasher.finish()
 }
 
-/// Names and paths are unique, and every edge points back.
+/// Names and paths are unique, every edge points back, and every proof is there.
 fn check_graph(artifacts: &[Artifact]) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
     let (mut names, mut paths) = (BTreeSet::new(), BTreeSet::new());
@@ -224,6 +274,10 @@ fn check_graph(artifacts: &[Artifact]) -> Vec<Diagnostic> {
                 let message = format!("`{name}` is made from `{from}`, which is not before it");
                 diagnostics.push(Diagnostic::error("manifest::order", message));
             }
+        }
+        for file in artifact.proof.iter().filter(|file| artifact.file_hash(file).is_none()) {
+            let message = format!("`{name}` has no file `{file}`, which is its proof");
+            diagnostics.push(Diagnostic::error("manifest::proof", message));
         }
         if !names.insert(name) {
             let message = format!("two artifacts are named `{name}`");

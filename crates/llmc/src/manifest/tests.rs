@@ -12,6 +12,10 @@ fn hash(text: &str) -> Hash {
     Hash::of_bytes(text.as_bytes())
 }
 
+fn parts(text: &str) -> RecipeParts {
+    RecipeParts { training: hash(text), text: hash("corpus"), parent: None }
+}
+
 /// A finished run of one input and five outputs.
 fn finished_run() -> MemStore {
     let store = MemStore::new();
@@ -21,6 +25,7 @@ fn finished_run() -> MemStore {
         ("corpus/a.txt", "some text"),
         ("corpus/sub/b.txt", "more text"),
         ("runs/abc/spec.toml", "[model]\n"),
+        ("runs/abc/model.ir", "module @m {}\n"),
         ("runs/abc/metrics.jsonl", "{}\n"),
         ("runs/abc/report.html", "<html>"),
         ("runs/abc/events.out.tfevents.1.host", "events"),
@@ -41,6 +46,7 @@ fn finished_run() -> MemStore {
     let output = |name, kind, path| Artifact::output(&store, run(), name, kind, path).unwrap();
     let artifacts = vec![
         output("spec", Kind::Spec, "spec.toml").recipe(hash("spec")),
+        output("model", Kind::Ir, "model.ir").made_from(["spec"]).proved_by(["model.ir"]),
         Artifact::input(&store, "corpus", Kind::Text, "corpus").unwrap(),
         Artifact::committed("tokenizer", Kind::Tokenizer, "tokenizer", &tokenizer)
             .made_from(["spec", "corpus"]),
@@ -51,10 +57,11 @@ fn finished_run() -> MemStore {
             "checkpoints/step-000200",
             &saved.complete,
         )
-        .made_from(["spec", "data"]),
+        .made_from(["spec", "data"])
+        .proved_by(["weights.safetensors"]),
     ];
     let manifest = Manifest::new(
-        hash("recipe"),
+        parts("recipe"),
         RunStatus::Complete,
         artifacts,
         Observations {
@@ -84,8 +91,9 @@ fn at(path: &str) -> std::path::PathBuf {
 fn a_finished_run_verifies() {
     let report = check(|_| {}, &[]);
     assert!(report.outputs_are_whole() && report.inputs_are_unchanged());
-    assert_eq!(report.verified, ["spec", "corpus", "tokenizer", "data", "checkpoint"]);
-    assert_eq!(report.n_files, 7);
+    let all = ["spec", "model", "corpus", "tokenizer", "data", "checkpoint"];
+    assert_eq!(report.verified, all);
+    assert_eq!(report.n_files, 8);
     let observed = ["events.out.tfevents.1.host", "manifest.json", "metrics.jsonl", "report.html"];
     assert_eq!(report.observations, observed);
 }
@@ -113,7 +121,7 @@ fn every_file_that_differs_is_named() {
         &[&expected("spec.toml", "[model]\n", "[modem]\n")],
     );
     assert!(!report.outputs_are_whole());
-    assert_eq!(report.verified, ["corpus", "tokenizer", "data", "checkpoint"]);
+    assert_eq!(report.verified, ["model", "corpus", "tokenizer", "data", "checkpoint"]);
     check(
         |s| s.write(&at("data/shards/0.bin"), &[1, 2, 4]).unwrap(),
         &[&expected("data/shards/0.bin", "\u{1}\u{2}\u{3}", "\u{1}\u{2}\u{4}")],
@@ -200,8 +208,10 @@ fn a_manifest_that_contradicts_itself_is_refused() {
     let weights = hash("[model]\n").to_string();
     let forged = edited(&weights, &hash("other").to_string());
     assert_eq!(forged.code, "manifest::damaged");
-    assert!(forged.message.ends_with("its content hash does not fit its artifacts"));
-    assert!(edited("\"version\": 1", "\"version\": 9").message.contains("its version is 9"));
+    assert!(forged.message.ends_with("its hashes do not fit its artifacts"));
+    let other = edited(&hash("corpus").to_string(), &hash("other").to_string());
+    assert!(other.message.ends_with("its recipe does not fit its parts"), "{}", other.message);
+    assert!(edited("\"version\": 2", "\"version\": 9").message.contains("its version is 9"));
     assert!(edited("{", "").message.contains("damaged"));
     let missing = verify(&MemStore::new(), run()).unwrap_err();
     assert_eq!(missing.code, "manifest::missing");
@@ -212,7 +222,7 @@ fn the_graph_is_checked() {
     let store = finished_run();
     let spec = || Artifact::output(&store, run(), "spec", Kind::Spec, "spec.toml").unwrap();
     let codes = |artifacts| {
-        let made = Manifest::new(hash(""), RunStatus::Failed, artifacts, Observations::default());
+        let made = Manifest::new(parts(""), RunStatus::Failed, artifacts, Observations::default());
         made.map(drop).map_err(|d| d.into_iter().map(|d| d.code).collect::<Vec<_>>())
     };
     assert_eq!(codes(vec![spec()]), Ok(()));
@@ -221,25 +231,137 @@ fn the_graph_is_checked() {
     let order = vec!["manifest::order".to_string()];
     assert_eq!(codes(vec![spec().made_from(["spec"])]), Err(order.clone()));
     assert_eq!(codes(vec![spec().made_from(["data"])]), Err(order));
+    let proof = vec!["manifest::proof".to_string()];
+    assert_eq!(codes(vec![spec().proved_by(["spec.toml"])]), Ok(()));
+    assert_eq!(codes(vec![spec().proved_by(["spec.yaml"])]), Err(proof));
 }
 
 #[test]
-fn the_content_hash_covers_artifacts_and_nothing_else() {
+fn the_content_hash_covers_recipe_and_proofs_and_nothing_else() {
     let store = finished_run();
     let base = Manifest::read(&store, run()).unwrap();
-    let with = |change: &dyn Fn(&mut Manifest)| {
+    let made = |change: &dyn Fn(&mut Manifest)| {
         let mut m = base.clone();
         change(&mut m);
-        Manifest::new(m.recipe, m.status, m.artifacts, m.observations).unwrap().content
+        Manifest::new(m.recipe_of, m.status, m.artifacts, m.observations).unwrap()
     };
+    let with = |change: &dyn Fn(&mut Manifest)| made(change).content;
     assert_eq!(with(&|_| {}), base.content);
     assert_eq!(with(&|m| m.observations.values.clear()), base.content);
     assert_eq!(with(&|m| m.observations.machine = Some(Machine::default())), base.content);
-    assert_eq!(with(&|m| m.artifacts[1].path = "elsewhere".into()), base.content);
-    assert_ne!(with(&|m| m.artifacts[0].path = "elsewhere".into()), base.content);
-    assert_ne!(with(&|m| m.artifacts[0].content = hash("x")), base.content);
-    assert_ne!(with(&|m| m.artifacts[2].from.clear()), base.content);
+    // The spec's text, the corpus, the marker and the accounts prove nothing.
+    let [spec, model, corpus, data, checkpoint] = [0, 1, 2, 4, 5];
+    assert_eq!(with(&|m| m.artifacts[spec].content = hash("x")), base.content);
+    assert_eq!(with(&|m| m.artifacts[corpus].path = "elsewhere".into()), base.content);
+    assert_eq!(with(&|m| m.artifacts[data].from.clear()), base.content);
+    assert_ne!(with(&|m| m.artifacts[model].content = hash("x")), base.content);
+    let weights = |m: &mut Manifest| {
+        let files = m.artifacts[checkpoint].files.as_mut().unwrap();
+        files[0].hash = hash("x");
+    };
+    assert_ne!(with(&weights), base.content);
+    assert_ne!(with(&|m| m.recipe_of = parts("another")), base.content);
     assert_ne!(with(&|m| drop(m.artifacts.pop())), base.content);
+    // The listing covers all that is listed.
+    let listing = |change: &dyn Fn(&mut Manifest)| made(change).listing;
+    assert_eq!(listing(&|m| m.artifacts[corpus].path = "elsewhere".into()), base.listing);
+    assert_ne!(listing(&|m| m.artifacts[spec].path = "elsewhere".into()), base.listing);
+    assert_ne!(listing(&|m| m.artifacts[spec].content = hash("x")), base.listing);
+    assert_ne!(listing(&|m| m.artifacts[3].from.clear()), base.listing);
+}
+
+#[test]
+fn a_recipe_is_over_all_its_parts() {
+    let base = parts("a");
+    let others = [
+        RecipeParts { training: hash("b"), ..base },
+        RecipeParts { text: hash("b"), ..base },
+        RecipeParts { parent: Some(hash("b")), ..base },
+        RecipeParts { training: base.text, text: base.training, parent: None },
+    ];
+    others.iter().for_each(|other| assert_ne!(other.hash(), base.hash(), "{other:?}"));
+}
+
+/// Puts an export into a run: a model, a probe, a certificate that speaks of the model.
+fn export(store: &MemStore, with_certificate: bool) {
+    use llmc_codegen::certificate::{Certificate, FileHash};
+    let file = FileHash { path: "model.py".into(), hash: hash("model") };
+    let text = Certificate::new("pytorch", hash("weights"), vec![file]).to_json();
+    create_dir_all(store, &at("exports")).unwrap();
+    let written = commit_folder(store, &at("exports/pytorch"), |folder| {
+        folder.bytes("model.py", b"model")?;
+        folder.bytes("probe.safetensors", b"probe")?;
+        match with_certificate {
+            true => folder.bytes("certificate.json", text.as_bytes()).map(drop),
+            false => Ok(()),
+        }
+    });
+    written.map_err(|e: StoreError| e).unwrap();
+}
+
+#[test]
+fn exports_are_held_against_their_certificate() {
+    let report = check(|s| export(s, true), &[]);
+    assert_eq!(report.verified.last().unwrap(), "exports/pytorch");
+    let differs = |file: &str, text: &str| {
+        let found = hash("other").short();
+        format!("`exports/pytorch/{file}` differs: expected {}, found {found}", hash(text).short())
+    };
+    let changed = |file: &'static str| {
+        move |s: &MemStore| {
+            export(s, true);
+            s.write(&at(&format!("exports/pytorch/{file}")), b"other").unwrap();
+        }
+    };
+    let report = check(changed("model.py"), &[&differs("model.py", "model")]);
+    assert_eq!(report.problems[0].artifact.as_deref(), Some("exports/pytorch"));
+    // A changed export is a difference, but no damage to the run.
+    assert!(!report.outputs_are_whole() && report.damage().is_none());
+    check(changed("probe.safetensors"), &[&differs("probe.safetensors", "probe")]);
+    check(
+        |s| export(s, false),
+        &[
+            "`exports/pytorch/certificate.json` is no certificate: cannot open `runs/abc/exports/pytorch/certificate.json`: entity not found",
+        ],
+    );
+    // A file that is there besides, and a certificate that says other hashes than the marker.
+    let forged = |s: &MemStore| {
+        export(s, true);
+        let path = at("exports/pytorch/certificate.json");
+        let text = s.read_text(&path).unwrap();
+        let text = text.replace(&hash("model").to_string(), &hash("other").to_string());
+        s.write(&path, text.as_bytes()).unwrap();
+        s.write(&at("exports/pytorch/model.py"), b"other").unwrap();
+    };
+    check(forged, &[&differs("model.py", "model")]);
+    check(
+        |s| {
+            export(s, true);
+            s.write(&at("exports/pytorch/notes.txt"), b"").unwrap();
+        },
+        &["`exports/pytorch/notes.txt` is extra: nothing says that it belongs here"],
+    );
+}
+
+#[test]
+fn damage_is_a_file_of_the_run() {
+    let report = check(
+        |s| {
+            s.write(Path::new("corpus/a.txt"), b"other").unwrap();
+            s.write(&at("aaa.txt"), b"").unwrap();
+            s.remove_file(&at("spec.toml")).unwrap();
+        },
+        &[
+            "`aaa.txt` is extra: nothing says that it belongs here",
+            &format!(
+                "`corpus/a.txt` differs: expected {}, found {}",
+                hash("some text").short(),
+                hash("other").short()
+            ),
+            "`spec.toml` is missing",
+        ],
+    );
+    assert_eq!(report.damage().unwrap().path, "spec.toml");
 }
 
 #[test]
@@ -256,8 +378,8 @@ fn the_file_is_stable_and_round_trips() {
         .into_iter()
         .map(|(key, _): (String, serde_json::Value)| key)
         .collect();
-    let expected = ["version", "recipe", "content", "status", "tool", "artifacts", "observations"];
-    assert_eq!(keys, expected);
+    let expected = "version recipe recipe_of content listing status tool artifacts observations";
+    assert_eq!(keys.join(" "), expected);
 }
 
 #[test]

@@ -68,8 +68,16 @@ pub enum ProblemKind {
 }
 
 impl VerifyReport {
-    /// Whether every output is as recorded. Extra files do not count, and
-    /// neither do inputs, which others may change after the run.
+    /// The first file of the run itself that is not as recorded: no extra file, no input, no export.
+    pub fn damage(&self) -> Option<&Problem> {
+        let is_export = |p: &Problem| p.path.split('/').next() == Some(super::exports::FOLDER);
+        self.problems
+            .iter()
+            .find(|p| p.role == Role::Output && p.kind != ProblemKind::Extra && !is_export(p))
+    }
+
+    /// Whether every output, exports included, is as recorded. Extra files do
+    /// not count, and neither do inputs, which others may change after the run.
     pub fn outputs_are_whole(&self) -> bool {
         !self.problems.iter().any(|p| p.role == Role::Output && p.kind != ProblemKind::Extra)
     }
@@ -117,7 +125,7 @@ impl From<&Problem> for Diagnostic {
 /// is extra.
 ///
 /// Checkpoints that the manifest does not list (the run goes on) are held
-/// against their own marker.
+/// against their own marker, and so are exports, with their certificates.
 /// Errors: `manifest::missing`, `manifest::damaged`, or of the store when the
 /// run directory cannot be listed.
 pub fn verify(source: &dyn Source, run: &Path) -> Result<VerifyReport, Diagnostic> {
@@ -172,6 +180,7 @@ pub fn verify(source: &dyn Source, run: &Path) -> Result<VerifyReport, Diagnosti
             }
         }
     }
+    super::exports::check(&mut check, &mut unknown, &mut verified)?;
     for path in unknown {
         let owner = manifest.artifacts.iter().find(|artifact| {
             artifact.role == Role::Output && path.starts_with(&format!("{}/", artifact.path))
@@ -198,10 +207,11 @@ fn paths_of(artifact: &Artifact) -> Vec<String> {
     }
 }
 
-struct Check<'a> {
-    source: &'a dyn Source,
-    run: &'a Path,
-    problems: Vec<Problem>,
+/// What a verification goes through, and what it has found.
+pub(super) struct Check<'a> {
+    pub(super) source: &'a dyn Source,
+    pub(super) run: &'a Path,
+    pub(super) problems: Vec<Problem>,
     n_files: u64,
     n_bytes: u64,
 }
@@ -214,7 +224,11 @@ impl Check<'_> {
             return;
         };
         for file in files {
-            let path = format!("{}/{}", artifact.path, file.path);
+            // Files from here and there have `.` as their common place.
+            let path = match artifact.path.as_str() {
+                "." => file.path.clone(),
+                folder => format!("{folder}/{}", file.path),
+            };
             self.file(artifact, &join(&place, &file.path), path, file.hash);
         }
         match read_marker(self.source, &place) {
@@ -235,18 +249,34 @@ impl Check<'_> {
     }
 
     fn file(&mut self, artifact: &Artifact, place: &Path, path: String, expected: Hash) {
-        let kind = match hash_file(self.source, place) {
+        if let Some(kind) = self.compare(place, expected) {
+            self.problem(artifact, path, kind);
+        }
+    }
+
+    /// Compares a file of an output that is no artifact of the manifest.
+    pub(super) fn file_of(&mut self, name: &str, place: &Path, path: String, expected: Hash) {
+        if let Some(kind) = self.compare(place, expected) {
+            self.problem_of(name, path, kind);
+        }
+    }
+
+    /// What is wrong with a file, if anything is.
+    fn compare(&mut self, place: &Path, expected: Hash) -> Option<ProblemKind> {
+        match hash_file(self.source, place) {
             Ok((length, found)) => {
                 self.n_files += 1;
                 self.n_bytes += length;
-                if found == expected {
-                    return;
-                }
-                ProblemKind::Differs { expected, found }
+                (found != expected).then_some(ProblemKind::Differs { expected, found })
             }
-            Err(e) => unreadable(&e),
-        };
-        self.problem(artifact, path, kind);
+            Err(e) => Some(unreadable(&e)),
+        }
+    }
+
+    /// Notes a problem of an output that is no artifact of the manifest.
+    pub(super) fn problem_of(&mut self, name: &str, path: String, kind: ProblemKind) {
+        let (artifact, role) = (Some(name.to_string()), Role::Output);
+        self.problems.push(Problem { path, artifact, role, kind });
     }
 
     fn problem(&mut self, artifact: &Artifact, path: String, kind: ProblemKind) {

@@ -1,180 +1,24 @@
-//! The data stages: documents, tokenizer, packed rows. Each is taken from the
+//! The data stages after the documents: tokenizer, packed rows. Each is taken from the
 //! stage cache where its recipe is there, and built otherwise.
 
+pub use super::documents::{TextSet, documents};
+
 use super::failure::Failure;
-use super::text::{TextFiles, dataset_config, tokenizer_config};
+use super::text::tokenizer_config;
 use crate::cache::{Cached, StageCache};
-use crate::store::{FolderWriter, FsStore, Source, StoreError};
+use crate::store::{FolderWriter, Source, StoreError};
 use llmc_base::{CanonicalHasher, Diagnostic, Hash};
-use llmc_data::dataset::{self, Document, Split};
+use llmc_data::dataset::Split;
 use llmc_data::pack::{self, Batch};
 use llmc_data::shards::{self, Corpus, Shard};
-use llmc_data::source::Source as _;
 use llmc_data::tokenizer::{self, Tokenizer};
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 /// Ids of a shard, at most: 32 MiB of 16-bit ids.
 const SHARD_IDS: u64 = 1 << 24;
 
-/// Documents in two splits, with their account.
-#[derive(Clone, Debug)]
-pub struct TextSet {
-    /// All documents, by (source, index).
-    pub documents: Vec<Document>,
-    /// What came in and what was left out, as JSON.
-    pub ledger: String,
-    /// Names the set.
-    pub recipe: Hash,
-    /// Proves the set.
-    pub content: Hash,
-}
-
-impl TextSet {
-    /// The documents of one split, with their index in the set.
-    pub fn split(&self, split: Split) -> impl Iterator<Item = (usize, &Document)> {
-        self.documents.iter().enumerate().filter(move |(_, d)| d.split == split)
-    }
-
-    /// The texts of one split, in order.
-    pub fn texts(&self, split: Split) -> Vec<&str> {
-        self.split(split).map(|(_, d)| d.text.as_str()).collect()
-    }
-
-    /// Bytes of the texts of one split.
-    pub fn bytes(&self, split: Split) -> u64 {
-        self.split(split).map(|(_, d)| d.text.len() as u64).sum()
-    }
-}
-
-/// One document in the cached index.
-#[derive(Serialize, Deserialize)]
-struct IndexEntry {
-    source: String,
-    index: u64,
-    hash: Hash,
-    words: u64,
-    is_validation: bool,
-    bytes: usize,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Index {
-    recipe: Hash,
-    content: Hash,
-    documents: Vec<IndexEntry>,
-}
-
-fn damaged(stage: &str, error: impl std::fmt::Display) -> Failure {
+pub(super) fn damaged(stage: &str, error: impl std::fmt::Display) -> Failure {
     Failure::Internal(format!("the cached {stage} does not parse: {error}"))
-}
-
-/// The documents of a dataset spec. The second part are warnings.
-///
-/// Errors: those of `llmc_data::dataset::build`; the store.
-pub fn documents(
-    spec: &llmc_spec::DatasetConfig,
-    cache: Option<&StageCache>,
-) -> Result<(TextSet, Vec<Diagnostic>), Failure> {
-    let files = TextFiles::new(spec);
-    let config = dataset_config(spec);
-    let Some(cache) = cache else {
-        let (dataset, warnings) = dataset::build(&config, &files)?;
-        return Ok((from_dataset(dataset), warnings));
-    };
-    let key = dataset_key(spec, &files)?;
-    if let Some(cached) = cache.get("dataset", &key)? {
-        return Ok((read_documents(&cached)?, Vec::new()));
-    }
-    let (dataset, warnings) = dataset::build(&config, &files)?;
-    let set = from_dataset(dataset);
-    cache.put("dataset", &key, |folder| write_documents(folder, &set))?;
-    Ok((set, warnings))
-}
-
-/// What the dataset stage depends on: the config and the path and content of every file.
-fn dataset_key(spec: &llmc_spec::DatasetConfig, files: &TextFiles) -> Result<Hash, Failure> {
-    let mut hasher = CanonicalHasher::new("llmc.stage.dataset.v1");
-    let unnamed = llmc_spec::DatasetConfig { name: String::new(), ..spec.clone() };
-    let config = serde_json::to_value(&unnamed).map_err(|e| Failure::Internal(e.to_string()))?;
-    hasher.json(&config);
-    let mut found = Vec::new();
-    for pattern in &spec.paths {
-        match files.list(pattern) {
-            Ok(paths) => {
-                for path in paths {
-                    match files.read(&path) {
-                        Ok(bytes) => {
-                            hasher.str(&path).hash(&Hash::of_bytes(&bytes));
-                        }
-                        Err(d) => found.push(d),
-                    }
-                }
-            }
-            Err(d) => found.push(d),
-        }
-    }
-    if found.is_empty() { Ok(hasher.finish()) } else { Err(found.into()) }
-}
-
-fn from_dataset(dataset: dataset::Dataset) -> TextSet {
-    TextSet {
-        ledger: dataset.ledger.to_json(),
-        documents: dataset.documents,
-        recipe: dataset.recipe_hash,
-        content: dataset.content_hash,
-    }
-}
-
-fn write_documents(folder: &mut FolderWriter, set: &TextSet) -> Result<(), Failure> {
-    let index = Index {
-        recipe: set.recipe,
-        content: set.content,
-        documents: set
-            .documents
-            .iter()
-            .map(|d| IndexEntry {
-                source: d.source.clone(),
-                index: d.index,
-                hash: d.hash,
-                words: d.words,
-                is_validation: d.split == Split::Validation,
-                bytes: d.text.len(),
-            })
-            .collect(),
-    };
-    let index = serde_json::to_vec(&index).map_err(|e| Failure::Internal(e.to_string()))?;
-    folder.bytes("index.json", &index)?;
-    folder.bytes("ledger.json", set.ledger.as_bytes())?;
-    folder.file("texts.bin", |out| {
-        set.documents.iter().try_for_each(|d| out.write_all(d.text.as_bytes()))
-    })?;
-    Ok(())
-}
-
-fn read_documents(cached: &Cached) -> Result<TextSet, Failure> {
-    let index: Index = serde_json::from_slice(&cached.read(&FsStore, "index.json")?)
-        .map_err(|e| damaged("dataset", e))?;
-    let texts = String::from_utf8(cached.read(&FsStore, "texts.bin")?)
-        .map_err(|e| damaged("dataset", e))?;
-    let mut at = 0;
-    let mut documents = Vec::with_capacity(index.documents.len());
-    for entry in index.documents {
-        let text =
-            texts.get(at..at + entry.bytes).ok_or_else(|| damaged("dataset", "too short"))?;
-        at += entry.bytes;
-        documents.push(Document {
-            source: entry.source,
-            index: entry.index,
-            hash: entry.hash,
-            words: entry.words,
-            split: if entry.is_validation { Split::Validation } else { Split::Train },
-            text: text.to_string(),
-        });
-    }
-    let ledger = cached.read(&FsStore, "ledger.json")?;
-    let ledger = String::from_utf8(ledger).map_err(|e| damaged("dataset", e))?;
-    Ok(TextSet { documents, ledger, recipe: index.recipe, content: index.content })
 }
 
 /// The tokenizer of a spec, trained on the training split.
@@ -192,7 +36,8 @@ pub fn tokenizer(
     let key = config.recipe_hash(&set.content);
     if let Some(cached) = cache.get("tokenizer", &key)? {
         let text = |file: &str| -> Result<String, Failure> {
-            String::from_utf8(cached.read(&FsStore, file)?).map_err(|e| damaged("tokenizer", e))
+            let bytes = cached.read(cache.store(), file)?;
+            String::from_utf8(bytes).map_err(|e| damaged("tokenizer", e))
         };
         return Ok(Tokenizer::from_json(
             &text("tokenizer.json")?,
@@ -282,7 +127,7 @@ pub fn rows(
     if let Some(cache) = cache
         && let Some(cached) = cache.get("shards", &key)?
     {
-        return read_rows(&cached, set);
+        return read_rows(cache.store(), &cached, set);
     }
     let train = pack_split(set, Split::Train, tokenizer, length, threads)?;
     let has_validation = set.split(Split::Validation).next().is_some();
@@ -362,7 +207,7 @@ pub fn write_rows(folder: &mut FolderWriter, rows: &Rows) -> Result<(), StoreErr
     Ok(())
 }
 
-fn read_rows(cached: &Cached, set: &TextSet) -> Result<Rows, Failure> {
+fn read_rows(source: &dyn Source, cached: &Cached, set: &TextSet) -> Result<Rows, Failure> {
     let read_split = |name: &str, split: Split| -> Result<Option<PackedSplit>, Failure> {
         let prefix = format!("{name}/");
         let files: Vec<String> = cached
@@ -378,15 +223,15 @@ fn read_rows(cached: &Cached, set: &TextSet) -> Result<Rows, Failure> {
         }
         let mut shards = Vec::new();
         for file in files {
-            let bytes = cached.read(&FsStore, &format!("{name}/{file}"))?;
+            let bytes = cached.read(source, &format!("{name}/{file}"))?;
             shards.push((file, bytes));
         }
-        let plan = cached.read(&FsStore, &format!("{name}/packing.plan"))?;
+        let plan = cached.read(source, &format!("{name}/packing.plan"))?;
         let documents = set.split(split).map(|(i, _)| i).collect();
         Ok(Some(PackedSplit { shards, plan: pack::Plan::from_bytes(&plan)?, documents }))
     };
     let text = |file: &str| -> Result<String, Failure> {
-        String::from_utf8(cached.read(&FsStore, file)?).map_err(|e| damaged("shards", e))
+        String::from_utf8(cached.read(source, file)?).map_err(|e| damaged("shards", e))
     };
     let train = read_split("train", Split::Train)?;
     Ok(Rows {

@@ -3,7 +3,7 @@
 use crate::lock::LockError;
 use crate::store::{FolderFault, StoreError};
 use llmc_base::Diagnostic;
-use llmc_train::TrainError;
+use llmc_train::{NonFinite, TrainError};
 use std::fmt;
 
 /// Why a stage or a command has no result.
@@ -11,6 +11,10 @@ use std::fmt;
 pub enum Failure {
     /// The input is wrong; every problem found.
     Diagnostics(Vec<Diagnostic>),
+    /// The input is right, but the work did not succeed.
+    Work(Diagnostic),
+    /// Somebody asked to stop before there was anything to keep; says where.
+    Interrupted(String),
     /// The disk, or a file that is not what it was.
     Store(StoreError),
     /// Another process works in the run directory.
@@ -28,13 +32,14 @@ impl Failure {
     pub fn diagnostics(&self) -> Vec<Diagnostic> {
         match self {
             Failure::Diagnostics(diagnostics) => diagnostics.clone(),
+            Failure::Work(diagnostic) => vec![diagnostic.clone()],
+            Failure::Interrupted(place) => {
+                vec![Diagnostic::error("train::interrupted", format!("interrupted {place}"))]
+            }
             Failure::Store(error) => vec![Diagnostic::from(error)],
             Failure::Lock(error) => vec![Diagnostic::error("run::locked", error.to_string())],
             Failure::Folder(fault) => vec![Diagnostic::error("run::damaged", fault.to_string())],
-            Failure::Train(TrainError::NonFinite(found)) => {
-                let d = Diagnostic::error("train::non_finite", found.to_string());
-                vec![d.help("lower `optimizer.lr`, raise `training.schedule.warmup_steps`, or set `optimizer.max_grad_norm`")]
-            }
+            Failure::Train(TrainError::NonFinite(found)) => vec![non_finite(found, &[])],
             Failure::Train(error) => vec![Diagnostic::error("train::failed", error.to_string())],
             Failure::Internal(message) => {
                 let d = Diagnostic::error("llmc::internal", message.clone());
@@ -47,9 +52,32 @@ impl Failure {
     pub fn exit_code(&self) -> u8 {
         match self {
             Failure::Diagnostics(_) => 3,
+            Failure::Interrupted(_) => 130,
             _ => 1,
         }
     }
+}
+
+/// Most documents that an error names.
+const MAX_NAMED: usize = 8;
+
+/// A number of a step that is not finite, with the documents of the rows at fault. Steps count from
+/// 1 here, as in metrics, logs and checkpoints.
+pub(super) fn non_finite(found: &NonFinite, documents: &[String]) -> Diagnostic {
+    let mut message = NonFinite { step: found.step + 1, ..found.clone() }.to_string();
+    if !documents.is_empty() {
+        message = format!("{message}; documents: {}", named(documents));
+    }
+    Diagnostic::error("train::non_finite", message).help(
+        "lower `optimizer.lr`, raise `training.schedule.warmup_steps`, or set `optimizer.max_grad_norm`; the last checkpoint is from before this step",
+    )
+}
+
+/// The first few of many names, and how many there are beyond them.
+pub(super) fn named(names: &[String]) -> String {
+    let (shown, more) = names.split_at(names.len().min(MAX_NAMED));
+    let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+    format!("{}{more}", shown.join(", "))
 }
 
 impl fmt::Display for Failure {

@@ -1,14 +1,12 @@
-//! The end of a session: baselines, manifest, result.
+//! The end of a session: baselines, manifest, result; or why there is none.
 
 use super::failure::Failure;
-use super::observer::Observer;
-use super::train::{Session, TrainResult, TrainStatus, last_loss, last_validation, weights_hash};
-use crate::checkpoint;
+use super::record;
+use super::session::{Session, last_loss, last_validation};
+use super::train::{TrainResult, TrainStatus, weights_hash};
 use crate::logs;
 use crate::machine;
-use crate::manifest::{Artifact, Kind, Manifest, Observations, RunStatus};
-use crate::store::{FileHash, read_marker};
-use llmc_base::Hash;
+use crate::manifest::{Observations, RunStatus};
 use llmc_data::baseline::{gzip_bits_per_byte, ngram_bits_per_byte};
 use llmc_data::dataset::Split;
 use serde::{Deserialize, Serialize};
@@ -44,27 +42,17 @@ pub(super) fn baselines(session: &Session) -> Baselines {
 }
 
 /// Writes the manifest and gives the result.
-pub(super) fn finish(
-    session: &Session,
-    status: TrainStatus,
-    _observer: &mut dyn Observer,
-) -> Result<TrainResult, Failure> {
-    let store = session.options.store;
-    let run = &session.run;
-    let prepared = session.prepared;
-    let baselines = match status {
-        TrainStatus::Complete => baselines(session),
-        _ => Baselines::default(),
-    };
-    let run_status = match status {
-        TrainStatus::Interrupted => RunStatus::Interrupted,
-        _ => RunStatus::Complete,
+pub(super) fn finish(session: &Session, status: TrainStatus) -> Result<TrainResult, Failure> {
+    let (store, run, prepared) = (session.options.store, &session.run, session.prepared);
+    let (baselines, run_status, verb) = match status {
+        TrainStatus::Interrupted => (Baselines::default(), RunStatus::Interrupted, "interrupted"),
+        _ => (baselines(session), RunStatus::Complete, "complete"),
     };
     let seconds = session.elapsed();
-    let verb = if status == TrainStatus::Interrupted { "interrupted" } else { "complete" };
     let line = format!("{verb} at step {} after {seconds:.1} s", session.state.step);
     logs::append(store, run, &line)?;
-    let manifest = manifest(session, run_status, baselines, seconds)?;
+    let seen = observations(session, baselines, None);
+    let manifest = record::manifest(prepared, store, run, run_status, seen)?;
     manifest.write(store, run)?;
     super::report::write(store, run, &prepared.project)?;
     let last = session.last_checkpoint.as_ref();
@@ -74,6 +62,7 @@ pub(super) fn finish(
         run: run.clone(),
         status,
         recipe: prepared.recipe,
+        recipe_of: prepared.recipe_of,
         content: (status == TrainStatus::Complete).then_some(manifest.content),
         weights: weights_hash(last)?,
         step: session.state.step,
@@ -83,74 +72,29 @@ pub(super) fn finish(
     })
 }
 
-fn manifest(
-    session: &Session,
-    status: RunStatus,
-    baselines: Baselines,
-    seconds: f64,
-) -> Result<Manifest, Failure> {
-    let store = session.options.store;
-    let run = session.run.as_path();
-    let prepared = session.prepared;
-    let hashes = &prepared.project.resolved.hashes;
-    let recipe = |artifact: Artifact, recipe: Option<Hash>| match recipe {
-        Some(recipe) => artifact.recipe(recipe),
-        None => artifact,
-    };
-    let mut artifacts = Vec::new();
-    let inputs = input_files(&prepared.set.ledger);
-    let has_text = !inputs.is_empty();
-    if has_text {
-        artifacts.push(Artifact::input_files("text", Kind::Text, ".", inputs));
-    }
-    artifacts.push(Artifact::output(store, run, "spec", Kind::Spec, "spec.toml")?);
-    let solution = Artifact::output(store, run, "solution", Kind::Solution, "solution.json")?;
-    artifacts.push(solution.made_from(["spec"]));
-    let ir = Artifact::output(store, run, "model", Kind::Ir, "model.ir")?;
-    artifacts.push(recipe(ir, hashes.model).made_from(["solution"]));
-    if store.exists(&run.join("parent.json"))? {
-        artifacts.push(Artifact::output(store, run, "parent", Kind::Spec, "parent.json")?);
-    }
-    let from_text = if has_text { vec!["spec", "text"] } else { vec!["spec"] };
-    let marker = read_marker(store, &run.join("tokenizer"))?;
-    let tokenizer = Artifact::committed("tokenizer", Kind::Tokenizer, "tokenizer", &marker);
-    artifacts.push(recipe(tokenizer, hashes.tokenizer).made_from(from_text.clone()));
-    let marker = read_marker(store, &run.join("data"))?;
-    let data = Artifact::committed("data", Kind::Data, "data", &marker);
-    let data = recipe(data, Some(prepared.set.recipe)).made_from(from_text);
-    artifacts.push(data.made_from(["tokenizer"]));
-    for listed in checkpoint::list(store, run)? {
-        let Ok(found) = checkpoint::load_step(store, run, listed.step) else { continue };
-        let name = format!("step-{:06}", found.step);
-        let path = format!("{}/{name}", checkpoint::FOLDER);
-        let artifact = Artifact::committed(&name, Kind::Checkpoint, &path, &found.complete);
-        artifacts.push(artifact.recipe(prepared.recipe).made_from(["model", "data", "spec"]));
-    }
-    let mut observations =
-        Observations { machine: Some(machine::probe(store)), ..Default::default() };
-    let mut note = |name: &str, value: Value| observations.values.insert(name.to_string(), value);
-    note("seconds", json!(seconds));
-    note("memory_bytes", json!(session.trainer.memory_bytes()));
-    note("baselines", json!(baselines));
-    Ok(Manifest::new(prepared.recipe, status, artifacts, observations)?)
+/// Records that the run stopped by itself, and why, in the log, the manifest and the report.
+pub(super) fn fail(session: &mut Session, failure: &Failure) -> Result<(), Failure> {
+    session.flush()?;
+    let (store, run, prepared) = (session.options.store, &session.run, session.prepared);
+    let error = failure.to_string();
+    logs::append(store, run, &format!("failed after step {}: {error}", session.state.step))?;
+    let seen = observations(session, Baselines::default(), Some(error));
+    record::manifest(prepared, store, run, RunStatus::Failed, seen)?.write(store, run)?;
+    super::report::write(store, run, &prepared.project)
 }
 
-/// The text files that a dataset's ledger names, with their hashes.
-fn input_files(ledger: &str) -> Vec<FileHash> {
-    #[derive(Deserialize)]
-    struct Entry {
-        source: String,
-        hash: Option<Hash>,
-        bytes: u64,
+/// Name of the observation that says why a run failed.
+pub(super) const ERROR: &str = "error";
+
+fn observations(session: &Session, baselines: Baselines, error: Option<String>) -> Observations {
+    let machine = Some(machine::probe(session.options.store));
+    let mut seen = Observations { machine, ..Default::default() };
+    let mut note = |name: &str, value: Value| seen.values.insert(name.to_string(), value);
+    note("seconds", json!(session.elapsed()));
+    note("memory_bytes", json!(session.trainer.memory_bytes()));
+    note("baselines", json!(baselines));
+    if let Some(error) = error {
+        note(ERROR, json!(error));
     }
-    #[derive(Deserialize)]
-    struct Ledger {
-        sources: Vec<Entry>,
-    }
-    let ledger: Result<Ledger, _> = serde_json::from_str(ledger);
-    let entries = ledger.map(|l| l.sources).unwrap_or_default();
-    entries
-        .into_iter()
-        .filter_map(|e| Some(FileHash { path: e.source, length: e.bytes, hash: e.hash? }))
-        .collect()
+    seen
 }

@@ -70,7 +70,7 @@ impl Model {
     /// A generation session with these weights.
     pub fn session(&self, threads: Option<usize>, isa: Option<Isa>) -> Result<Session, Failure> {
         let training = self.project.resolved.training.as_ref();
-        let threads = thread_count(threads, training.and_then(|t| t.threads));
+        let threads = thread_count(threads, training.and_then(|t| t.threads))?;
         let context = self.project.model()?.dims.context_length;
         let capacity = usize::try_from(context).map_err(|e| Failure::Internal(e.to_string()))?;
         let internal = |e: llmc_runtime::SessionError| Failure::Internal(e.to_string());

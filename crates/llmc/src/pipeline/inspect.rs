@@ -5,7 +5,7 @@ use super::data::read_tokenizer;
 use super::failure::Failure;
 use super::project::{Defaults, Project, build_model, verified};
 use super::runs;
-use crate::store::Store;
+use crate::store::{EntryKind, Source, Store};
 use llmc_base::diag::nearest;
 use llmc_base::expr::{Env, Symbol};
 use llmc_base::{Diagnostic, Expr};
@@ -47,6 +47,7 @@ pub fn stages() -> Vec<Stage> {
 ///
 /// Errors: `ir::unknown_stage`; everything that is wrong in the file; those of the passes.
 pub fn module_after(
+    source: &dyn Source,
     file: &Path,
     overrides: &[String],
     stage: &str,
@@ -63,10 +64,10 @@ pub fn module_after(
     }
     let is_text = file.extension().is_some_and(|e| e == "ir");
     let (mut module, warnings) = match is_text {
-        true => (read_text(file, stage)?, Vec::new()),
+        true => (read_text(source, file, stage)?, Vec::new()),
         false => {
             let (project, warnings) =
-                Project::read(file, overrides, Goal::Model, Defaults::Record)?;
+                Project::read(source, file, overrides, Goal::Model, Defaults::Record)?;
             let model = project.model()?;
             if stage == SKELETON.name {
                 let skeleton = llmc_model::skeleton(&model.architecture, &DimExprs::symbolic())?;
@@ -89,15 +90,17 @@ pub fn module_after(
     Ok((module, warnings))
 }
 
-fn read_text(file: &Path, stage: &str) -> Result<Module, Failure> {
+fn read_text(source: &dyn Source, file: &Path, stage: &str) -> Result<Module, Failure> {
     let name = file.display().to_string();
     if stage == SKELETON.name {
         let message = format!("`{name}` is IR already, it has no skeleton");
         let d = Diagnostic::error("ir::no_skeleton", message);
         return Err(d.help("name a spec, or take `--after build` or a pass").into());
     }
-    let text = std::fs::read_to_string(file)
-        .map_err(|e| Diagnostic::error("ir::unreadable", format!("cannot read `{name}`: {e}")))?;
+    let text = source.read_text(file).map_err(|e| {
+        let message = format!("cannot read `{name}`: {}", e.source);
+        Diagnostic::error("ir::unreadable", message).help("name a spec, or a file of IR text")
+    })?;
     Ok(llmc_ir::text::parse_and_verify(&name, &text)?)
 }
 
@@ -213,7 +216,7 @@ pub fn counts(project: &Project) -> Result<Counts, Failure> {
 /// Errors: an unreadable or foreign file; those of [`runs::find`].
 pub fn tokenizer(store: &dyn Store, runs_folder: &Path, name: &str) -> Result<Tokenizer, Failure> {
     let path = Path::new(name);
-    if !path.is_file() {
+    if store.kind(path)? != Some(EntryKind::File) {
         let run = runs::find(store, runs_folder, Some(name))?;
         return read_tokenizer(store, &run.join("tokenizer"));
     }

@@ -3,6 +3,7 @@
 pub mod compile;
 pub mod compile_report;
 pub mod data;
+mod documents;
 pub mod emit;
 pub mod failure;
 pub mod finish;
@@ -10,12 +11,18 @@ pub mod generate;
 pub mod graph_json;
 pub mod inspect;
 pub mod observer;
+mod prepare;
 pub mod project;
 pub mod quickstart;
+mod record;
 pub mod report;
 pub mod rerun;
 pub mod runs;
+mod session;
 mod snapshot;
+mod state;
+#[cfg(test)]
+mod tests;
 pub mod text;
 pub mod train;
 

@@ -1,6 +1,7 @@
 //! From spec text to everything that follows from it before anything runs.
 
 use super::failure::Failure;
+use crate::store::Source;
 use llmc_base::{Diagnostic, Hash};
 use llmc_ir::Module;
 use llmc_spec::{
@@ -41,14 +42,16 @@ impl Project {
     ///
     /// Errors: every diagnostic of parsing and resolving; an unreadable file.
     pub fn read(
+        source: &dyn Source,
         path: &Path,
         overrides: &[String],
         goal: Goal,
         defaults: Defaults,
     ) -> Result<(Project, Vec<Diagnostic>), Failure> {
         let format = Format::from_path(&path.display().to_string());
-        let text = std::fs::read_to_string(path).map_err(|e| {
-            Diagnostic::error("spec::unreadable", format!("cannot read `{}`: {e}", path.display()))
+        let text = source.read_text(path).map_err(|e| {
+            let message = format!("cannot read `{}`: {}", path.display(), e.source);
+            Diagnostic::error("spec::unreadable", message)
                 .help("name a spec file: .toml, .yaml, .yml or .json; `llmc new NAME` writes one")
         })?;
         Self::parse(&text, format, &path.display().to_string(), overrides, goal, defaults)

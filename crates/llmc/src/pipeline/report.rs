@@ -1,7 +1,7 @@
 //! The data of `report.html` from a run directory.
 
 use super::failure::Failure;
-use super::finish::Baselines;
+use super::finish::{Baselines, ERROR};
 use super::project::Project;
 use crate::manifest::Manifest;
 use crate::metrics::{self, Record};
@@ -45,7 +45,7 @@ fn data(store: &dyn Store, run: &Path, project: &Project) -> Result<ReportData, 
         name: model.name.clone(),
         description: describe(project),
         status: manifest.status,
-        status_note: None,
+        status_note: values.get(ERROR).and_then(|v| v.as_str()).map(str::to_string),
         recipe: manifest.recipe,
         summary: Summary {
             bits_per_byte,

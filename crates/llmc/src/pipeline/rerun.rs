@@ -1,17 +1,21 @@
 //! Executing a run again from what it left behind, and going on with it.
 
-use super::failure::Failure;
-use super::observer::Observer;
+use super::data::TextSet;
+use super::failure::{Failure, named};
+use super::observer::{Event, Observer};
+use super::prepare::prepare_if;
 use super::project::Project;
 use super::runs;
-use super::train::{Parent, TrainOptions, TrainResult, prepare, train_prepared, weights_hash};
-use crate::checkpoint;
-use crate::store::Store;
+use super::train::{Parent, Prepared, TrainOptions, TrainResult, train_prepared, weights_hash};
+use crate::checkpoint::{self, Checkpoint};
+use crate::manifest::{Manifest, RecipeParts};
+use crate::store::{FileHash, Store};
 use llmc_base::{Diagnostic, Hash};
 use llmc_runtime::Isa;
 use llmc_spec::Goal;
 use serde::Serialize;
 use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// What came of executing a run again.
@@ -34,9 +38,31 @@ impl RerunReport {
     }
 }
 
-/// Executes a run again in `scratch`, from its spec and its files, without any cache.
+/// Lets a run go on to a step, as if it were interrupted there.
+struct StopAt<'a> {
+    inner: &'a mut dyn Observer,
+    step: u64,
+    is_reached: bool,
+}
+
+impl Observer for StopAt<'_> {
+    fn event(&mut self, event: &Event) {
+        if let Event::Step(record) = event {
+            self.is_reached = record.step >= self.step;
+        }
+        self.inner.event(event);
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.is_reached || self.inner.is_interrupted()
+    }
+}
+
+/// Executes a run again in `scratch`, from its spec and its files, without any cache, up to the last
+/// whole checkpoint that it has: a run that was interrupted or killed is compared there.
 ///
-/// Errors: `rerun::changed` if the files it was trained on are others now.
+/// Errors: `rerun::changed` if spec or files are others now; `train::interrupted` if the observer
+/// asks to stop.
 pub fn rerun(
     store: &dyn Store,
     run: &Path,
@@ -46,34 +72,74 @@ pub fn rerun(
     observer: &mut dyn Observer,
 ) -> Result<RerunReport, Failure> {
     let project = runs::project(store, run)?;
-    let (last, _) = checkpoint::load_latest_whole(store, run)?;
-    let last = last.ok_or_else(|| {
-        Diagnostic::error("run::no_checkpoint", format!("`{}` has no checkpoint", run.display()))
-    })?;
+    let recorded = Manifest::read(store, run)?;
+    let last = last_checkpoint(store, run)?;
     let parent = runs::parent(store, run)?;
     let options = TrainOptions { output: scratch, threads, isa, cache: None, store, parent };
-    let prepared = prepare(&project, &options, observer)?;
-    let recorded = crate::manifest::Manifest::read(store, run)?.recipe;
-    if prepared.recipe != recorded {
-        let message = format!(
-            "the run was made from recipe {}, spec and files now give {}",
-            recorded.short(),
-            prepared.recipe.short()
-        );
-        let d = Diagnostic::error("rerun::changed", message);
-        return Err(d.help("`llmc verify RUN` names the files that changed").into());
-    }
-    let result = train_prepared(&prepared, &options, observer)?;
-    // An interrupted original is compared at its own step.
-    let repeated = match result.step == last.step {
-        true => result.weights,
-        false => weights_hash(&checkpoint::load_step(store, &result.run, last.step)?)?,
+    let is_same = |now: &RecipeParts, set: &TextSet| -> Result<(), Failure> {
+        let Some(changed) = changed(run, &recorded, now, set) else { return Ok(()) };
+        let d = Diagnostic::error("rerun::changed", changed);
+        let help = "put back what the run was made from; `llmc verify RUN` compares every file";
+        Err(d.help(help).into())
     };
-    let threads = super::train::thread_count(threads, None);
-    Ok(RerunReport { original: weights_hash(&last)?, repeated, step: last.step, threads })
+    let prepared = prepare_if(&project, &options, observer, &is_same)?;
+    let mut watch = StopAt { inner: observer, step: last.step, is_reached: false };
+    let result = train_prepared(&prepared, &options, &mut watch)?;
+    if result.step != last.step {
+        return Err(Failure::Interrupted(format!("at step {}: nothing was compared", result.step)));
+    }
+    let threads = super::train::thread_count(threads, None)?;
+    let original = weights_hash(&last)?;
+    Ok(RerunReport { original, repeated: result.weights, step: last.step, threads })
+}
+
+fn last_checkpoint(store: &dyn Store, run: &Path) -> Result<Checkpoint, Failure> {
+    let (last, _) = checkpoint::load_latest_whole(store, run)?;
+    last.ok_or_else(|| {
+        let message = format!("`{}` has no checkpoint", run.display());
+        let d = Diagnostic::error("run::no_checkpoint", message);
+        d.help("`llmc resume RUN` goes on with it from the first step").into()
+    })
+}
+
+/// What of a run's recipe is another now, in words; `None` if nothing is.
+fn changed(run: &Path, recorded: &Manifest, new: &RecipeParts, set: &TextSet) -> Option<String> {
+    let old = recorded.recipe_of;
+    if old == *new {
+        return None;
+    }
+    let run = run.display();
+    if old.text == new.text {
+        return Some(format!(
+            "`{run}` was made from recipe {}, its spec now gives {}",
+            recorded.recipe.short(),
+            new.hash().short()
+        ));
+    }
+    let hashes = |files: &[FileHash]| -> BTreeMap<String, Hash> {
+        files.iter().map(|f| (f.path.clone(), f.hash)).collect()
+    };
+    let then = recorded.artifact("text").and_then(|text| text.files.as_deref());
+    let (then, now) = (hashes(then.unwrap_or_default()), hashes(&set.inputs));
+    let paths: BTreeSet<&String> = then.keys().chain(now.keys()).collect();
+    let files: Vec<String> = paths
+        .into_iter()
+        .filter_map(|path| match (then.get(path), now.get(path)) {
+            (Some(_), None) => Some(format!("`{path}` is gone")),
+            (None, Some(_)) => Some(format!("`{path}` is new")),
+            (then, now) => (then != now).then(|| format!("`{path}` differs")),
+        })
+        .collect();
+    let files = match files.is_empty() {
+        true => "the same files in another order".to_string(),
+        false => named(&files),
+    };
+    Some(format!("`{run}` was trained on other text: {files}"))
 }
 
 /// Goes on with an interrupted run; with `steps`, a new run that starts from its last checkpoint.
+///
+/// Errors: `resume::changed` if spec or files are others now: going on would be another run.
 pub fn resume(
     run: &Path,
     steps: Option<u64>,
@@ -82,35 +148,51 @@ pub fn resume(
 ) -> Result<TrainResult, Failure> {
     let store = options.store;
     let project = runs::project(store, run)?;
-    let max_steps = project.resolved.training.as_ref().map_or(0, |t| t.max_steps);
-    let (project, parent) = match steps.filter(|steps| *steps != max_steps) {
-        None => (project, runs::parent(store, run)?),
-        Some(steps) => extend(store, run, &project, steps)?,
+    // One that was killed before its first step may have no manifest, and nothing to lose.
+    let recorded = match Manifest::read(store, run) {
+        Err(d) if d.code == "manifest::missing" => None,
+        found => Some(found?),
     };
-    let options = TrainOptions { parent, ..options };
-    super::train::train(&project, &options, observer)
+    let max_steps = project.resolved.training.as_ref().map_or(0, |t| t.max_steps);
+    let more = steps.filter(|steps| *steps != max_steps);
+    let options = TrainOptions { parent: runs::parent(store, run)?, ..options };
+    let is_same = |now: &RecipeParts, set: &TextSet| -> Result<(), Failure> {
+        let changed = recorded.as_ref().and_then(|recorded| changed(run, recorded, now, set));
+        let Some(changed) = changed else { return Ok(()) };
+        let d = Diagnostic::error("resume::changed", changed);
+        let spec = run.join("spec.toml");
+        let help = format!(
+            "put back what the run was made from; or `llmc train {}`, which makes a run of its own",
+            spec.display()
+        );
+        Err(d.help(help).into())
+    };
+    let prepared = prepare_if(&project, &options, observer, &is_same)?;
+    let Some(steps) = more else {
+        return super::train::train_in(&prepared, &options, run, observer);
+    };
+    let (project, parent) = extend(store, run, &prepared, steps)?;
+    let prepared = prepared.trained_otherwise(project, &parent)?;
+    let options = TrainOptions { parent: Some(parent), ..options };
+    train_prepared(&prepared, &options, observer)
 }
 
+/// The spec with more steps, and the start of its run.
 fn extend(
     store: &dyn Store,
     run: &Path,
-    project: &Project,
+    prepared: &Prepared,
     steps: u64,
-) -> Result<(Project, Option<Parent>), Failure> {
-    let (last, _) = checkpoint::load_latest_whole(store, run)?;
-    let last = last.ok_or_else(|| {
-        Diagnostic::error("run::no_checkpoint", format!("`{}` has no checkpoint", run.display()))
-    })?;
+) -> Result<(Project, Parent), Failure> {
+    let last = last_checkpoint(store, run)?;
     if steps <= last.step {
         let message = format!("`--steps {steps}` is not beyond step {} of the run", last.step);
         let help = format!("give a number above {}", last.step);
         return Err(Diagnostic::error("resume::steps", message).help(help).into());
     }
-    let mut spec = project.spec.to_json();
+    let mut spec = prepared.project.spec.to_json();
     spec["training"]["max_steps"] = json!(steps);
     let (project, _) = Project::from_json(&spec, &[], Goal::Training)?;
-    let recipe = crate::manifest::Manifest::read(store, run)?.recipe;
-    let run = run.to_path_buf();
-    let parent = Parent { recipe, weights: weights_hash(&last)?, step: last.step, run };
-    Ok((project, Some(parent)))
+    let (recipe, run) = (prepared.recipe, run.to_path_buf());
+    Ok((project, Parent { recipe, weights: weights_hash(&last)?, step: last.step, run }))
 }

@@ -5,7 +5,7 @@ use super::finish::Baselines;
 use super::project::{Defaults, Project};
 use super::train::Parent;
 use crate::checkpoint;
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, RunStatus};
 use crate::metrics::{self, Record, ValidationRecord};
 use crate::store::{EntryKind, Source, Store};
 use llmc_base::{Diagnostic, Hash};
@@ -24,7 +24,7 @@ pub struct RunSummary {
     pub path: PathBuf,
     /// Name of the model.
     pub name: String,
-    /// `complete`, `interrupted`, `failed`, or `unfinished` where no manifest says.
+    /// `complete`, `interrupted`, `failed`, or `unfinished`, also where no manifest says.
     pub status: String,
     /// Steps of the newest checkpoint.
     pub step: u64,
@@ -38,7 +38,7 @@ pub struct RunSummary {
     pub parameters: u64,
     /// Hash of what was asked.
     pub recipe: Option<Hash>,
-    /// Hash over everything that came of it.
+    /// Hash that proves what came of it; `None` until it is complete.
     pub content: Option<Hash>,
     /// What simple models make of the held-out text.
     pub baselines: Option<Baselines>,
@@ -55,7 +55,7 @@ pub fn project(store: &dyn Source, run: &Path) -> Result<Project, Failure> {
 
 /// The run that it continues, if any.
 pub fn parent(store: &dyn Source, run: &Path) -> Result<Option<Parent>, Failure> {
-    let path = run.join("parent.json");
+    let path = run.join(super::record::PARENT);
     if !store.exists(&path)? {
         return Ok(None);
     }
@@ -90,6 +90,7 @@ pub fn summary(store: &dyn Source, run: &Path) -> Result<RunSummary, Failure> {
     let checkpoints = checkpoint::list(store, run)?;
     let status = manifest.as_ref().and_then(|m| serde_json::to_value(m.status).ok());
     let status = status.as_ref().and_then(Value::as_str).unwrap_or("unfinished").to_string();
+    let complete = manifest.as_ref().filter(|m| m.status == RunStatus::Complete);
     let baselines = manifest.as_ref().and_then(|m| m.observations.values.get("baselines"));
     Ok(RunSummary {
         id: run.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
@@ -98,17 +99,17 @@ pub fn summary(store: &dyn Source, run: &Path) -> Result<RunSummary, Failure> {
         status,
         step: checkpoints.last().map_or(0, |c| c.step),
         max_steps: project.resolved.training.as_ref().map_or(0, |t| t.max_steps),
-        loss: super::train::last_loss(&records),
-        validation: super::train::last_validation(&records),
+        loss: super::session::last_loss(&records),
+        validation: super::session::last_validation(&records),
         parameters: model.solution.params,
         recipe: manifest.as_ref().map(|m| m.recipe),
-        content: manifest.as_ref().map(|m| m.content),
+        content: complete.map(|m| m.content),
         baselines: baselines.and_then(|v| serde_json::from_value(v.clone()).ok()),
     })
 }
 
-/// The folder that a user means: a path, the start of a name below `folder`, or the run with the
-/// newest checkpoint where nothing is named.
+/// The folder that a user means: a path, the start of a name below `folder`, or the run whose
+/// metrics changed last where nothing is named.
 ///
 /// Errors: `run::unknown`, `run::ambiguous`, with the runs that exist.
 pub fn find(store: &dyn Store, folder: &Path, wanted: Option<&str>) -> Result<PathBuf, Failure> {
@@ -117,17 +118,16 @@ pub fn find(store: &dyn Store, folder: &Path, wanted: Option<&str>) -> Result<Pa
     {
         return Ok(PathBuf::from(wanted));
     }
-    let names: Vec<String> = match store.exists(folder)? {
-        true => store
-            .list(folder)?
-            .into_iter()
-            .filter(|e| e.kind == EntryKind::Folder)
-            .map(|e| e.name)
-            .filter(|name| folder.join(name).join("spec.toml").exists())
-            .collect(),
-        false => Vec::new(),
-    };
-    let Some(wanted) = wanted else { return latest(folder, &names) };
+    let mut names = Vec::new();
+    if store.exists(folder)? {
+        for entry in store.list(folder)? {
+            let spec = folder.join(&entry.name).join("spec.toml");
+            if entry.kind == EntryKind::Folder && store.exists(&spec)? {
+                names.push(entry.name);
+            }
+        }
+    }
+    let Some(wanted) = wanted else { return latest(store, folder, &names) };
     let matching: Vec<&String> = names.iter().filter(|name| name.starts_with(wanted)).collect();
     let choices = match names.as_slice() {
         [] => format!("there is no run in `{}`; `llmc train SPEC` makes one", folder.display()),
@@ -145,12 +145,9 @@ pub fn find(store: &dyn Store, folder: &Path, wanted: Option<&str>) -> Result<Pa
     }
 }
 
-/// The run whose files changed last.
-fn latest(folder: &Path, names: &[String]) -> Result<PathBuf, Failure> {
-    let changed = |name: &String| {
-        let file = folder.join(name).join(metrics::FILE);
-        std::fs::metadata(file).and_then(|m| m.modified()).ok()
-    };
+/// The run whose metrics changed last.
+fn latest(store: &dyn Store, folder: &Path, names: &[String]) -> Result<PathBuf, Failure> {
+    let changed = |name: &String| store.modified(&folder.join(name).join(metrics::FILE));
     let newest = names.iter().max_by_key(|name| (changed(name), name.to_string()));
     newest.map(|name| folder.join(name)).ok_or_else(|| {
         let message = format!("there is no run in `{}`", folder.display());
@@ -166,7 +163,7 @@ pub struct RunDiff {
     pub runs: [PathBuf; 2],
     /// Values of the specs that differ, written or not: path → (a, b).
     pub values: BTreeMap<String, [Value; 2]>,
-    /// Artifacts whose content differs or that only one has.
+    /// Artifacts whose bytes differ or that only one has.
     pub artifacts: Vec<String>,
     /// First step whose losses differ in a bit; `None` if none of the common ones do.
     pub first_step: Option<u64>,

@@ -6,7 +6,7 @@
 //! and comes to it again.
 
 use super::failure::Failure;
-use super::train::{CheckpointState, save_tensors};
+use super::state::{CheckpointState, save_tensors};
 use crate::checkpoint::Checkpoint;
 use crate::store::Store;
 use llmc_formats::safetensors::{DType, Data, TensorSource};

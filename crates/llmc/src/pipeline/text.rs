@@ -1,22 +1,28 @@
 //! Text files for `llmc-data`, and its configs from those of the spec.
 
+use crate::store::{EntryKind, Source as Files, StoreError};
 use llmc_base::{Diagnostic, Span};
 use llmc_data::dataset::{DatasetConfig, InvalidUtf8};
 use llmc_data::source::{Source, glob_matches, glob_root, is_glob};
 use llmc_data::tokenizer::{PreTokenizer, SpecialTokens, TokenizerConfig, TokenizerKind};
-use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// The file system, filtered by the spec's `include` globs.
-pub struct TextFiles {
+/// The files of a source, filtered by the spec's `include` globs.
+pub struct TextFiles<'a> {
+    files: &'a dyn Files,
     include: Vec<String>,
     config: DatasetConfig,
 }
 
-impl TextFiles {
+impl<'a> TextFiles<'a> {
     /// Files for a dataset.
-    pub fn new(config: &llmc_spec::DatasetConfig) -> Self {
-        TextFiles { include: config.include.clone(), config: dataset_config(config) }
+    pub fn new(files: &'a dyn Files, config: &llmc_spec::DatasetConfig) -> Self {
+        TextFiles { files, include: config.include.clone(), config: dataset_config(config) }
+    }
+
+    fn walk(&self, folder: &Path) -> Result<Vec<PathBuf>, Diagnostic> {
+        self.files.text_files(folder).map_err(|e| unreadable(folder, &e))
     }
 
     fn is_included(&self, path: &str) -> bool {
@@ -54,54 +60,40 @@ fn shown(path: &Path) -> String {
     text.strip_prefix("./").unwrap_or(&text).to_string()
 }
 
-fn unreadable(path: &Path, error: &std::io::Error) -> Diagnostic {
-    Diagnostic::error("source::unreadable", format!("cannot read `{}`: {error}", path.display()))
+fn unreadable(path: &Path, error: &StoreError) -> Diagnostic {
+    let message = format!("cannot read `{}`: {}", path.display(), error.source);
+    Diagnostic::error("source::unreadable", message)
         .at(Span::new(path.display().to_string(), 0, 0), "")
         .help("check that the path exists and that you may read it")
 }
 
-/// Every file below a folder; hidden entries and links to folders are passed over.
-fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), Diagnostic> {
-    let entries = fs::read_dir(folder).map_err(|e| unreadable(folder, &e))?;
-    for entry in entries {
-        let entry = entry.map_err(|e| unreadable(folder, &e))?;
-        let path = entry.path();
-        let is_hidden = entry.file_name().to_string_lossy().starts_with('.');
-        let kind = entry.file_type().map_err(|e| unreadable(&path, &e))?;
-        if is_hidden {
-            continue;
-        }
-        if kind.is_dir() {
-            walk(&path, files)?;
-        } else if fs::metadata(&path).is_ok_and(|m| m.is_file()) {
-            files.push(path);
-        }
-    }
-    Ok(())
-}
-
-impl Source for TextFiles {
+impl Source for TextFiles<'_> {
     fn list(&self, pattern: &str) -> Result<Vec<String>, Diagnostic> {
-        let mut found = Vec::new();
         let pattern = match is_glob(pattern) {
             // Paths come without a `./` in front, so the glob has none either.
             true => pattern.strip_prefix("./").unwrap_or(pattern),
             false => pattern,
         };
-        if is_glob(pattern) {
+        let kind = |path: &Path| self.files.kind(path).map_err(|e| unreadable(path, &e));
+        let found = if is_glob(pattern) {
             let root = glob_root(pattern);
             let folder = Path::new(if root.is_empty() { "." } else { root });
-            if folder.is_dir() {
-                walk(folder, &mut found)?;
+            match kind(folder)? {
+                Some(EntryKind::Folder) => self.walk(folder)?,
+                _ => Vec::new(),
             }
         } else {
             let path = Path::new(pattern);
-            let metadata = fs::metadata(path).map_err(|e| unreadable(path, &e))?;
-            match metadata.is_dir() {
-                true => walk(path, &mut found)?,
-                false => found.push(path.to_path_buf()),
+            match kind(path)? {
+                Some(EntryKind::Folder) => self.walk(path)?,
+                Some(EntryKind::File) => vec![path.to_path_buf()],
+                None => {
+                    let missing = ErrorKind::NotFound.into();
+                    let operation = crate::store::Operation::Inspect;
+                    return Err(unreadable(path, &StoreError::new(operation, path, missing)));
+                }
             }
-        }
+        };
         let (named, unnameable): (Vec<PathBuf>, Vec<PathBuf>) =
             found.into_iter().partition(|path| path.to_str().is_some());
         self.refuse_unnameable(pattern, &unnameable)?;
@@ -114,7 +106,8 @@ impl Source for TextFiles {
     }
 
     fn read(&self, path: &str) -> Result<Vec<u8>, Diagnostic> {
-        fs::read(path).map_err(|e| unreadable(Path::new(path), &e))
+        let path = Path::new(path);
+        self.files.read(path).map_err(|e| unreadable(path, &e))
     }
 }
 

@@ -13,6 +13,7 @@ use std::fmt::Write;
 pub(super) fn head(data: &ReportData) -> String {
     let (class, status) = match data.status {
         RunStatus::Complete => ("good", "complete"),
+        RunStatus::Unfinished => ("warn", "unfinished"),
         RunStatus::Interrupted => ("warn", "interrupted"),
         RunStatus::Failed => ("bad", "failed"),
     };

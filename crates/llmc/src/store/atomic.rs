@@ -64,12 +64,17 @@ pub fn temporary_name(path: &Path) -> Result<PathBuf, StoreError> {
     Ok(path.with_file_name(format!("{name}{TEMPORARY}{}-{count}", std::process::id())))
 }
 
+/// Whether a name is one that [`temporary_name`] gives.
+pub(crate) fn is_temporary(name: &str) -> bool {
+    name.contains(TEMPORARY)
+}
+
 /// Removes what interrupted writers left in a folder; not in its subfolders.
 /// Returns the names. Only for a folder that no one else writes to now.
 pub fn remove_temporaries(store: &dyn Store, folder: &Path) -> Result<Vec<String>, StoreError> {
     let mut removed = Vec::new();
     for entry in store.list(folder)? {
-        if !entry.name.contains(TEMPORARY) {
+        if !is_temporary(&entry.name) {
             continue;
         }
         let path = folder.join(&entry.name);

@@ -1,8 +1,9 @@
 //! A store that fails on command.
 
 use super::{Entry, EntryKind, Operation, Source, Store, StoreError};
+use crate::lock::{Lock, LockError};
 use std::io::{ErrorKind, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// How the chosen operation fails, and what follows.
@@ -37,6 +38,11 @@ impl<S: Store> FaultStore<S> {
     /// The store below, as it would be found afterwards.
     pub fn inner(&self) -> &S {
         &self.inner
+    }
+
+    /// The store below, for what comes after.
+    pub fn into_inner(self) -> S {
+        self.inner
     }
 
     /// Whether an operation has failed by command.
@@ -98,6 +104,11 @@ impl<S: Store> Source for FaultStore<S> {
         self.check_read(Operation::Inspect, path)?;
         self.inner.file_len(path)
     }
+
+    fn text_files(&self, folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
+        self.check_read(Operation::List, folder)?;
+        self.inner.text_files(folder)
+    }
 }
 
 impl<S: Store> Store for FaultStore<S> {
@@ -143,5 +154,9 @@ impl<S: Store> Store for FaultStore<S> {
     fn remove_dir_all(&self, path: &Path) -> Result<(), StoreError> {
         self.check(Operation::RemoveDir, path)?;
         self.inner.remove_dir_all(path)
+    }
+
+    fn lock_run(&self, run: &Path) -> Result<Option<Lock>, LockError> {
+        self.inner.lock_run(run)
     }
 }

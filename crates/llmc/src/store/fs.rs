@@ -1,10 +1,12 @@
 //! The real file system.
 
 use super::{Entry, EntryKind, Operation, Source, Store, StoreError};
+use crate::lock::{Lock, LockError, lock_run};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::thread;
+use std::time::SystemTime;
 
 /// Most syncs under way at a time.
 const SYNCS_AT_ONCE: usize = 16;
@@ -82,6 +84,29 @@ impl Source for FsStore {
     fn read(&self, path: &Path) -> Result<Vec<u8>, StoreError> {
         at(Operation::Read, path, fs::read(path))
     }
+
+    fn text_files(&self, folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
+        let mut files = Vec::new();
+        for entry in at(Operation::List, folder, fs::read_dir(folder))? {
+            let entry = at(Operation::List, folder, entry)?;
+            let path = entry.path();
+            // Of the entry itself: what a link points to would let a folder contain itself.
+            let kind = at(Operation::Inspect, &path, entry.file_type())?;
+            if entry.file_name().to_string_lossy().starts_with('.') {
+                continue;
+            }
+            if kind.is_dir() {
+                files.extend(self.text_files(&path)?);
+            } else if fs::metadata(&path).is_ok_and(|m| m.is_file()) {
+                files.push(path);
+            }
+        }
+        Ok(files)
+    }
+
+    fn modified(&self, path: &Path) -> Option<SystemTime> {
+        fs::metadata(path).and_then(|m| m.modified()).ok()
+    }
 }
 
 impl Store for FsStore {
@@ -139,5 +164,9 @@ impl Store for FsStore {
 
     fn remove_dir_all(&self, path: &Path) -> Result<(), StoreError> {
         at(Operation::RemoveDir, path, fs::remove_dir_all(path))
+    }
+
+    fn lock_run(&self, run: &Path) -> Result<Option<Lock>, LockError> {
+        lock_run(run).map(Some)
     }
 }

@@ -25,6 +25,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use atomic::is_temporary;
 pub use atomic::{
     create_dir_all, remove_temporaries, temporary_name, write_all_atomic, write_atomic,
 };
@@ -41,8 +42,10 @@ pub use hashing::{FileHash, files_under, folder_hash, hash_file, hash_folder};
 pub use memory::MemStore;
 pub use writer::StoreWriter;
 
+use crate::lock::{Lock, LockError};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// What a name in a folder stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -98,6 +101,26 @@ pub trait Source: Send + Sync {
         })
     }
 
+    /// Every file below a folder that may hold text, unsorted: names that start with a dot,
+    /// links to folders, and what is no regular file are passed over.
+    fn text_files(&self, folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
+        let mut files = Vec::new();
+        for entry in self.list(folder)? {
+            let path = folder.join(&entry.name);
+            match entry.kind {
+                _ if entry.name.starts_with('.') => {}
+                EntryKind::Folder => files.extend(self.text_files(&path)?),
+                EntryKind::File => files.push(path),
+            }
+        }
+        Ok(files)
+    }
+
+    /// When a file was last changed; `None` if nothing says.
+    fn modified(&self, _path: &Path) -> Option<SystemTime> {
+        None
+    }
+
     /// Whether there is anything at `path`.
     fn exists(&self, path: &Path) -> Result<bool, StoreError> {
         Ok(self.kind(path)?.is_some())
@@ -140,4 +163,12 @@ pub trait Store: Source {
 
     /// Removes a folder with all it holds, not in one step.
     fn remove_dir_all(&self, path: &Path) -> Result<(), StoreError>;
+
+    /// Takes the exclusive lock of a run directory, which must exist; `None` where no other process
+    /// can come, as in memory.
+    ///
+    /// Errors: [`LockError::Held`] at once if a training writes there now.
+    fn lock_run(&self, _run: &Path) -> Result<Option<Lock>, LockError> {
+        Ok(None)
+    }
 }

@@ -372,3 +372,38 @@ fn leftovers_are_found_by_their_names() {
     assert_eq!(remove_temporaries(&FsStore, &root).unwrap().len(), 2);
     assert_eq!(FsStore.list(&root).unwrap().len(), 1);
 }
+
+#[cfg(unix)]
+#[test]
+fn text_files_pass_over_what_is_no_text() {
+    use std::os::unix::fs::symlink;
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    std::fs::create_dir_all(at("sub/.hidden")).unwrap();
+    for name in ["a.txt", "sub/b.txt", "sub/.hidden/c.txt", ".d.txt"] {
+        std::fs::write(at(name), name).unwrap();
+    }
+    symlink(at("a.txt"), at("link.txt")).unwrap();
+    symlink(at("nothing"), at("dangling.txt")).unwrap();
+    // A link to a folder may lead back to itself.
+    symlink(folder.path(), at("sub/loop")).unwrap();
+    let mut found = FsStore.text_files(folder.path()).unwrap();
+    found.sort();
+    assert_eq!(found, [at("a.txt"), at("link.txt"), at("sub/b.txt")]);
+    let faulty = FaultStore::new(FsStore, 0, Fault::Abort);
+    assert_eq!(faulty.text_files(folder.path()).unwrap().len(), 3);
+    assert!(FsStore.text_files(&at("none")).is_err());
+    assert!(FsStore.modified(&at("a.txt")).is_some() && FsStore.modified(&at("none")).is_none());
+}
+
+#[test]
+fn text_files_in_memory_are_those_on_the_disk() {
+    let store = MemStore::new();
+    create_dir_all(&store, Path::new("t/sub/.hidden")).unwrap();
+    for name in ["t/a.txt", "t/sub/b.txt", "t/sub/.hidden/c.txt", "t/.d.txt"] {
+        store.write(Path::new(name), b"x").unwrap();
+    }
+    let mut found = store.text_files(Path::new("t")).unwrap();
+    found.sort();
+    assert_eq!(found, [PathBuf::from("t/a.txt"), PathBuf::from("t/sub/b.txt")]);
+}

@@ -34,6 +34,7 @@ fn a_joined_spec_keeps_every_fingerprint() {
     let hashes = project.resolved.hashes;
     assert_eq!(hashes.model.unwrap(), model.fingerprint().unwrap());
     assert_eq!(hashes.tokenizer.unwrap(), tokenizer.fingerprint().unwrap());
+    assert_eq!(hashes.training.unwrap(), training.fingerprint().unwrap());
 }
 
 #[test]

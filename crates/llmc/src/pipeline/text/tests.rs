@@ -1,9 +1,11 @@
 //! Every field of the spec reaches the stage that it speaks of, and no file is dropped in silence.
 
 use super::*;
+use crate::store::FsStore;
 use llmc_base::Expr;
 use llmc_spec::{Format, Goal, Resolved, Section};
 use std::collections::BTreeMap;
+use std::fs;
 
 /// For each field, a value unlike the one of the spec that the tests start from.
 const OTHER: &[(&str, &str)] = &[
@@ -97,11 +99,11 @@ fn values_arrive_as_they_are_recorded() {
     assert_eq!(config("dataset.validation_fraction", "1e-7").validation_fraction, 1e-7);
 }
 
-fn files(settings: &[(&'static str, &'static str)]) -> TextFiles {
+fn files(settings: &[(&'static str, &'static str)]) -> TextFiles<'static> {
     let mut all =
         BTreeMap::from([("dataset.domains", "[\"synthetic\"]"), ("tokenizer.vocab_size", "300")]);
     all.extend(settings.iter().copied());
-    TextFiles::new(&resolved(&all).dataset.unwrap())
+    TextFiles::new(&FsStore, &resolved(&all).dataset.unwrap())
 }
 
 #[test]
