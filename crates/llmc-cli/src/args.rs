@@ -1,6 +1,8 @@
 //! The arguments of every command: one place, and the manual that `--help` prints.
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use llmc::pipeline::emit;
 use std::path::PathBuf;
 
 /// Exit codes, as `llmc --help` states them.
@@ -319,14 +321,14 @@ pub struct Generate {
     /// The run.
     #[command(flatten)]
     pub run: RunArg,
-    /// Text to continue.
-    #[arg(long, short, default_value = "")]
+    /// Text to continue; `-` reads it from standard input.
+    #[arg(long, short, default_value = "", allow_hyphen_values = true)]
     pub prompt: String,
     /// Most tokens to add.
     #[arg(long, short = 'n', default_value_t = 128)]
     pub tokens: u64,
     /// Divides the logits; 0 always takes the most likely token.
-    #[arg(long, default_value_t = 0.8)]
+    #[arg(long, default_value_t = 0.8, allow_hyphen_values = true)]
     pub temperature: f32,
     /// Only this many of the most likely tokens; 0 takes all.
     #[arg(long, default_value_t = 40)]
@@ -334,6 +336,30 @@ pub struct Generate {
     /// Only the most likely tokens that together reach this probability.
     #[arg(long, default_value_t = 1.0)]
     pub top_p: f32,
+    /// Only tokens at least this share as likely as the most likely one.
+    #[arg(long, default_value_t = 0.0)]
+    pub min_p: f32,
+    /// Only the tokens whose surprise is nearest to the entropy, until they reach this probability.
+    #[arg(long, default_value_t = 1.0)]
+    pub typical_p: f32,
+    /// Divides (or multiplies, below 0) the logits of tokens that the text has; 1 changes nothing.
+    #[arg(long, default_value_t = 1.0)]
+    pub repetition_penalty: f32,
+    /// Taken from a logit for each time that its token was generated.
+    #[arg(long, default_value_t = 0.0, allow_hyphen_values = true)]
+    pub frequency_penalty: f32,
+    /// Taken from a logit once if its token was generated.
+    #[arg(long, default_value_t = 0.0, allow_hyphen_values = true)]
+    pub presence_penalty: f32,
+    /// Added to the logit of a token, e.g. 42=-100; may be repeated.
+    #[arg(long, value_name = "ID=BIAS", value_parser = logit_bias)]
+    pub logit_bias: Vec<(u32, f32)>,
+    /// End the text before this; may be repeated.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub stop: Vec<String>,
+    /// Also show the logarithm of each token's probability, and those of so many likely others.
+    #[arg(long, value_name = "N")]
+    pub logprobs: Option<usize>,
     /// The same seed gives the same text.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -386,33 +412,26 @@ pub struct Emit {
     #[command(flatten)]
     pub run: RunArg,
     /// Target format.
-    #[arg(long, value_enum)]
-    pub to: Target,
+    #[arg(long, value_parser = formats())]
+    pub to: &'static emit::Format,
     /// Folder to write; `exports/<format>` in the run without it.
     #[arg(long, short)]
     pub output: Option<PathBuf>,
 }
 
-/// Formats of `llmc emit`.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Target {
-    /// Readable PyTorch: model.py and model.safetensors.
-    Pytorch,
-    /// Weights with llmc's own names.
-    Safetensors,
-    /// A folder that `transformers` loads.
-    Huggingface,
+/// `ID=BIAS` of `--logit-bias`.
+fn logit_bias(text: &str) -> Result<(u32, f32), String> {
+    let parts = text
+        .split_once('=')
+        .and_then(|(id, bias)| Some((id.trim().parse().ok()?, bias.trim().parse().ok()?)));
+    parts.ok_or_else(|| "expected a token id, `=` and a number, like 42=-100".to_string())
 }
 
-impl Target {
-    /// Name of the export's folder.
-    pub fn name(self) -> &'static str {
-        match self {
-            Target::Pytorch => "pytorch",
-            Target::Safetensors => "safetensors",
-            Target::Huggingface => "huggingface",
-        }
-    }
+/// Formats of `llmc emit`, from the list that `llmc` keeps.
+fn formats() -> impl TypedValueParser<Value = &'static emit::Format> {
+    let value = |format: &emit::Format| PossibleValue::new(format.name).help(format.summary);
+    PossibleValuesParser::new(emit::FORMATS.iter().map(value))
+        .try_map(|name| emit::find(&name).ok_or_else(|| format!("`{name}` is no format")))
 }
 
 #[cfg(test)]

@@ -51,7 +51,17 @@ fn a_run_from_spec_to_export() {
     assert!(said.out.starts_with("the ") && said.out.ends_with('\n'), "{}", said.out);
     let same = place.llmc(&["generate", run, "--prompt", "the ", "-n", "12"]).code(0);
     assert_eq!(said.out, same.out);
-    place.llmc(&["generate", run, "--temperature=-1"]).code(3);
+    let said = place.llmc(&["generate", run, "--temperature", "-1", "--min-p", "2"]).code(3);
+    assert!(said.err.contains("sampling::temperature") && said.err.contains("sampling::min_p"));
+    let options = ["--logit-bias", "101=100", "--logprobs", "2", "--json"];
+    let said = place.llmc(&[&["generate", run, "-n", "3"], &options[..]].concat()).code(0).json();
+    assert_eq!((&said["finish"], &said["new_tokens"]), (&"length".into(), &3.into()));
+    let tokens = said["logprobs"].as_array().unwrap();
+    assert!(tokens.iter().all(|t| t["id"] == 101 && t["top"].as_array().unwrap().len() == 2));
+    let letter = tokens[0]["text"].as_str().unwrap();
+    let options = ["--logit-bias", "101=100", "--stop", letter, "--json"];
+    let said = place.llmc(&[&["generate", run], &options[..]].concat()).code(0).json();
+    assert_eq!((&said["finish"], &said["text"]), (&"stop".into(), &"".into()));
 
     for (target, file) in [
         ("pytorch", "model.py"),

@@ -7,7 +7,7 @@ use llmc_base::{Diagnostic, Hash};
 use llmc_codegen::certificate::{Certificate, Check, FileHash};
 use llmc_codegen::weights::ModelFacts;
 use llmc_codegen::{huggingface, probe, pytorch, weights};
-use llmc_formats::names::tensors_of;
+use llmc_formats::names::{Tensors, tensors_of};
 use llmc_formats::safetensors::SafeTensors;
 use llmc_ir::DType;
 use llmc_ir::eval::{Data, EvalOptions, Mode, Tensor, run as evaluate};
@@ -17,33 +17,101 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// A format that a run can be exported to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// `model.py` and `model.safetensors`.
-    Pytorch,
-    /// `model.safetensors` with our names.
-    Safetensors,
-    /// A folder that `transformers` loads.
-    HuggingFace,
+pub struct Format {
+    /// Its name, which is also the name of its folder.
+    pub name: &'static str,
+    /// What it is, for people.
+    pub summary: &'static str,
+    /// Whether it computes, so that a probe can be compared.
+    pub is_program: bool,
+    write: fn(&Input) -> Result<Files, Failure>,
 }
 
-impl Target {
-    /// All targets with their names.
-    pub const ALL: [(Target, &'static str); 3] = [
-        (Target::Pytorch, "pytorch"),
-        (Target::Safetensors, "safetensors"),
-        (Target::HuggingFace, "huggingface"),
-    ];
+/// All formats. To add one: a function that makes its files, and an entry here.
+pub const FORMATS: &[Format] = &[
+    Format {
+        name: "pytorch",
+        summary: "readable PyTorch: model.py and model.safetensors",
+        is_program: true,
+        write: pytorch_files,
+    },
+    Format {
+        name: "safetensors",
+        summary: "weights with llmc's own names",
+        is_program: false,
+        write: weight_files,
+    },
+    Format {
+        name: "huggingface",
+        summary: "a folder that `transformers` loads",
+        is_program: true,
+        write: huggingface_files,
+    },
+];
 
-    /// Its name, which is also the name of its folder.
-    pub fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(t, _)| *t == self).map_or("", |(_, name)| name)
-    }
+/// The format of this name.
+pub fn find(name: &str) -> Option<&'static Format> {
+    FORMATS.iter().find(|format| format.name == name)
+}
 
-    /// The target of this name.
-    pub fn from_name(name: &str) -> Option<Target> {
-        Self::ALL.iter().find(|(_, n)| *n == name).map(|(t, _)| *t)
-    }
+/// What formats are made from.
+struct Input<'a> {
+    model: &'a Model,
+    facts: ModelFacts,
+    tensors: Tensors<'a>,
+}
+
+/// Files by name, and what the export is.
+struct Files {
+    files: BTreeMap<String, Vec<u8>>,
+    kind: String,
+}
+
+fn internal(error: impl std::fmt::Display) -> Failure {
+    Failure::Internal(error.to_string())
+}
+
+/// The weights with our names, and the tokenizer.
+fn weight_files(input: &Input) -> Result<Files, Failure> {
+    let bytes = weights::to_bytes(&input.tensors, &input.facts.metadata()).map_err(internal)?;
+    let files = BTreeMap::from([
+        ("model.safetensors".to_string(), bytes),
+        ("tokenizer.json".to_string(), input.model.tokenizer.to_json().into_bytes()),
+    ]);
+    Ok(Files { files, kind: "safetensors".to_string() })
+}
+
+fn pytorch_files(input: &Input) -> Result<Files, Failure> {
+    let mut made = weight_files(input)?;
+    let options = pytorch::Options::new(&input.facts.model_name);
+    let text = pytorch::emit(&input.model.module, &options);
+    let text = text.map_err(|e| Diagnostic::error("emit::pytorch", e.to_string()))?;
+    made.files.insert("model.py".to_string(), text.into_bytes());
+    made.kind = "pytorch".to_string();
+    Ok(made)
+}
+
+fn huggingface_files(input: &Input) -> Result<Files, Failure> {
+    let model = input.model;
+    let roles = model.tokenizer.roles();
+    let mut options = huggingface::Options::new(input.facts.max_position_embeddings);
+    options.initializer_range = model.project.model()?.architecture.init.std;
+    options.bos_token_id = roles.bos.map(u64::from);
+    options.eos_token_id = roles.eos.map(u64::from);
+    options.pad_token_id = roles.pad.map(u64::from);
+    options.tokenizer = Some(huggingface::TokenizerFiles {
+        tokenizer_json: model.tokenizer.to_json().into_bytes(),
+        tokenizer_config_json: model.tokenizer.to_config_json().into_bytes(),
+    });
+    let export = huggingface::export(&model.module, &options, &input.tensors).map_err(|e| {
+        Diagnostic::error("emit::no_family", e.to_string())
+            .help("export with `--to pytorch`, which takes every structure")
+    })?;
+    let mut bytes = Vec::new();
+    export.write_weights(&mut bytes).map_err(internal)?;
+    let mut files: BTreeMap<String, Vec<u8>> = export.files.clone();
+    files.insert("model.safetensors".to_string(), bytes);
+    Ok(Files { files, kind: export.family.architecture().to_string() })
 }
 
 /// What was written.
@@ -134,7 +202,7 @@ fn probe_of(model: &Model, parsed: &SafeTensors) -> Result<Vec<u8>, Failure> {
 pub fn emit(
     store: &dyn Store,
     model: &Model,
-    target: Target,
+    format: &Format,
     folder: &Path,
 ) -> Result<Exported, Failure> {
     if store.exists(folder)? {
@@ -142,48 +210,10 @@ pub fn emit(
         let d = Diagnostic::error("emit::exists", message);
         return Err(d.help("remove it, or name another folder with `--output`").into());
     }
-    let internal = |e: String| Failure::Internal(e);
-    let parsed = SafeTensors::parse(&model.weights).map_err(|e| internal(e.to_string()))?;
-    let tensors = tensors_of(&parsed);
-    let facts = facts(model)?;
-    let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-    let mut kind = target.name().to_string();
-    match target {
-        Target::Safetensors => {}
-        Target::Pytorch => {
-            let options = pytorch::Options::new(&facts.model_name);
-            let text = pytorch::emit(&model.module, &options);
-            let text = text.map_err(|e| Diagnostic::error("emit::pytorch", e.to_string()))?;
-            files.insert("model.py".to_string(), text.into_bytes());
-        }
-        Target::HuggingFace => {
-            let roles = model.tokenizer.roles();
-            let mut options = huggingface::Options::new(facts.max_position_embeddings);
-            options.initializer_range = model.project.model()?.architecture.init.std;
-            options.bos_token_id = roles.bos.map(u64::from);
-            options.eos_token_id = roles.eos.map(u64::from);
-            options.pad_token_id = roles.pad.map(u64::from);
-            options.tokenizer = Some(huggingface::TokenizerFiles {
-                tokenizer_json: model.tokenizer.to_json().into_bytes(),
-                tokenizer_config_json: model.tokenizer.to_config_json().into_bytes(),
-            });
-            let export = huggingface::export(&model.module, &options, &tensors).map_err(|e| {
-                Diagnostic::error("emit::no_family", e.to_string())
-                    .help("export with `--to pytorch`, which takes every structure")
-            })?;
-            kind = export.family.architecture().to_string();
-            let mut bytes = Vec::new();
-            export.write_weights(&mut bytes).map_err(|e| internal(e.to_string()))?;
-            files.extend(export.files.clone());
-            files.insert("model.safetensors".to_string(), bytes);
-        }
-    }
-    if target != Target::HuggingFace {
-        let bytes = weights::to_bytes(&tensors, &facts.metadata());
-        files.insert("model.safetensors".to_string(), bytes.map_err(|e| internal(e.to_string()))?);
-        files.insert("tokenizer.json".to_string(), model.tokenizer.to_json().into_bytes());
-    }
-    if target != Target::Safetensors {
+    let parsed = SafeTensors::parse(&model.weights).map_err(internal)?;
+    let input = Input { model, facts: facts(model)?, tensors: tensors_of(&parsed) };
+    let Files { mut files, kind } = (format.write)(&input)?;
+    if format.is_program {
         files.insert("probe.safetensors".to_string(), probe_of(model, &parsed)?);
         files.insert("check_export.py".to_string(), probe::CHECKER.as_bytes().to_vec());
     }
@@ -191,18 +221,14 @@ pub fn emit(
         files.iter().map(|(name, bytes)| (name.clone(), Hash::of_bytes(bytes))).collect();
     let listed = hashes.iter().map(|(path, hash)| FileHash { path: path.clone(), hash: *hash });
     let mut certificate =
-        Certificate::new(target.name(), Hash::of_bytes(&model.weights), listed.collect());
-    if target == Target::Safetensors {
-        certificate.checks.push(Check::not_checked(
-            "logits",
-            "real",
-            "weights alone compute nothing",
-        ));
-    } else {
-        let reason =
-            "run `python check_export.py` in this folder, with torch (and transformers) installed";
-        certificate.checks.push(Check::not_checked("logits", "real", reason));
-    }
+        Certificate::new(format.name, Hash::of_bytes(&model.weights), listed.collect());
+    let reason = match format.is_program {
+        true => {
+            "run `python check_export.py` in this folder, with torch (and transformers) installed"
+        }
+        false => "weights alone compute nothing",
+    };
+    certificate.checks.push(Check::not_checked("logits", "real", reason));
     files.insert("certificate.json".to_string(), certificate.to_json().into_bytes());
     commit_folder(store, folder, |out: &mut FolderWriter| {
         files.iter().try_for_each(|(name, bytes)| out.bytes(name, bytes).map(|_| ()))

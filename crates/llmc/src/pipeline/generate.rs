@@ -11,7 +11,8 @@ use llmc_base::Diagnostic;
 use llmc_data::tokenizer::{StreamDecoder, Tokenizer};
 use llmc_formats::safetensors::SafeTensors;
 use llmc_ir::Module;
-use llmc_runtime::{Context, Engine, Isa, Sampling, Session, sample};
+use llmc_runtime::{Context, Engine, Isa, Sampling, Session, StopStrings, logprobs, sample};
+use serde::Serialize;
 use std::path::Path;
 
 /// Which checkpoint of a run.
@@ -99,50 +100,167 @@ impl Model {
 /// Logits of the token that follows some ids, one per token of the vocabulary.
 pub type NextLogits<'a> = &'a mut dyn FnMut(&[u32]) -> Result<Vec<f32>, Failure>;
 
-/// Continues `prompt` by up to `n_tokens`; `each` gets every new piece of text and may stop by
-/// returning false. `next_logits` gives the logits of the token that follows some ids.
+/// What is asked of a model.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Text to continue.
+    pub prompt: String,
+    /// Most tokens to add.
+    pub max_tokens: u64,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// The text ends before the first of these.
+    pub stop: Vec<String>,
+    /// Whether to keep the logarithm of each token's probability, and of how many likely others.
+    pub logprobs: Option<usize>,
+}
+
+/// A token and its text, which may be part of a character.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Scored {
+    /// Its id.
+    pub id: u32,
+    /// What it decodes to alone.
+    pub text: String,
+    /// Natural logarithm of its probability under the model, before temperature and cuts.
+    pub logprob: f64,
+}
+
+/// A token that was chosen.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Chosen {
+    /// The token.
+    #[serde(flatten)]
+    pub token: Scored,
+    /// The most likely tokens at its place.
+    pub top: Vec<Scored>,
+}
+
+/// Why a text ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finish {
+    /// It has as many tokens as were asked for.
+    Length,
+    /// The model ended it.
+    EndOfText,
+    /// A stop string was met.
+    Stop,
+    /// The caller had enough.
+    Cancelled,
+}
+
+/// What a model said.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Generated {
+    /// The continuation, without the prompt.
+    pub text: String,
+    /// Why it ended.
+    pub finish: Finish,
+    /// Tokens of the prompt, with what stands in front of every text.
+    pub prompt_tokens: usize,
+    /// Tokens that were generated.
+    pub new_tokens: usize,
+    /// The tokens with their logarithms, if these were asked for.
+    pub logprobs: Option<Vec<Chosen>>,
+}
+
+/// Continues a prompt; `each` gets every new piece of text and may stop by returning false.
+/// `next_logits` gives the logits of the token that follows some ids.
 ///
 /// The text starts with bos, or with eos where there is no bos, as in training.
-pub fn continue_text(
+///
+/// Errors: `sampling::*` for values out of range, all at once; `generate::empty`.
+pub fn generate(
     next_logits: NextLogits,
     tokenizer: &Tokenizer,
-    prompt: &str,
-    n_tokens: u64,
-    sampling: &Sampling,
+    request: &Request,
     each: &mut dyn FnMut(&str) -> bool,
-) -> Result<String, Failure> {
+) -> Result<Generated, Failure> {
+    let problems = request.sampling.check();
+    if !problems.is_empty() {
+        return Err(problems.into());
+    }
     let roles = tokenizer.roles();
     let mut ids: Vec<u32> = roles.bos.or(roles.eos).into_iter().collect();
-    ids.extend(tokenizer.encode(prompt));
+    ids.extend(tokenizer.encode(&request.prompt));
     if ids.is_empty() {
         let message = "there is nothing to continue: the prompt is empty and the tokenizer has neither bos nor eos";
         return Err(Diagnostic::error("generate::empty", message).help("give a prompt").into());
     }
-    let problems = sampling.check();
-    if !problems.is_empty() {
-        return Err(problems.into());
-    }
     let n_prompt = ids.len();
-    let mut decoder = StreamDecoder::new();
-    let mut text = String::new();
+    let (mut decoder, mut stops) =
+        (StreamDecoder::new(), StopStrings::new(request.stop.iter().cloned()));
+    let (mut text, mut finish) = (String::new(), Finish::Length);
+    let mut kept = request.logprobs.map(|_| Vec::new());
+    // Rows of the embedding beyond the vocabulary have no text.
     let n_known = tokenizer.vocab_size() as usize;
-    for _ in 0..n_tokens {
+    let mut tell = |text: &mut String, piece: &str| {
+        text.push_str(piece);
+        piece.is_empty() || each(piece)
+    };
+    for _ in 0..request.max_tokens {
         let logits = next_logits(&ids)?;
-        // Rows of the embedding beyond the vocabulary have no text.
-        let context = Context { ids: &ids, n_prompt };
-        let next = sample(&logits[..n_known.min(logits.len())], sampling, context);
+        let logits = &logits[..n_known.min(logits.len())];
+        let next = sample(logits, &request.sampling, Context { ids: &ids, n_prompt });
+        if let (Some(kept), Some(n)) = (&mut kept, request.logprobs) {
+            kept.push(score(tokenizer, logits, next, n));
+        }
         if roles.eos == Some(next) {
+            finish = Finish::EndOfText;
             break;
         }
         ids.push(next);
-        let piece = decoder.push(tokenizer, next);
-        text.push_str(&piece);
-        if !each(&piece) {
+        let (piece, is_stopped) = stops.push(&decoder.push(tokenizer, next));
+        let goes_on = tell(&mut text, &piece);
+        if is_stopped || !goes_on {
+            finish = if is_stopped { Finish::Stop } else { Finish::Cancelled };
             break;
         }
     }
-    let rest = decoder.finish();
-    text.push_str(&rest);
-    each(&rest);
-    Ok(text)
+    if finish != Finish::Stop {
+        let (piece, is_stopped) = stops.push(&decoder.finish());
+        tell(&mut text, &piece);
+        match is_stopped {
+            true => finish = Finish::Stop,
+            false => {
+                tell(&mut text, &stops.finish());
+            }
+        }
+    }
+    let new_tokens = ids.len() - n_prompt;
+    Ok(Generated { text, finish, prompt_tokens: n_prompt, new_tokens, logprobs: kept })
 }
+
+/// The chosen token and the `n` most likely ones; of equal ones the smaller id first.
+fn score(tokenizer: &Tokenizer, logits: &[f32], chosen: u32, n: usize) -> Chosen {
+    let logprobs = logprobs(logits);
+    let scored = |id: u32| Scored {
+        id,
+        text: tokenizer.decode(&[id]),
+        logprob: logprobs.get(id as usize).copied().unwrap_or(f64::NEG_INFINITY),
+    };
+    let mut ids: Vec<u32> = (0..logits.len() as u32).collect();
+    ids.sort_by(|a, b| {
+        logprobs[*b as usize].total_cmp(&logprobs[*a as usize]).then_with(|| a.cmp(b))
+    });
+    ids.truncate(n);
+    Chosen { token: scored(chosen), top: ids.into_iter().map(scored).collect() }
+}
+
+/// The continuation of a prompt; [`generate`] with nothing but sampling.
+pub fn continue_text(
+    next_logits: NextLogits,
+    tokenizer: &Tokenizer,
+    prompt: &str,
+    max_tokens: u64,
+    sampling: &Sampling,
+    each: &mut dyn FnMut(&str) -> bool,
+) -> Result<String, Failure> {
+    let (prompt, sampling) = (prompt.to_string(), sampling.clone());
+    let request = Request { prompt, max_tokens, sampling, stop: Vec::new(), logprobs: None };
+    Ok(generate(next_logits, tokenizer, &request, each)?.text)
+}
+
+#[cfg(test)]
+mod tests;
