@@ -4,7 +4,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 VENV := target/venv
 
-.PHONY: help demo test test-rust test-python conformance quickstart-test kill lint doc tidy cross bench clean
+.PHONY: help demo test test-rust test-python python-package conformance quickstart-test kill lint doc tidy cross bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -18,9 +18,11 @@ test: test-rust test-python ## all tests of the Rust crates and the Python packa
 test-rust:
 	$(CARGO) test --workspace --exclude llmc-py
 
-test-python: $(VENV)/stamp
-	$(VENV)/bin/python -m pip install --quiet .
+test-python: python-package
 	$(VENV)/bin/python -m pytest -q python/tests
+
+python-package: $(VENV)/stamp
+	$(VENV)/bin/python -m pip install --quiet .
 
 $(VENV)/stamp: python/requirements-test.txt
 	$(PYTHON) -m venv $(VENV)
