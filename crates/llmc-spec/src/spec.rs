@@ -5,7 +5,7 @@
 //! into the file or the `--set` argument that a value came from.
 
 use crate::field::{self, Field, Section};
-use llmc_base::Span;
+use llmc_base::{Diagnostic, Label, Span};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
@@ -15,6 +15,8 @@ pub struct Spec {
     pub(crate) settings: BTreeMap<&'static str, Setting>,
     pub(crate) sections: BTreeMap<Section, Option<Span>>,
     pub(crate) overrides: Vec<String>,
+    /// Where the file begins, if there is one: the place of what is missing altogether.
+    pub(crate) start: Option<Span>,
 }
 
 /// One written value.
@@ -57,6 +59,29 @@ impl Spec {
     /// The `--set` arguments, in the order in which they were applied.
     pub fn overrides(&self) -> &[String] {
         &self.overrides
+    }
+
+    /// Adds to diagnostics of later stages the place of the field that they are about
+    /// ([`Diagnostic::field`]); one that has a place, or is about nothing written, stays.
+    pub fn locate(&self, diagnostics: &mut [Diagnostic]) {
+        for d in diagnostics.iter_mut().filter(|d| d.labels.is_empty()) {
+            let Some(setting) = d.field.as_deref().and_then(|path| self.get(path)) else {
+                continue;
+            };
+            d.labels.extend(setting.span.clone().map(|span| Label {
+                span,
+                text: format!("`{}` is written here", setting.written_as),
+            }));
+        }
+    }
+
+    /// Every place, for lines and columns.
+    pub(crate) fn spans_mut(&mut self) -> impl Iterator<Item = &mut Span> {
+        let settings = self
+            .settings
+            .values_mut()
+            .flat_map(|s| s.span.iter_mut().chain(s.part_spans.values_mut()));
+        settings.chain(self.sections.values_mut().flatten()).chain(&mut self.start)
     }
 
     /// The spec as nested tables with canonical names: what [`crate::from_json`] reads back.
