@@ -62,17 +62,29 @@ impl Spec {
     }
 
     /// Adds to diagnostics of later stages the place of the field that they are about
-    /// ([`Diagnostic::field`]); one that has a place, or is about nothing written, stays.
+    /// ([`Diagnostic::field`]), in front of a place that is no more than a file; where the field
+    /// is not written, the place of the table or section that it would be in.
     pub fn locate(&self, diagnostics: &mut [Diagnostic]) {
-        for d in diagnostics.iter_mut().filter(|d| d.labels.is_empty()) {
-            let Some(setting) = d.field.as_deref().and_then(|path| self.get(path)) else {
+        for d in diagnostics {
+            let Some(path) = d.field.as_deref() else { continue };
+            let Some((span, text)) = self.place(path) else { continue };
+            if d.labels.iter().any(|label| label.span.file == span.file) {
                 continue;
-            };
-            d.labels.extend(setting.span.clone().map(|span| Label {
-                span,
-                text: format!("`{}` is written here", setting.written_as),
-            }));
+            }
+            let is_file_only = |label: &Label| label.span.start == label.span.end;
+            let at = d.labels.iter().take_while(|label| !is_file_only(label)).count();
+            d.labels.insert(at, Label { span, text });
         }
+    }
+
+    fn place(&self, path: &str) -> Option<(Span, String)> {
+        if let Some(setting) = self.get(path) {
+            let text = format!("`{}` is written here", setting.written_as);
+            return Some((setting.span.clone()?, text));
+        }
+        let section = Section::of(path)?;
+        let text = format!("`{path}` is not written");
+        Some((self.section_span(section).or(self.start.as_ref())?.clone(), text))
     }
 
     /// Every place, for lines and columns.
