@@ -265,7 +265,7 @@ fn diagnostics_of_later_stages_get_their_place() {
     let here = ("s".to_string(), Some(2), "`dataset.path` is written here".to_string());
     let section = ("s".to_string(), Some(1), "`dataset.seed` is not written".to_string());
     let start = ("s".to_string(), Some(1), "`tokenizer.type` is not written".to_string());
-    assert_eq!(place(d().field("dataset.paths")), [here.clone()]);
+    assert_eq!(place(d().field("dataset.paths")), std::slice::from_ref(&here));
     assert_eq!(place(d().field("dataset.seed")), [section]);
     assert_eq!(place(d().field("tokenizer.type")), [start]);
     assert_eq!(place(d()), []);

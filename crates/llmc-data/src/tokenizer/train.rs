@@ -272,10 +272,6 @@ fn learn_to_size(
 
 fn too_large(config: &TokenizerConfig, reachable: usize) -> Diagnostic {
     let wanted = config.vocab_size.unwrap_or_default();
-    let name = match config.name.as_str() {
-        "" => String::new(),
-        name => format!(" (tokenizer `{name}`)"),
-    };
     let frequency = match config.min_frequency {
         0 | 1 => String::new(),
         n => format!(", or lower `min_frequency` from {n}"),
@@ -283,7 +279,7 @@ fn too_large(config: &TokenizerConfig, reachable: usize) -> Diagnostic {
     Diagnostic::error(
         "tokenizer::vocab_too_large",
         format!(
-            "`tokenizer.vocab_size` is {wanted}, but the corpus allows {reachable} tokens at most{name}"
+            "`tokenizer.vocab_size` is {wanted}, but the corpus allows {reachable} tokens at most"
         ),
     )
     .field("tokenizer.vocab_size")
