@@ -37,7 +37,7 @@ from .enums import (
     TokenizerType,
     WeightFormat,
 )
-from .errors import CompileError
+from .errors import CompileError, UnknownFieldError
 from .specs import (
     LLM,
     DatasetCompiler,
@@ -78,6 +78,7 @@ __all__ = [
     "TrainingIR",
     "TrainingResult",
     "TrainingSpec",
+    "UnknownFieldError",
     "WeightFormat",
     "__version__",
     "compile_spec",

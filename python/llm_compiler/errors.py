@@ -9,7 +9,9 @@ class CompileError(ValueError):
     """What is wrong with a spec, a run or its data: every problem that was found.
 
     ``diagnostics`` is a list of dicts with ``code``, ``severity``, ``message``, ``file``, ``line``,
-    ``column`` and ``help``; ``str`` of the error shows them all.
+    ``column``, ``help``, ``field`` (the path of the spec field that it is about) and ``labels`` (each
+    with ``file``, ``line``, ``column``, ``start``, ``end`` and ``text``); ``str`` of the error shows
+    them all.
     """
 
     diagnostics: List[Dict[str, Any]]
@@ -20,6 +22,10 @@ class CompileError(ValueError):
 
     def __reduce__(self) -> Any:
         return (type(self), (self.diagnostics,))
+
+
+class UnknownFieldError(CompileError, TypeError):
+    """A keyword that a spec does not have; the nearest name is in the help."""
 
 
 def _text(diagnostic: Dict[str, Any]) -> str:
@@ -35,4 +41,4 @@ def _text(diagnostic: Dict[str, Any]) -> str:
     return text
 
 
-__all__ = ["CompileError"]
+__all__ = ["CompileError", "UnknownFieldError"]

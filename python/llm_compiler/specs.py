@@ -7,11 +7,13 @@ records the rule (``solution.json``). Names and meanings are those of the TOML s
 from __future__ import annotations
 
 import dataclasses
+import functools
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Type, TypeVar, Union
 
 from . import _native
+from .errors import UnknownFieldError
 
 #: A dimension: a number, or bounds such as ``{"min": 512, "multiple_of": 64}``.
 Dim = Union[int, Mapping[str, int]]
@@ -59,6 +61,51 @@ class _Spec:
         return cls(**known, extra=extra or None)  # type: ignore[call-arg]
 
 
+_T = TypeVar("_T")
+
+
+def _checked(cls: Type[_T]) -> Type[_T]:
+    """The dataclass with an ``__init__`` that answers an unknown keyword with the nearest name."""
+    names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    init = cls.__init__
+
+    @functools.wraps(init)
+    def checked(self: Any, *args: Any, **fields: Any) -> None:
+        unknown = [name for name in fields if name not in names]
+        if unknown:
+            raise UnknownFieldError([_unknown(cls.__name__, name, names) for name in unknown])
+        init(self, *args, **fields)
+
+    cls.__init__ = checked  # type: ignore[method-assign]
+    return cls
+
+
+def _unknown(kind: str, name: str, names: List[str]) -> Dict[str, Any]:
+    near = _native.nearest(name, names)
+    return {
+        "code": "spec::unknown_key",
+        "severity": "error",
+        "message": f"`{kind}` has no field `{name}`",
+        "file": None,
+        "line": None,
+        "column": None,
+        "help": f"did you mean `{near}`?"
+        if near
+        else f"its fields are {', '.join(names)}; other fields of the spec (docs/spec.md) go into `extra`",
+        "field": None,
+        "labels": [],
+    }
+
+
+def _expect(spec: Any, kind: type, caller: str) -> None:
+    if isinstance(spec, kind):
+        return
+    name = kind.__name__
+    hint = f"; make one with `{name}.from_dict(...)`" if isinstance(spec, Mapping) else ""
+    raise TypeError(f"{caller} takes a {name}, not {type(spec).__name__}{hint}")
+
+
+@_checked
 @dataclass
 class LLM(_Spec):
     """A model: architecture and dimensions, explicit, bounded or free with ``target_params``."""
@@ -90,6 +137,7 @@ class LLM(_Spec):
     extra: Optional[Mapping[str, Any]] = None
 
 
+@_checked
 @dataclass
 class DatasetSpec(_Spec):
     """A dataset: files, or a generated corpus."""
@@ -107,6 +155,7 @@ class DatasetSpec(_Spec):
     extra: Optional[Mapping[str, Any]] = None
 
 
+@_checked
 @dataclass
 class TokenizerSpec(_Spec):
     """A tokenizer, trained on the dataset of this fingerprint."""
@@ -120,6 +169,7 @@ class TokenizerSpec(_Spec):
     extra: Optional[Mapping[str, Any]] = None
 
 
+@_checked
 @dataclass
 class OptimizerSpec(_Spec):
     """An optimizer."""
@@ -136,6 +186,7 @@ class OptimizerSpec(_Spec):
     extra: Optional[Mapping[str, Any]] = None
 
 
+@_checked
 @dataclass
 class TrainingSpec(_Spec):
     """A training run over a model, a dataset and a tokenizer, named by their fingerprints."""
@@ -166,6 +217,7 @@ class DatasetCompiler:
 
     def compile(self, spec: DatasetSpec) -> "_native.DatasetIR":
         """Raises :class:`CompileError` with all diagnostics."""
+        _expect(spec, DatasetSpec, "DatasetCompiler.compile")
         return _native.compile_dataset(spec.to_dict())
 
 
@@ -174,6 +226,7 @@ class TokenizerCompiler:
 
     def compile(self, spec: TokenizerSpec) -> "_native.TokenizerIR":
         """Raises :class:`CompileError` with all diagnostics."""
+        _expect(spec, TokenizerSpec, "TokenizerCompiler.compile")
         return _native.compile_tokenizer(spec.to_dict())
 
 
@@ -186,6 +239,7 @@ def compile_spec(
     result is also a mapping with the report's keys. Raises :class:`CompileError`.
     """
     del dataset  # Taken for compatibility; a model does not depend on its data.
+    _expect(spec, LLM, "compile_spec")
     where = None if output_dir is None else str(output_dir)
     model = _native.compile_model(spec.to_dict(), where)
     if verbose:

@@ -70,8 +70,10 @@ def run_training(
     ``False`` nothing; a callable gets a dict per event.
 
     Raises :class:`CompileError` with all diagnostics, also where a hash in the training is not
-    that of the object passed. Ctrl-C writes a checkpoint and then raises ``KeyboardInterrupt``.
+    that of the object passed, and ``ValueError`` for fewer than one thread. Ctrl-C writes a checkpoint and then raises ``KeyboardInterrupt``.
     """
+    if threads is not None and threads < 1:
+        raise ValueError(f"`threads` is {threads}, but must be at least 1; None takes every core")
     line: Optional[ProgressLine] = None
     callback: Optional[Callable[[ProgressEvent], Any]] = None
     if callable(progress):

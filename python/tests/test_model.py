@@ -1,11 +1,26 @@
 """Compiled models: solving, graphs, files, errors."""
 
+import copy
 import json
+import pickle
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
-from llm_compiler import LLM, AttentionType, CompileError, compile_spec
+from llm_compiler import (
+    LLM,
+    AttentionType,
+    CompileError,
+    DatasetCompiler,
+    DatasetSpec,
+    OptimizerSpec,
+    TokenizerCompiler,
+    TokenizerSpec,
+    TrainingSpec,
+    UnknownFieldError,
+    compile_spec,
+)
 
 REPORT_KEYS = {
     "spec",
@@ -53,8 +68,11 @@ def test_all_problems_come_at_once_with_the_nearest_names():
     assert len(error.diagnostics) >= 3
     for name in ["hidden_size", "num_layers", "relu", "rmsnorm"]:
         assert name in str(error)
-    keys = {"code", "severity", "message", "file", "line", "column", "help"}
+    keys = {"code", "severity", "message", "file", "line", "column", "help", "field", "labels"}
     assert all(set(d) == keys for d in error.diagnostics)
+    # Without a text a field is the place; every problem says what to try.
+    assert all(d["field"] and d["help"] for d in error.diagnostics)
+    assert "model.num_layer" in [d["field"] for d in error.diagnostics]
 
 
 def test_target_params_are_met():
@@ -155,3 +173,59 @@ def test_a_spec_takes_plain_data_only():
         compile_spec(LLM(vocab_size=object()))
     with pytest.raises(ValueError):
         compile_spec(small(rope_theta=float("nan")))
+
+
+def test_an_unknown_keyword_names_the_nearest_field():
+    with pytest.raises(CompileError) as caught:
+        LLM(hiden_size=3, Vocab_Size=4)
+    assert isinstance(caught.value, TypeError) and isinstance(caught.value, UnknownFieldError)
+    text = str(caught.value)
+    assert "`LLM` has no field `hiden_size`" in text and "did you mean `hidden_size`?" in text
+    assert "did you mean `vocab_size`?" in text
+    with pytest.raises(UnknownFieldError, match="go into `extra`"):
+        OptimizerSpec(colour="red")
+    assert pickle.loads(pickle.dumps(caught.value)).diagnostics == caught.value.diagnostics
+    with pytest.raises(TypeError):
+        LLM(*range(99))
+    assert replace(LLM(num_layers=2), num_layers=3) == LLM(num_layers=3)
+
+
+@pytest.mark.parametrize(
+    "compiler, takes",
+    [
+        (DatasetCompiler().compile, "DatasetCompiler.compile takes a DatasetSpec"),
+        (TokenizerCompiler().compile, "TokenizerCompiler.compile takes a TokenizerSpec"),
+        (compile_spec, "compile_spec takes a LLM"),
+    ],
+)
+def test_a_compiler_says_what_it_takes(compiler, takes):
+    with pytest.raises(TypeError, match=takes + ", not OptimizerSpec$"):
+        compiler(OptimizerSpec())
+    with pytest.raises(TypeError, match=takes + ", not dict; make one with"):
+        compiler({"name": "x"})
+
+
+def test_objects_of_one_fingerprint_are_equal():
+    one, other = compile_spec(small()), compile_spec(small(name="another label"))
+    assert one == other and hash(one) == hash(other) and len({one, other}) == 1
+    assert one != compile_spec(small(norm="layernorm")) and one != "text"
+    spec = DatasetSpec(domains=["synthetic"])
+    dataset = DatasetCompiler().compile(spec)
+    assert dataset == DatasetCompiler().compile(spec) and dataset != one
+    assert hash(dataset) == hash(DatasetCompiler().compile(spec))
+
+
+def test_compiled_objects_pickle(tmp_path):
+    dataset = DatasetCompiler().compile(DatasetSpec(domains=["synthetic"], seed=3))
+    tokenizer = TokenizerCompiler().compile(
+        TokenizerSpec(type="bpe", vocab_size=32, dataset_hash=dataset.fingerprint())
+    )
+    training = TrainingSpec(max_steps=3, optimizer=OptimizerSpec(lr=0.5)).compile()
+    for compiled in [dataset, tokenizer, training, compile_spec(small())]:
+        again = pickle.loads(pickle.dumps(compiled))
+        assert again == compiled and again.to_dict() == compiled.to_dict()
+        assert copy.deepcopy(compiled) == compiled
+    report = compile_spec(small(), tmp_path)
+    assert dict(pickle.loads(pickle.dumps(report))) == dict(report)
+    with pytest.raises(TypeError, match="a Graph cannot be pickled or copied; pickle the ModelIR"):
+        pickle.dumps(report.graph)

@@ -1,5 +1,6 @@
 """Using a run: arrays in and out, tokenizer, generated text."""
 
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -69,6 +70,58 @@ def test_the_best_checkpoint_is_loaded(tmp_path):
     assert last.step == 40
     assert best.step == min(losses, key=losses.get) < 40
     assert any(not np.array_equal(w, last.weights[name]) for name, w in best.weights.items())
+
+
+def test_every_sampling_option_acts(run):
+    plain = run.generate("the", tokens=16, seed=3, temperature=1.0, top_k=0)
+    greedy = run.generate("the", tokens=16, temperature=0.0)
+
+    def text(**options):
+        return run.generate("the", tokens=16, seed=3, temperature=1.0, top_k=0, **options)
+
+    # These two leave only the most likely token.
+    assert text(min_p=1.0) == greedy
+    assert text(top_p=1e-6) == greedy
+    neutral = dict(min_p=0.0, typical_p=1.0, repetition_penalty=1.0, frequency_penalty=0.0)
+    assert text(**neutral, presence_penalty=0.0, logit_bias={}) == plain
+    # A weight of a thousand decides alone.
+    [token] = run.tokenizer.encode("the")[:1]
+    piece = run.tokenizer.decode([token])
+    assert text(logit_bias={token: 1000.0}) == piece * 16
+    assert piece not in text(logit_bias={token: -1000.0}).replace("<unk>", "")
+    for name, value in [
+        ("typical_p", 0.05),
+        ("repetition_penalty", 50.0),
+        ("frequency_penalty", 50.0),
+        ("presence_penalty", 50.0),
+    ]:
+        assert text(**{name: value}) != plain, name
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("temperature", -1.0),
+        ("top_p", 0.0),
+        ("min_p", 1.5),
+        ("typical_p", 0.0),
+        ("repetition_penalty", 0.0),
+        ("frequency_penalty", float("inf")),
+        ("presence_penalty", float("nan")),
+        ("logit_bias", {3: float("nan")}),
+    ],
+)
+def test_a_sampling_option_out_of_range_is_named(run, name, value):
+    with pytest.raises(CompileError) as caught:
+        run.generate("the", tokens=1, **{name: value})
+    assert [d["code"] for d in caught.value.diagnostics] == [f"sampling::{name}"]
+    assert caught.value.diagnostics[0]["help"]
+
+
+def test_what_stands_for_files_says_how_to_pass_it_on(run, trained):
+    for thing, way in [(run, "load_run"), (run.tokenizer, "load_tokenizer"), (trained, "result.run")]:
+        with pytest.raises(TypeError, match=f"cannot be pickled or copied; .*{way}"):
+            pickle.dumps(thing)
 
 
 def test_a_folder_without_a_run_is_an_error(tmp_path):

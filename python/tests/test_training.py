@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import arguments, tiny
 
-from llm_compiler import CompileError, run_training
+from llm_compiler import CompileError, TokenizerCompiler, TokenizerSpec, run_training
 
 PROGRAM = Path(__file__).with_name("debug_run.py")
 
@@ -73,6 +73,26 @@ def test_a_hash_of_another_object_is_an_error(section, tmp_path):
     assert codes == ["spec::hash_mismatch"]
     assert f"training.{section}_hash" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tokenizer_of_another_dataset_is_one_problem(tmp_path):
+    parts = tiny()
+    parts.tokenizer = TokenizerCompiler().compile(
+        TokenizerSpec(type="bpe", vocab_size=32, dataset_hash="0" * 64)
+    )
+    parts.spec = replace(parts.spec, tokenizer_hash=parts.tokenizer.fingerprint())
+    with pytest.raises(CompileError) as caught:
+        run_training(**arguments(parts, tmp_path))
+    [d] = caught.value.diagnostics
+    assert (d["code"], d["field"]) == ("spec::hash_mismatch", "tokenizer.dataset_hash")
+    assert parts.dataset.fingerprint() in d["message"]
+    assert d["help"].startswith("pass the dataset") and "[" not in d["help"]
+
+
+@pytest.mark.parametrize("threads", [0, -1])
+def test_no_threads_are_an_error(threads, tmp_path):
+    with pytest.raises(ValueError, match=f"`threads` is {threads}, but must be at least 1"):
+        run_training(**arguments(tiny(), tmp_path, threads=threads))
 
 
 @pytest.mark.parametrize("threads, microbatch", [(1, 1), (2, 1), (2, 2), (1, 4)])

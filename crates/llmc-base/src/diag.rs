@@ -15,12 +15,30 @@ pub struct Span {
     pub start: usize,
     /// One past the last byte.
     pub end: usize,
+    /// Line of the first byte, from 1, where the text was at hand.
+    #[serde(default)]
+    pub line: Option<usize>,
+    /// Column of the first byte in characters, from 1, where the text was at hand.
+    #[serde(default)]
+    pub column: Option<usize>,
 }
 
 impl Span {
-    /// A span of `start..end` in `file`.
+    /// A span of `start..end` in `file`, whose line and column are not known yet.
     pub fn new(file: impl Into<String>, start: usize, end: usize) -> Self {
-        Span { file: file.into(), start, end }
+        Span { file: file.into(), start, end, line: None, column: None }
+    }
+
+    /// The text of the span's file where the name is the text: a command-line argument such as
+    /// `--set training.lr=3e-4` stands for itself, and offsets count from its first dash.
+    pub fn argument(&self) -> Option<&str> {
+        Some(self.file.as_str()).filter(|file| file.starts_with("--set "))
+    }
+
+    /// Fills in line and column from the text of the file.
+    pub fn locate(&mut self, text: &str) {
+        let (line, column) = self.line_column(text);
+        (self.line, self.column) = (Some(line), Some(column));
     }
 
     /// Line and column, both from 1, of the first byte; columns count characters.
@@ -70,6 +88,9 @@ pub struct Diagnostic {
     pub labels: Vec<Label>,
     /// What to try next.
     pub help: Option<String>,
+    /// Path of the spec field that it is about, e.g. `dataset.paths`, where it is about one.
+    #[serde(default)]
+    pub field: Option<Box<str>>,
 }
 
 impl Diagnostic {
@@ -81,6 +102,7 @@ impl Diagnostic {
             message: message.into(),
             labels: Vec::new(),
             help: None,
+            field: None,
         }
     }
 
@@ -106,6 +128,12 @@ impl Diagnostic {
         self
     }
 
+    /// Names the spec field that it is about.
+    pub fn field(mut self, path: impl Into<Box<str>>) -> Self {
+        self.field = Some(path.into());
+        self
+    }
+
     /// Whether the stage that reported this has no result.
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error
@@ -119,7 +147,11 @@ impl fmt::Display for Diagnostic {
         if let Some(label) = self.labels.first()
             && !label.span.file.is_empty()
         {
-            write!(f, " (in {})", label.span.file)?;
+            write!(f, " (in {}", label.span.file)?;
+            if let (Some(line), Some(column)) = (label.span.line, label.span.column) {
+                write!(f, ":{line}:{column}")?;
+            }
+            write!(f, ")")?;
         }
         if let Some(help) = &self.help {
             write!(f, "; help: {help}")?;
@@ -131,12 +163,24 @@ impl fmt::Display for Diagnostic {
 impl std::error::Error for Diagnostic {}
 
 /// The candidate nearest to `wanted` by edit distance, if it is near enough to
-/// be a likely slip (at most a third of the longer length, at least 1).
+/// be a likely slip (at most a third of the longer length, at least 1). Upper and
+/// lower case are alike.
 pub fn nearest<'a>(wanted: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let n_wanted = wanted.chars().count();
+    let mut folded = None;
     candidates
         .into_iter()
-        .map(|c| (edit_distance(wanted, c), c))
-        .filter(|(d, c)| *d <= (wanted.len().max(c.len()) / 3).max(1))
+        .filter_map(|c| {
+            let n = c.chars().count();
+            let limit = (n_wanted.max(n) / 3).max(1);
+            // Every character too many or too few is one edit; long texts end here.
+            if n_wanted.abs_diff(n) > limit {
+                return None;
+            }
+            let wanted = folded.get_or_insert_with(|| wanted.to_lowercase());
+            let distance = edit_distance(wanted, &c.to_lowercase());
+            (distance <= limit).then_some((distance, c))
+        })
         .min_by(|a, b| a.cmp(b))
         .map(|(_, c)| c)
 }
@@ -175,6 +219,30 @@ mod tests {
         assert_eq!(nearest("num_layer", keys), Some("num_layers"));
         assert_eq!(nearest("vocba_size", keys), Some("vocab_size"));
         assert_eq!(nearest("colour", keys), None);
+    }
+
+    #[test]
+    fn nearest_is_blind_to_case_and_quick_on_long_texts() {
+        assert_eq!(nearest("SwiGLU", ["gelu", "swiglu"]), Some("swiglu"));
+        assert_eq!(nearest("KK", ["K", "A"]), Some("K"));
+        let long = "x".repeat(4 << 20);
+        assert_eq!(nearest(&long, ["hidden_size", "x"]), None);
+    }
+
+    #[test]
+    fn a_place_is_told_in_one_line_and_in_json() {
+        let mut span = Span::new("s.toml", 6, 7);
+        span.locate("a = 1\nb = 2\n");
+        let d = Diagnostic::error("spec::x", "wrong").at(span, "").field("model.b");
+        assert_eq!(d.to_string(), "spec::x: wrong (in s.toml:2:1)");
+        let json = serde_json::to_value(&d).unwrap();
+        assert_eq!(json["labels"][0]["span"]["line"], 2);
+        assert_eq!(json["labels"][0]["span"]["column"], 1);
+        assert_eq!(json["field"], "model.b");
+        // A `Result` with a diagnostic stays small.
+        assert!(size_of::<Diagnostic>() < 128);
+        let old = r#"{"file": "f", "start": 0, "end": 1}"#;
+        assert_eq!(serde_json::from_str::<Span>(old).unwrap(), Span::new("f", 0, 1));
     }
 
     #[test]

@@ -62,6 +62,14 @@ pub fn is_glob(pattern: &str) -> bool {
     pattern.contains(['*', '?', '['])
 }
 
+/// Whether a `[` of the glob has no `]`, so that it stands for itself: often a slip.
+pub fn has_open_set(pattern: &str) -> bool {
+    pattern.split('/').any(|part| {
+        // Characters that follow sets stand for themselves, an open `[` among them.
+        elements(part).iter().any(|element| matches!(element, Element::Char('[')))
+    })
+}
+
 /// The folder below which everything lies that a glob can match: its part
 /// before the last `/` in front of the first special character. Empty for the
 /// current folder.

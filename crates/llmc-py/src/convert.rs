@@ -1,7 +1,7 @@
 //! Plain data between Python and JSON values, NumPy arrays, and errors.
 
 use llmc::pipeline::Failure;
-use llmc_base::{Diagnostic, Severity};
+use llmc_base::{Diagnostic, Label, Severity};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -118,24 +118,61 @@ fn raise(py: Python<'_>, failure: &Failure) -> PyResult<PyErr> {
     Ok(PyErr::from_value(class.bind(py).call1((list,))?))
 }
 
-/// One diagnostic as a dict: `code, severity, message, file, line, column, help`.
+/// One diagnostic as a dict: `code, severity, message, file, line, column, help, field, labels`;
+/// line and column are those of the first label.
 pub fn diagnostic<'py>(py: Python<'py>, d: &Diagnostic) -> PyResult<Bound<'py, PyDict>> {
     let severity = match d.severity {
         Severity::Note => "note",
         Severity::Warning => "warning",
         Severity::Error => "error",
     };
-    let span = d.labels.first().map(|l| &l.span).filter(|s| !s.file.is_empty());
-    // Line and column count in the file that the span points into, where that can be read.
-    let text = span.and_then(|s| std::fs::read_to_string(&s.file).ok());
-    let place = span.zip(text.as_ref()).map(|(s, text)| s.line_column(text));
+    let labels = PyList::empty(py);
+    for label in &d.labels {
+        labels.append(place(py, label)?)?;
+    }
     let dict = PyDict::new(py);
     dict.set_item("code", &d.code)?;
     dict.set_item("severity", severity)?;
     dict.set_item("message", &d.message)?;
-    dict.set_item("file", span.map(|s| s.file.as_str()))?;
-    dict.set_item("line", place.map(|p| p.0))?;
-    dict.set_item("column", place.map(|p| p.1))?;
+    for key in ["file", "line", "column"] {
+        let value = match labels.len() {
+            0 => None,
+            _ => labels.get_item(0)?.cast_into::<PyDict>()?.get_item(key)?,
+        };
+        dict.set_item(key, value)?;
+    }
     dict.set_item("help", d.help.as_deref())?;
+    dict.set_item("field", d.field.as_deref())?;
+    dict.set_item("labels", labels)?;
     Ok(dict)
+}
+
+/// A label as a dict: `file, line, column, start, end, text`.
+fn place<'py>(py: Python<'py>, label: &Label) -> PyResult<Bound<'py, PyDict>> {
+    let mut span = label.span.clone();
+    // Where nobody had the text, it is read again from the file that the span points into.
+    if span.line.is_none()
+        && let Ok(text) = std::fs::read_to_string(&span.file)
+    {
+        span.locate(&text);
+    }
+    let dict = PyDict::new(py);
+    dict.set_item("file", Some(&span.file).filter(|file| !file.is_empty()))?;
+    dict.set_item("line", span.line)?;
+    dict.set_item("column", span.column)?;
+    dict.set_item("start", span.start)?;
+    dict.set_item("end", span.end)?;
+    dict.set_item("text", &label.text)?;
+    Ok(dict)
+}
+
+/// Why an object that stands for files or for memory does not pickle, and what to do instead.
+pub fn not_pickled(class: &str, instead: &str) -> PyErr {
+    PyTypeError::new_err(format!("a {class} cannot be pickled or copied; {instead}"))
+}
+
+/// The name that is likely meant by `word`, if one is near.
+#[pyfunction]
+pub fn nearest(word: &str, names: Vec<String>) -> Option<String> {
+    llmc_base::diag::nearest(word, names.iter().map(String::as_str)).map(str::to_string)
 }

@@ -1,6 +1,6 @@
 //! Compiled sections as Python objects.
 
-use crate::convert::{diagnostic, error, to_json, to_python};
+use crate::convert::{diagnostic, error, not_pickled, to_json, to_python};
 use llmc::pipeline::Failure;
 use llmc::pipeline::compile::Compiled;
 use llmc::pipeline::compile_report::{self, CompiledModel, solution_json};
@@ -9,12 +9,40 @@ use llmc::store::FsStore;
 use llmc_spec::Section;
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList};
+use pyo3::types::{PyDict, PyList, PyTuple};
 use serde_json::Value;
 use std::path::PathBuf;
 
 fn fingerprint(py: Python<'_>, compiled: &Compiled) -> PyResult<String> {
     compiled.fingerprint().map(|h| h.to_string()).map_err(|e| error(py, &e))
+}
+
+/// Equal fingerprints hash alike.
+fn hash(py: Python<'_>, compiled: &Compiled) -> PyResult<u64> {
+    let hash = compiled.fingerprint().map_err(|e| error(py, &e))?;
+    Ok(hash.0.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
+}
+
+/// What pickle calls to make the object anew: a function of this module and the sections as they
+/// were given.
+fn reduce<'py>(
+    py: Python<'py>,
+    compiled: &Compiled,
+) -> PyResult<(Bound<'py, PyAny>, Vec<Bound<'py, PyAny>>)> {
+    let (name, sections): (&str, &[Section]) = match compiled.section {
+        Section::Model => ("restore_model", &[Section::Model]),
+        Section::Dataset => ("compile_dataset", &[Section::Dataset]),
+        Section::Tokenizer => ("compile_tokenizer", &[Section::Tokenizer]),
+        Section::Optimizer | Section::Training => {
+            ("compile_training", &[Section::Training, Section::Optimizer])
+        }
+    };
+    let none = Value::Object(serde_json::Map::new());
+    let arguments = sections
+        .iter()
+        .map(|section| to_python(py, compiled.sections.get(section.name()).unwrap_or(&none)));
+    let arguments = arguments.collect::<PyResult<Vec<_>>>()?;
+    Ok((py.import("llm_compiler._native")?.getattr(name)?, arguments))
 }
 
 fn warnings<'py>(py: Python<'py>, compiled: &Compiled) -> PyResult<Bound<'py, PyList>> {
@@ -53,6 +81,22 @@ macro_rules! section_ir {
             #[getter]
             fn warnings<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
                 warnings(py, &self.0)
+            }
+
+            fn __eq__(&self, py: Python<'_>, other: &Self) -> PyResult<bool> {
+                Ok(fingerprint(py, &self.0)? == fingerprint(py, &other.0)?)
+            }
+
+            fn __hash__(&self, py: Python<'_>) -> PyResult<u64> {
+                hash(py, &self.0)
+            }
+
+            fn __reduce__<'py>(
+                &self,
+                py: Python<'py>,
+            ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
+                let (function, arguments) = reduce(py, &self.0)?;
+                Ok((function, PyTuple::new(py, arguments)?))
             }
 
             fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
@@ -171,6 +215,23 @@ impl ModelIR {
         self.report.bind(py).items()
     }
 
+    fn __eq__(&self, py: Python<'_>, other: &Self) -> PyResult<bool> {
+        Ok(self.fingerprint(py)? == other.fingerprint(py)?)
+    }
+
+    fn __hash__(&self, py: Python<'_>) -> PyResult<u64> {
+        hash(py, &self.model.compiled)
+    }
+
+    fn __reduce__<'py>(
+        &self,
+        py: Python<'py>,
+    ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
+        let (function, mut arguments) = reduce(py, &self.model.compiled)?;
+        arguments.push(self.report.bind(py).clone().into_any());
+        Ok((function, PyTuple::new(py, arguments)?))
+    }
+
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         let hash = self.fingerprint(py)?;
         let count = self.parameter_count(py)?;
@@ -201,6 +262,10 @@ impl Graph {
     #[getter]
     fn text(&self) -> &str {
         &self.text
+    }
+
+    fn __reduce__(&self) -> PyResult<()> {
+        Err(not_pickled("Graph", "pickle the ModelIR that it belongs to, or `graph.to_dict()`"))
     }
 
     fn __repr__(&self) -> String {
@@ -258,4 +323,14 @@ pub fn compile_model(
         None => PyDict::new(py),
     };
     Ok(ModelIR { report: report.unbind(), model })
+}
+
+/// A model as it was pickled: its fields, and the report of the folder that it was written to.
+#[pyfunction]
+pub fn restore_model(
+    py: Python<'_>,
+    fields: &Bound<'_, PyDict>,
+    report: Py<PyDict>,
+) -> PyResult<ModelIR> {
+    Ok(ModelIR { report, ..compile_model(py, fields, None)? })
 }

@@ -27,6 +27,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(ir::compile_tokenizer, module)?)?;
     module.add_function(wrap_pyfunction!(ir::compile_training, module)?)?;
     module.add_function(wrap_pyfunction!(ir::compile_model, module)?)?;
+    module.add_function(wrap_pyfunction!(ir::restore_model, module)?)?;
+    module.add_function(wrap_pyfunction!(convert::nearest, module)?)?;
     module.add_function(wrap_pyfunction!(training::run_training, module)?)?;
     module.add_function(wrap_pyfunction!(run::load_run, module)?)?;
     module.add_function(wrap_pyfunction!(run::load_tokenizer, module)?)?;

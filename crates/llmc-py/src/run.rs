@@ -1,6 +1,6 @@
 //! A trained run, and tokenizers, for use from Python.
 
-use crate::convert::{error, to_array, to_path};
+use crate::convert::{error, not_pickled, to_array, to_path};
 use llmc::pipeline::Failure;
 use llmc::pipeline::data::read_tokenizer;
 use llmc::pipeline::generate::{Model, Which, continue_text};
@@ -11,6 +11,7 @@ use llmc_runtime::{Sampling, Session};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -48,6 +49,10 @@ impl Tokenizer {
 
     fn __len__(&self) -> usize {
         self.0.vocab_size() as usize
+    }
+
+    fn __reduce__(&self) -> PyResult<()> {
+        Err(not_pickled("Tokenizer", "pass the path of its folder and call `load_tokenizer` again"))
     }
 
     fn __repr__(&self) -> String {
@@ -121,9 +126,14 @@ impl Run {
         Ok(dict)
     }
 
-    /// The prompt's continuation. `temperature=0` takes the most likely token; `top_k=0` and
-    /// `top_p=1` cut nothing; the same seed gives the same text.
-    #[pyo3(signature = (prompt="", tokens=64, temperature=0.8, top_k=40, top_p=1.0, seed=0))]
+    /// The prompt's continuation. `temperature=0` takes the most likely token; `top_k=0`, `top_p=1`,
+    /// `min_p=0` and `typical_p=1` cut nothing; a `repetition_penalty` of 1 and penalties of 0 change
+    /// nothing; `logit_bias` is added to the logits of its token ids. The same seed gives the same text.
+    #[pyo3(signature = (
+        prompt="", tokens=64, temperature=0.8, top_k=40, top_p=1.0, seed=0, *, min_p=0.0,
+        typical_p=1.0, repetition_penalty=1.0, frequency_penalty=0.0, presence_penalty=0.0,
+        logit_bias=None
+    ))]
     #[allow(clippy::too_many_arguments)] // Keyword arguments of Python.
     fn generate(
         &self,
@@ -134,8 +144,26 @@ impl Run {
         top_k: usize,
         top_p: f32,
         seed: u64,
+        min_p: f32,
+        typical_p: f32,
+        repetition_penalty: f32,
+        frequency_penalty: f32,
+        presence_penalty: f32,
+        logit_bias: Option<BTreeMap<u32, f32>>,
     ) -> PyResult<String> {
-        let sampling = Sampling { temperature, top_k, top_p, seed, ..Sampling::default() };
+        // Every field by name, so that a new one cannot be forgotten.
+        let sampling = Sampling {
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            typical_p,
+            repetition_penalty,
+            frequency_penalty,
+            presence_penalty,
+            logit_bias: logit_bias.unwrap_or_default(),
+            seed,
+        };
         let mut raised = None;
         let text = self.with_session(py, |session| {
             continue_text(
@@ -180,6 +208,10 @@ impl Run {
             Ok(rows)
         })?;
         to_array(py, &rows, &[ids.len(), dims.vocab_size as usize])
+    }
+
+    fn __reduce__(&self) -> PyResult<()> {
+        Err(not_pickled("Run", "pass `run.path` and call `load_run` again"))
     }
 
     fn __repr__(&self) -> String {

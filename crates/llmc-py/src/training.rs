@@ -1,7 +1,7 @@
 //! `run_training`: a long call that lets other threads work, tells what it
 //! does, and stops on Ctrl-C with a checkpoint.
 
-use crate::convert::{diagnostic, error, to_path};
+use crate::convert::{diagnostic, error, not_pickled, to_path};
 use crate::ir::{DatasetIR, ModelIR, TokenizerIR, TrainingIR};
 use llmc::metrics::{self, Record};
 use llmc::pipeline::compile::join;
@@ -40,6 +40,10 @@ pub struct TrainingResult {
 
 #[pymethods]
 impl TrainingResult {
+    fn __reduce__(&self) -> PyResult<()> {
+        Err(not_pickled("TrainingResult", "pass `result.run`, the path of the run, instead"))
+    }
+
     fn __repr__(&self) -> String {
         format!("<TrainingResult {} {}>", self.status, &self.run_hash[..16])
     }

@@ -31,8 +31,11 @@ struct Checker<'a, 'd> {
     out: &'d mut Vec<Diagnostic>,
 }
 
-/// Adds the places of the written ones among `paths`, the first as the primary.
+/// Adds the places of the written ones among `paths`, the first as the primary; the section of
+/// the first path where none is written.
 pub(crate) fn at_fields(mut d: Diagnostic, spec: &Spec, paths: &[&str]) -> Diagnostic {
+    let Some(first) = paths.first() else { return d };
+    d = d.field(*first);
     for path in paths {
         if let Some(setting) = spec.get(path)
             && let Some(span) = &setting.span
@@ -40,14 +43,20 @@ pub(crate) fn at_fields(mut d: Diagnostic, spec: &Spec, paths: &[&str]) -> Diagn
             d = d.at(span.clone(), format!("`{}` is {}", setting.written_as, setting.value));
         }
     }
-    d
+    match Section::of(first) {
+        Some(section) => at_section(d, spec, section),
+        None => d,
+    }
 }
 
-/// Adds the header of a section as the place, if nothing better is there.
+/// Adds the header of a section as the place, if nothing better is there; the start of the
+/// file where the section has no header.
 pub(crate) fn at_section(d: Diagnostic, spec: &Spec, section: Section) -> Diagnostic {
-    match spec.section_span(section) {
-        Some(span) if d.labels.is_empty() => d.at(span.clone(), ""),
-        _ => d,
+    match (spec.section_span(section), &spec.start) {
+        _ if !d.labels.is_empty() => d,
+        (Some(span), _) => d.at(span.clone(), "in this section"),
+        (None, Some(span)) => d.at(span.clone(), format!("there is no [{section}]")),
+        (None, None) => d,
     }
 }
 

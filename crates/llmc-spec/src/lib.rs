@@ -19,6 +19,8 @@ pub mod solver;
 mod spec;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod told;
 mod tree;
 mod view;
 
@@ -34,7 +36,7 @@ pub use config::{
 pub use dims::{Dim, DimExprs, Dims};
 pub use field::{Field, Section, fields};
 pub use print::{to_explicit_toml, to_toml};
-pub use read::{from_json, parse, parse_with};
+pub use read::{decode, from_json, parse, parse_with};
 pub use recipe::RecipeHashes;
 pub use reference::reference;
 pub use resolve::{

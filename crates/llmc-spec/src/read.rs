@@ -4,20 +4,32 @@
 //! about each other is in [`crate::check`].
 
 mod convert;
+mod expected;
+mod overrides;
+mod place;
 
 #[cfg(test)]
 mod tests;
 
 pub(crate) use convert::{MAX_DIM, MAX_SIZE};
+pub(crate) use place::Place;
 
 use crate::check;
-use crate::field::{self, DefaultRule, Field, Section};
+use crate::field::{self, Field, Section};
 use crate::spec::{Setting, Spec};
 use crate::tree::{self, Entry, Format, Node, Value};
 use llmc_base::diag::nearest;
 use llmc_base::{Diagnostic, Span};
+use place::SET;
 use std::collections::BTreeSet;
 use std::ops::Range;
+
+/// What a spec is made of.
+const WRITE_SECTIONS: &str =
+    "write sections: [model], [dataset], [tokenizer], [optimizer], [training]";
+
+/// Problems that are told one by one; of the rest only the number is.
+const MAX_TOLD: usize = 100;
 
 /// Reads a spec from text. `file` names the text in diagnostics.
 ///
@@ -29,7 +41,7 @@ pub fn parse(text: &str, format: Format, file: &str) -> (Option<Spec>, Vec<Diagn
 /// Reads a spec from text and applies `--set` arguments (`training.lr=3e-4`) in order.
 ///
 /// The value of an argument is a TOML value; a bare word is a text. Diagnostics about
-/// an argument have the file name `--set` and spans into the arguments joined by line ends.
+/// an argument have the whole of it as their file (`--set training.lr=3e-4`), and spans into that.
 pub fn parse_with(
     text: &str,
     format: Format,
@@ -37,8 +49,25 @@ pub fn parse_with(
     overrides: &[String],
 ) -> (Option<Spec>, Vec<Diagnostic>) {
     let (node, faults) = tree::read(text, format);
-    let diagnostics: Vec<_> = faults.into_iter().map(|f| f.into_diagnostic(file)).collect();
-    finish(node, Some(file), diagnostics, overrides)
+    let diagnostics: Vec<_> = faults.into_iter().map(|f| f.into_diagnostic(file, text)).collect();
+    finish(node, Some((file, text)), diagnostics, overrides)
+}
+
+/// The text of a spec file.
+///
+/// Errors: `spec::encoding` with line and byte offset.
+pub fn decode<'a>(bytes: &'a [u8], file: &str) -> Result<&'a str, Diagnostic> {
+    std::str::from_utf8(bytes).map_err(|e| {
+        let at = e.valid_up_to();
+        let line = bytes[..at].iter().filter(|b| **b == b'\n').count() + 1;
+        let message =
+            format!("`{file}` is not UTF-8: byte {at} (line {line}) is 0x{:02x}", bytes[at]);
+        let mut span = Span::new(file, at, at + 1);
+        span.locate(&String::from_utf8_lossy(&bytes[..at]));
+        Diagnostic::error("spec::encoding", message)
+            .at(span, format!("line {line}, byte {at}"))
+            .help("save the file as UTF-8, or remove the byte")
+    })
 }
 
 /// Reads a spec from a JSON value, as Python passes it: diagnostics have no places,
@@ -49,85 +78,108 @@ pub fn from_json(
 ) -> (Option<Spec>, Vec<Diagnostic>) {
     match tree::from_json_value(value) {
         Ok(node) => finish(Some(node), None, Vec::new(), overrides),
-        Err(fault) => (None, vec![Diagnostic::error(fault.code, fault.message)]),
+        Err(fault) => (None, vec![Diagnostic::error(fault.code, fault.message).help(fault.help)]),
     }
 }
 
 fn finish(
     node: Option<Node>,
-    file: Option<&str>,
+    source: Option<(&str, &str)>,
     diagnostics: Vec<Diagnostic>,
     overrides: &[String],
 ) -> (Option<Spec>, Vec<Diagnostic>) {
-    let mut reader = Reader { file, spec: Spec::default(), diagnostics, tried: BTreeSet::new() };
-    let has_text = reader.diagnostics.is_empty();
+    let arguments: Vec<String> = overrides.iter().map(|a| format!("{SET}{a}")).collect();
+    let place = Place::file(source);
+    let spec = Spec { start: place.span(&(0..0)), ..Spec::default() };
+    let has_tree = diagnostics.is_empty();
+    let mut reader = Reader { place, spec, diagnostics, n_untold: 0, tried: BTreeSet::new() };
     if let Some(node) = node {
         reader.root(node);
     }
-    let mut offset = 0;
-    for argument in overrides {
-        reader.override_with(argument, offset);
-        offset += argument.len() + 1;
+    for argument in &arguments {
+        reader.override_with(argument);
     }
-    let Reader { spec, mut diagnostics, tried, .. } = reader;
     // What is missing from a text that could not be read is not known.
-    if has_text {
-        check::check(&spec, &tried, &mut diagnostics);
+    if has_tree {
+        reader.refuse_nothing();
+        check::check(&reader.spec, &reader.tried, &mut reader.diagnostics);
     }
-    let place = |d: &Diagnostic| d.labels.first().map(|l| (l.span.file.clone(), l.span.start));
-    diagnostics.sort_by_key(place);
+    let Reader { mut spec, mut diagnostics, n_untold, .. } = reader;
+    let order = |d: &Diagnostic| {
+        let span = &d.labels.first()?.span;
+        Some((arguments.iter().position(|a| *a == span.file), span.start))
+    };
+    diagnostics.sort_by_key(order);
+    cut(&mut diagnostics, n_untold);
+    let places = diagnostics.iter_mut().flat_map(|d| &mut d.labels).map(|label| &mut label.span);
+    for span in places.chain(spec.spans_mut()) {
+        match span.argument().map(str::to_string) {
+            Some(argument) => span.locate(&argument),
+            None => span.locate(source.map_or("", |(_, text)| text)),
+        }
+    }
     let is_good = !diagnostics.iter().any(Diagnostic::is_error);
     (is_good.then_some(spec), diagnostics)
 }
 
-/// The file name of spans into `--set` arguments.
-const OVERRIDES: &str = "--set";
+/// Leaves the first [`MAX_TOLD`] problems and the number of the others.
+fn cut(diagnostics: &mut Vec<Diagnostic>, n_untold: usize) {
+    let n = diagnostics.len() + n_untold;
+    if n <= MAX_TOLD {
+        return;
+    }
+    let next = diagnostics.get(MAX_TOLD).or(diagnostics.last()).map(|d| d.labels.clone());
+    diagnostics.truncate(MAX_TOLD);
+    let message = format!("{} more problems are not shown", n - diagnostics.len());
+    let mut d = Diagnostic::error("spec::too_many", message)
+        .help("mend those above first; many unknown keys may mean that the file is no spec");
+    d.labels = next.unwrap_or_default();
+    diagnostics.push(d);
+}
 
 struct Reader<'a> {
-    /// `None` for values without text.
-    file: Option<&'a str>,
+    /// Of the file.
+    place: Place<'a>,
     spec: Spec,
     diagnostics: Vec<Diagnostic>,
+    /// Problems beyond [`MAX_TOLD`], which are only counted.
+    n_untold: usize,
     /// Fields whose value was refused, or whose name was nearly hit: not missing.
     tried: BTreeSet<&'static str>,
 }
 
-/// Where a value stands: which file, and how far its spans are shifted.
-#[derive(Clone, Copy)]
-pub(crate) struct Place<'a> {
-    file: Option<&'a str>,
-    offset: usize,
-}
-
-impl Place<'_> {
-    pub(crate) fn span(&self, range: &Range<usize>) -> Option<Span> {
-        self.file.map(|file| Span::new(file, range.start + self.offset, range.end + self.offset))
-    }
-
-    pub(crate) fn label(
-        &self,
-        diagnostic: Diagnostic,
-        range: &Range<usize>,
-        text: &str,
-    ) -> Diagnostic {
-        match self.span(range) {
-            Some(span) => diagnostic.at(span, text),
-            None => diagnostic,
+impl Reader<'_> {
+    fn push(&mut self, diagnostic: Diagnostic) {
+        match self.diagnostics.len() {
+            0..MAX_TOLD => self.diagnostics.push(diagnostic),
+            _ => self.n_untold += 1,
         }
     }
-}
 
-impl Reader<'_> {
+    /// A spec without a section asks for nothing, whatever the format.
+    fn refuse_nothing(&mut self) {
+        if !self.spec.sections.is_empty() || !self.diagnostics.is_empty() {
+            return;
+        }
+        let d = Diagnostic::error("spec::empty", "the spec is empty")
+            .help(format!("{WRITE_SECTIONS}; `llmc new NAME` writes a spec to start from"));
+        let d = self.place.label(d, &(0..0), "no section");
+        self.push(d);
+    }
+
     fn root(&mut self, node: Node) {
-        let place = Place { file: self.file, offset: 0 };
+        let place = self.place;
+        // A YAML document with nothing in it is null.
+        if node.value == Value::Null && place.written(&node.span).is_none_or(|t| t.trim() != "null")
+        {
+            return;
+        }
         let Value::Table(entries) = node.value else {
             let found = node.value.kind();
             let d =
                 Diagnostic::error("spec::wrong_type", format!("a spec is a table, not {found}"))
-                    .help(
-                        "write sections: [model], [dataset], [tokenizer], [optimizer], [training]",
-                    );
-            self.diagnostics.push(place.label(d, &node.span, ""));
+                    .help(WRITE_SECTIONS);
+            self.push(place.label(d, &node.span, found));
             return;
         };
         for entry in entries {
@@ -149,7 +201,7 @@ impl Reader<'_> {
             if let Some(first) = first {
                 d = d.at(first.clone(), "first here");
             }
-            self.diagnostics.push(d);
+            self.push(d);
             return;
         }
         self.spec.sections.insert(section, place.span(&entry.key_span));
@@ -160,7 +212,7 @@ impl Reader<'_> {
                 let message = format!("`{section}` is a table, not {}", other.kind());
                 let d = Diagnostic::error("spec::wrong_type", message)
                     .help(format!("write [{section}] and its fields below it"));
-                self.diagnostics.push(place.label(d, &entry.node.span, ""));
+                self.push(place.label(d, &entry.node.span, other.kind()));
             }
         }
     }
@@ -173,11 +225,16 @@ impl Reader<'_> {
                 "this llmc reads version {}; leave the line out to mean it",
                 crate::SPEC_VERSION
             ));
-            self.diagnostics.push(place.label(d, &node.span, ""));
+            self.push(place.label(d, &node.span, "not known"));
         }
     }
 
     fn unknown_section(&mut self, entry: &Entry, place: Place<'_>) {
+        if self.diagnostics.len() >= MAX_TOLD {
+            // A search for the nearest name is dear.
+            self.n_untold += 1;
+            return;
+        }
         let names = Section::ALL.iter().map(|s| s.name()).chain(["spec_version"]);
         let mut d =
             Diagnostic::error("spec::unknown_key", format!("there is no section `{}`", entry.key));
@@ -188,7 +245,7 @@ impl Reader<'_> {
                 d.help("sections are model, dataset, tokenizer, optimizer and training")
             }
         };
-        self.diagnostics.push(place.label(d, &entry.key_span, "unknown"));
+        self.push(place.label(d, &entry.key_span, "unknown"));
     }
 
     fn table(&mut self, table: &str, entries: Vec<Entry>, place: Place<'_>) {
@@ -205,17 +262,26 @@ impl Reader<'_> {
                 }
                 (None, Value::Null) if is_table => {}
                 (None, value) if is_table => {
-                    let message = format!("`{path}` is a table, not {}", value.kind());
-                    let d = Diagnostic::error("spec::wrong_type", message)
-                        .help(format!("its fields are {}", field::names_in(&path).join(", ")));
-                    self.diagnostics.push(place.label(d, &entry.node.span, ""));
+                    self.not_a_table(&path, value.kind(), &entry.node.span, place);
                 }
                 (None, _) => self.unknown_key(table, &entry.key, &entry.key_span, place),
             }
         }
     }
 
+    fn not_a_table(&mut self, path: &str, found: &str, span: &Range<usize>, place: Place<'_>) {
+        let message = format!("`{path}` is a table, not {found}");
+        let d = Diagnostic::error("spec::wrong_type", message)
+            .help(format!("its fields are {}", field::names_in(path).join(", ")))
+            .field(path);
+        self.push(place.label(d, span, found));
+    }
+
     fn unknown_key(&mut self, table: &str, key: &str, key_span: &Range<usize>, place: Place<'_>) {
+        if self.diagnostics.len() >= MAX_TOLD {
+            self.n_untold += 1;
+            return;
+        }
         let message = format!("`{table}` has no field `{key}`");
         let near = nearest(key, field::names_in(table));
         let help = match (near, homes_of(key).first()) {
@@ -226,8 +292,9 @@ impl Reader<'_> {
             (None, Some(home)) => format!("did you mean `{home}`?"),
             (None, None) => format!("its fields are {}", field::names_in(table).join(", ")),
         };
-        let d = Diagnostic::error("spec::unknown_key", message).help(help);
-        self.diagnostics.push(place.label(d, key_span, "unknown"));
+        let path = format!("{table}.{key}");
+        let d = Diagnostic::error("spec::unknown_key", message).help(help).field(path);
+        self.push(place.label(d, key_span, "unknown"));
     }
 
     fn set(
@@ -240,13 +307,13 @@ impl Reader<'_> {
         is_override: bool,
     ) {
         // Python passes `None` for what was not given.
-        if node.value == Value::Null && place.file.is_none() {
+        if node.value == Value::Null && !place.has_text() {
             return;
         }
         let (value, part_spans) = match convert::convert(field, node, place) {
             Ok(converted) => converted,
             Err(diagnostics) => {
-                self.diagnostics.extend(diagnostics);
+                diagnostics.into_iter().for_each(|d| self.push(d));
                 self.tried.insert(field.path);
                 return;
             }
@@ -259,12 +326,13 @@ impl Reader<'_> {
                 }
             };
             let mut d = Diagnostic::error("spec::duplicate_key", message)
-                .help(format!("keep one, best as `{}`", field.path));
+                .help(format!("keep one, best as `{}`", field.path))
+                .field(field.path);
             d = place.label(d, key_span, "again here");
             if let Some(span) = &first.span {
                 d = d.at(span.clone(), "first here");
             }
-            self.diagnostics.push(d);
+            self.push(d);
             return;
         }
         self.spec.sections.entry(field.section()).or_insert(None);
@@ -273,122 +341,6 @@ impl Reader<'_> {
             Setting { value, written_as: written_as.to_string(), span, part_spans, is_override };
         self.spec.settings.insert(field.path, setting);
     }
-
-    fn override_with(&mut self, argument: &str, offset: usize) {
-        let fail = |code: &str, message: String, range: Range<usize>, help: String| {
-            Diagnostic::error(code, message)
-                .at(Span::new(OVERRIDES, range.start + offset, range.end + offset), "")
-                .help(help)
-        };
-        let Some((path, text)) = argument.split_once('=') else {
-            let message = format!("`--set {argument}` has no `=`");
-            let help = "write `--set path=value`, e.g. `--set training.lr=3e-4`".to_string();
-            self.diagnostics.push(fail("spec::syntax", message, 0..argument.len(), help));
-            return;
-        };
-        let value_start = path.len() + 1;
-        let key_span = 0..path.len();
-        let path = path.trim();
-        let node = match override_value(text) {
-            Ok(node) => node,
-            Err(fault) => {
-                let range = value_start + fault.span.start..value_start + fault.span.end;
-                let help = "the value is a TOML value: a number, \"text\", true, [..] or {..}";
-                self.diagnostics.push(fail(fault.code, fault.message, range, help.to_string()));
-                return;
-            }
-        };
-        let is_table = field::is_table(path) || Section::ALL.iter().any(|s| s.name() == path);
-        if field::find(path).is_none() && !is_table {
-            let message = format!("there is no field `{path}`");
-            let near = nearest(path, field::all_paths()).map(str::to_string);
-            let help = match near.or_else(|| homes_of(path).into_iter().next()) {
-                Some(name) => format!("did you mean `{name}`?"),
-                None => "a path is section and field, e.g. `training.lr`".to_string(),
-            };
-            self.diagnostics.push(fail("spec::unknown_key", message, key_span, help));
-            return;
-        }
-        self.spec.overrides.push(argument.to_string());
-        let place = Place { file: Some(OVERRIDES), offset: offset + value_start };
-        self.replace(path, node, place);
-    }
-
-    /// Applies one override: a table goes field by field; a value replaces the field and
-    /// everything that the written path stands for.
-    fn replace(&mut self, path: &str, node: Node, place: Place<'_>) {
-        match (field::find(path), node.value) {
-            (field, Value::Table(entries)) if field.is_none() || field::is_table(path) => {
-                for entry in entries {
-                    let inner = format!("{path}.{}", entry.key);
-                    let is_known = field::find(&inner).is_some() || field::is_table(&inner);
-                    if is_known && !entry.key.contains('.') {
-                        self.replace(&inner, entry.node, place);
-                    } else {
-                        self.unknown_key(path, &entry.key, &entry.key_span, place);
-                    }
-                }
-            }
-            (Some(field), value) => {
-                let node = Node { value, span: node.span };
-                if field::is_table(path) && path.contains('.') {
-                    let parent = field.path.rsplit_once('.').map_or("", |(parent, _)| parent);
-                    if parent.contains('.') {
-                        self.spec.settings.retain(|p, _| !is_below(p, parent));
-                    }
-                }
-                if let DefaultRule::Shorthand { covers, .. } = field.default {
-                    self.spec.settings.retain(|p, _| !covers.contains(p));
-                }
-                let key_span = node.span.clone();
-                self.set(field, path, &key_span, &node, place, true);
-            }
-            (None, value) => {
-                let message = format!("`{path}` is a table, not {}", value.kind());
-                let d = Diagnostic::error("spec::wrong_type", message)
-                    .help(format!("its fields are {}", field::names_in(path).join(", ")));
-                self.diagnostics.push(place.label(d, &node.span, ""));
-            }
-        }
-    }
-}
-
-fn is_below(path: &str, parent: &str) -> bool {
-    path.strip_prefix(parent).is_some_and(|rest| rest.starts_with('.'))
-}
-
-/// A TOML value, or a bare word as a text.
-fn override_value(text: &str) -> Result<Node, tree::Fault> {
-    let word = text.trim();
-    let start = text.len() - text.trim_start().len();
-    let shift = |span: Range<usize>| span.start + start..span.end + start;
-    match tree::read_toml_value(word) {
-        Ok(node) => Ok(shifted(node, start)),
-        Err(fault) if word.is_empty() || word.starts_with(['"', '\'', '[', '{']) => {
-            Err(tree::Fault { span: shift(fault.span), ..fault })
-        }
-        Err(_) => Ok(Node { value: Value::Text(word.to_string()), span: shift(0..word.len()) }),
-    }
-}
-
-/// The node with every span `by` bytes further.
-fn shifted(mut node: Node, by: usize) -> Node {
-    let shift = |span: &mut Range<usize>| *span = span.start + by..span.end + by;
-    shift(&mut node.span);
-    node.value = match node.value {
-        Value::List(items) => {
-            Value::List(items.into_iter().map(|item| shifted(item, by)).collect())
-        }
-        Value::Table(mut entries) => {
-            for entry in &mut entries {
-                shift(&mut entry.key_span);
-                entry.node = shifted(entry.node.clone(), by);
-            }
-            Value::Table(entries)
-        }
-        scalar => scalar,
-    };
-    node
 }
 
 /// Paths of fields that are called `key` in some other section.

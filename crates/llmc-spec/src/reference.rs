@@ -35,8 +35,11 @@ is meant. A value that equals its default is left out, so writing it changes not
 (with its dataset) and the run (with optimizer, model, dataset and tokenizer) each have one.
 ";
 
-const CODES: &[(&str, &str)] = &[
+pub(crate) const CODES: &[(&str, &str)] = &[
     ("spec::syntax", "the text is not TOML, YAML or JSON, or nests too deep"),
+    ("spec::encoding", "the file is not UTF-8; the byte is named"),
+    ("spec::empty", "the spec has no section"),
+    ("spec::too_many", "more than 100 problems; the rest is counted only"),
     ("spec::unknown_key", "no field or section has this name"),
     ("spec::duplicate_key", "a field is written twice, perhaps under two names"),
     ("spec::wrong_type", "a text where a number should be, and the like"),

@@ -1,6 +1,7 @@
 //! From a spec to resolved, typed settings: defaults by rule, dims by the solver,
 //! hashes of the recipe.
 
+mod hashes;
 mod typed;
 
 #[cfg(test)]
@@ -238,7 +239,8 @@ impl<'a> Work<'a> {
         let problem = match Problem::from_spec(self.spec, &architecture, params(&architecture)) {
             Ok(problem) => problem,
             Err(message) => {
-                let d = Diagnostic::error("spec::unsolvable", message);
+                let d = Diagnostic::error("spec::unsolvable", message)
+                    .help("write every dimension as a number, without `target_params`");
                 self.diagnostics.push(at_section(d, self.spec, Section::Model));
                 return None;
             }
@@ -246,7 +248,9 @@ impl<'a> Work<'a> {
         let solution = match solve(&problem) {
             Ok(solution) => solution,
             Err(conflict) => {
-                self.diagnostics.extend(conflict.to_diagnostics());
+                let found = conflict.to_diagnostics().into_iter();
+                let spec = self.spec;
+                self.diagnostics.extend(found.map(|d| at_section(d, spec, Section::Model)));
                 return None;
             }
         };
@@ -284,7 +288,7 @@ impl<'a> Work<'a> {
             let d = Diagnostic::error("spec::missing", "the spec has no [dataset]").help(
                 "write [dataset] with `paths = [\"corpus/\"]`, or `domains = [\"synthetic\"]`",
             );
-            found.push(d);
+            found.push(at_section(d, self.spec, Section::Dataset));
         }
         let model_vocab = view.int("model.vocab_size");
         if let Some(vocab_size) = self.values.get("tokenizer.vocab_size").and_then(Value::as_u64) {
@@ -359,26 +363,6 @@ impl<'a> Work<'a> {
         let d = Diagnostic::error("spec::missing", format!("`{path}` is missing"))
             .help(format!("write it, or `{needs}`"));
         Some(at_section(d, self.spec, section))
-    }
-
-    /// Hashes that were written must be those of the sections beside them.
-    fn check_hashes(&mut self, hashes: &RecipeHashes) {
-        let pairs = [
-            ("training.model_hash", hashes.model, Section::Model),
-            ("training.dataset_hash", hashes.dataset, Section::Dataset),
-            ("training.tokenizer_hash", hashes.tokenizer, Section::Tokenizer),
-            ("tokenizer.dataset_hash", hashes.dataset, Section::Dataset),
-        ];
-        for (path, hash, section) in pairs {
-            let written = self.spec.get(path).and_then(|s| s.value.as_str());
-            let (Some(written), Some(hash)) = (written, hash) else { continue };
-            if written != hash.to_string() {
-                let message = format!("`{path}` is {written}, but [{section}] is {hash}");
-                let d = Diagnostic::error("spec::hash_mismatch", message)
-                    .help(format!("leave out `{path}` or [{section}], or make them agree"));
-                self.diagnostics.push(at_fields(d, self.spec, &[path]));
-            }
-        }
     }
 
     /// The typed form of a section.

@@ -5,7 +5,7 @@
 //! into the file or the `--set` argument that a value came from.
 
 use crate::field::{self, Field, Section};
-use llmc_base::Span;
+use llmc_base::{Diagnostic, Label, Span};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
@@ -15,6 +15,8 @@ pub struct Spec {
     pub(crate) settings: BTreeMap<&'static str, Setting>,
     pub(crate) sections: BTreeMap<Section, Option<Span>>,
     pub(crate) overrides: Vec<String>,
+    /// Where the file begins, if there is one: the place of what is missing altogether.
+    pub(crate) start: Option<Span>,
 }
 
 /// One written value.
@@ -57,6 +59,41 @@ impl Spec {
     /// The `--set` arguments, in the order in which they were applied.
     pub fn overrides(&self) -> &[String] {
         &self.overrides
+    }
+
+    /// Adds to diagnostics of later stages the place of the field that they are about
+    /// ([`Diagnostic::field`]), in front of a place that is no more than a file; where the field
+    /// is not written, the place of the table or section that it would be in.
+    pub fn locate(&self, diagnostics: &mut [Diagnostic]) {
+        for d in diagnostics {
+            let Some(path) = d.field.as_deref() else { continue };
+            let Some((span, text)) = self.place(path) else { continue };
+            if d.labels.iter().any(|label| label.span.file == span.file) {
+                continue;
+            }
+            let is_file_only = |label: &Label| label.span.start == label.span.end;
+            let at = d.labels.iter().take_while(|label| !is_file_only(label)).count();
+            d.labels.insert(at, Label { span, text });
+        }
+    }
+
+    fn place(&self, path: &str) -> Option<(Span, String)> {
+        if let Some(setting) = self.get(path) {
+            let text = format!("`{}` is written here", setting.written_as);
+            return Some((setting.span.clone()?, text));
+        }
+        let section = Section::of(path)?;
+        let text = format!("`{path}` is not written");
+        Some((self.section_span(section).or(self.start.as_ref())?.clone(), text))
+    }
+
+    /// Every place, for lines and columns.
+    pub(crate) fn spans_mut(&mut self) -> impl Iterator<Item = &mut Span> {
+        let settings = self
+            .settings
+            .values_mut()
+            .flat_map(|s| s.span.iter_mut().chain(s.part_spans.values_mut()));
+        settings.chain(self.sections.values_mut().flatten()).chain(&mut self.start)
     }
 
     /// The spec as nested tables with canonical names: what [`crate::from_json`] reads back.

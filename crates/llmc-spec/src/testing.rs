@@ -72,6 +72,7 @@ pub(crate) fn show(diagnostics: &[Diagnostic], text: &str) -> String {
     for d in diagnostics {
         out.push_str(&format!("{}: {}\n", d.code, d.message));
         for label in &d.labels {
+            let text = label.span.argument().unwrap_or(text);
             let (line, column) = label.span.line_column(text);
             let marked = text.get(label.span.start..label.span.end).unwrap_or("?");
             out.push_str(&format!("  {}:{line}:{column}: {marked:?}", label.span.file));

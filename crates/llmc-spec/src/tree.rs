@@ -114,17 +114,25 @@ pub(crate) struct Fault {
     pub code: &'static str,
     pub message: String,
     pub span: Range<usize>,
+    pub help: String,
 }
 
 impl Fault {
-    fn syntax(message: impl Into<String>, span: Range<usize>) -> Fault {
-        Fault { code: "spec::syntax", message: message.into(), span }
+    fn syntax(message: impl Into<String>, span: Range<usize>, help: impl Into<String>) -> Fault {
+        Fault { code: "spec::syntax", message: message.into(), span, help: help.into() }
     }
 
-    /// The diagnostic for this complaint in `file`.
-    pub fn into_diagnostic(self, file: &str) -> Diagnostic {
+    /// The diagnostic for this complaint in `file`, which holds `text`. What is missing at the end is
+    /// missing behind the last word, where a caret can be seen.
+    pub fn into_diagnostic(self, file: &str, text: &str) -> Diagnostic {
+        let end = text.trim_end().len();
+        let (start, end) = match self.span.is_empty() && self.span.start > end {
+            true => (end, end),
+            false => (self.span.start, self.span.end),
+        };
         Diagnostic::error(self.code, self.message)
-            .at(Span::new(file, self.span.start, self.span.end), "")
+            .at(Span::new(file, start, end), "here")
+            .help(self.help)
     }
 }
 
@@ -132,7 +140,8 @@ impl Fault {
 pub(crate) fn read(text: &str, format: Format) -> (Option<Node>, Vec<Fault>) {
     if text.len() > MAX_BYTES {
         let message = format!("the text has {} bytes, more than {MAX_BYTES}", text.len());
-        return (None, vec![Fault::syntax(message, 0..0)]);
+        let help = "a spec is short; text to train on goes into files that `dataset.paths` names";
+        return (None, vec![Fault::syntax(message, 0..0, help)]);
     }
     match format {
         Format::Toml => toml::read(text),

@@ -38,7 +38,8 @@ impl Builder {
                     "dataset::format_not_supported",
                     format!("`{path}`: files of format `{format}` are not supported yet"),
                 )
-                .help("give plain text files, or leave these out with `extensions` or `exclude`"),
+                .help("give plain text files, or leave these out with `extensions` or `exclude`")
+                .field("dataset.paths"),
             );
             return;
         }
@@ -185,7 +186,8 @@ impl Builder {
                         self.invalid.len()
                     ),
                 )
-                .help("check `paths`, the extensions and `min_length`"),
+                .help("check `paths`, the extensions and `min_length`")
+                .field("dataset.paths"),
             );
             return Err(found);
         }
@@ -206,20 +208,25 @@ impl Builder {
                     "dataset::no_validation",
                     format!("dataset `{}` has one document, so nothing is held out", config.name),
                 )
-                .help("set `max_length` to cut it into several documents"),
+                .help("set `max_length` to cut it into several documents")
+                .field("dataset.validation_fraction"),
             );
         }
         if let Some(target) = config.target_tokens
             && train.words + validation.words < target
         {
-            found.push(Diagnostic::warning(
-                "dataset::below_target",
-                format!(
-                    "dataset `{}` has {} words, `target_tokens` is {target}",
-                    config.name,
-                    train.words + validation.words
-                ),
-            ));
+            found.push(
+                Diagnostic::warning(
+                    "dataset::below_target",
+                    format!(
+                        "dataset `{}` has {} words, `target_tokens` is {target}",
+                        config.name,
+                        train.words + validation.words
+                    ),
+                )
+                .help("add text to `paths`, or lower `target_tokens`")
+                .field("dataset.target_tokens"),
+            );
         }
         let recipe_hash =
             config.recipe_hash(self.sources.iter().filter_map(|entry| entry.hash.as_ref()));
@@ -245,6 +252,7 @@ fn invalid_utf8(path: &str, offset: usize, byte: u8) -> Diagnostic {
     )
     .at(Span::new(path, offset, offset + 1), "not UTF-8 from here")
     .help("convert the file, or set `invalid_utf8` to `skip` or `replace`")
+    .field("dataset.invalid_utf8")
 }
 
 /// Cuts a text after every `max` words and the white space behind them. The

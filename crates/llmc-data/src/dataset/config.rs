@@ -108,7 +108,8 @@ impl DatasetConfig {
             )
             .help(
                 "set `paths = [\"FOLDER\"]`, or `domains = [\"synthetic\"]` for a generated corpus",
-            ),
+            )
+            .field("dataset.paths"),
         );
         }
         for (i, domain) in self.domains.iter().enumerate() {
@@ -116,7 +117,9 @@ impl DatasetConfig {
                 let mut diagnostic = Diagnostic::error(
                     "dataset::domain_not_supported",
                     format!("the domain `{domain}` is not supported yet; `synthetic` is, once"),
-                );
+                )
+                .field("dataset.domains")
+                .help("write `domains = [\"synthetic\"]`");
                 if let Some(name) = nearest(domain, [synthetic::DOMAIN]).filter(|_| i == 0) {
                     diagnostic = diagnostic.help(format!("did you mean `{name}`?"));
                 }
@@ -130,13 +133,20 @@ impl DatasetConfig {
                         "dataset::language_not_supported",
                         format!("the language `{language}` is not supported yet"),
                     )
-                    .help("use `languages = { en = 1.0 }`"),
+                    .help("use `languages = { en = 1.0 }`")
+                    .field("dataset.languages"),
                 );
             } else if !(weight.is_finite() && *weight > 0.0) {
-                found.push(Diagnostic::error(
-                    "dataset::language_not_supported",
-                    format!("the weight of language `en` is {weight}, expected a number above 0"),
-                ));
+                found.push(
+                    Diagnostic::error(
+                        "dataset::language_not_supported",
+                        format!(
+                            "the weight of language `en` is {weight}, expected a number above 0"
+                        ),
+                    )
+                    .help("use `languages = { en = 1.0 }`")
+                    .field("dataset.languages"),
+                );
             }
         }
         if !self.domains.is_empty() && self.target_tokens.unwrap_or(0) == 0 {
@@ -145,27 +155,36 @@ impl DatasetConfig {
                     "dataset::target_missing",
                     "the generated corpus needs `target_tokens`, its number of words",
                 )
-                .help("set `target_tokens`, for example to 100000"),
+                .help("set `target_tokens`, for example to 100000")
+                .field("dataset.target_tokens"),
             );
         }
         if self.max_length.is_some_and(|max| max == 0 || self.min_length > max) {
-            found.push(Diagnostic::error(
-                "dataset::length_range",
-                format!(
-                    "no document can have at least {} and at most {} words",
-                    self.min_length,
-                    self.max_length.unwrap_or(0)
-                ),
-            ));
+            found.push(
+                Diagnostic::error(
+                    "dataset::length_range",
+                    format!(
+                        "no document can have at least {} and at most {} words",
+                        self.min_length,
+                        self.max_length.unwrap_or(0)
+                    ),
+                )
+                .help("lower `min_length` or raise `max_length`")
+                .field("dataset.max_length"),
+            );
         }
         if !(0.0..1.0).contains(&self.validation_fraction) {
-            found.push(Diagnostic::error(
-                "dataset::validation_range",
-                format!(
-                    "`validation_fraction` is {}, expected a number from 0 to below 1",
-                    self.validation_fraction
-                ),
-            ));
+            found.push(
+                Diagnostic::error(
+                    "dataset::validation_range",
+                    format!(
+                        "`validation_fraction` is {}, expected a number from 0 to below 1",
+                        self.validation_fraction
+                    ),
+                )
+                .help("write for example 0.05; 0 holds nothing out")
+                .field("dataset.validation_fraction"),
+            );
         }
         found
     }

@@ -27,7 +27,7 @@ pub use config::{DatasetConfig, InvalidUtf8};
 pub use ledger::{Duplicate, InvalidFile, Ledger, Place, SourceEntry, Totals};
 pub use synthetic::DEFAULT_MAX_LENGTH;
 
-use crate::source::Source;
+use crate::source::{Source, has_open_set, is_glob};
 use builder::Builder;
 use llmc_base::{Diagnostic, Hash};
 use std::collections::BTreeSet;
@@ -88,7 +88,7 @@ impl Dataset {
 /// are warnings.
 ///
 /// Errors, all that can be found: what `source` reports, `dataset::no_source`,
-/// `dataset::no_files`, `dataset::format_not_supported`,
+/// `dataset::no_files`, `dataset::bad_glob`, `dataset::format_not_supported`,
 /// `dataset::invalid_utf8` (file and byte), `dataset::empty`,
 /// `dataset::domain_not_supported`, `dataset::language_not_supported`,
 /// `dataset::target_missing`, `dataset::length_range`,
@@ -102,7 +102,7 @@ pub fn build(
     for path in files(config, source, &mut found) {
         match source.read(&path) {
             Ok(bytes) => builder.add_file(config, &path, bytes, &mut found),
-            Err(diagnostic) => found.push(diagnostic),
+            Err(diagnostic) => found.push(diagnostic.field("dataset.paths")),
         }
     }
     if found.iter().any(Diagnostic::is_error) {
@@ -136,7 +136,7 @@ fn files(
         let listed = match source.list(pattern) {
             Ok(listed) => listed,
             Err(diagnostic) => {
-                found.push(diagnostic);
+                found.push(diagnostic.field("dataset.paths"));
                 continue;
             }
         };
@@ -144,19 +144,32 @@ fn files(
         let before = paths.len();
         paths.extend(listed.into_iter().filter(|path| config.takes(path)));
         if n_listed == 0 {
-            found.push(
-                Diagnostic::error("dataset::no_files", format!("`{pattern}` names no file"))
-                    .help("check the path; a relative one starts at the current folder"),
-            );
+            found.push(nothing_found(pattern).field("dataset.paths"));
         } else if paths.len() == before {
             found.push(
                 Diagnostic::warning(
                     "dataset::all_excluded",
                     format!("none of the {n_listed} files of `{pattern}` is added by it: they are filtered out or named before"),
                 )
-                .help("check `extensions` and `exclude`"),
+                .help("check `extensions` and `exclude`")
+                .field("dataset.paths"),
             );
         }
     }
     paths
+}
+
+/// The complaint about a pattern that names no file.
+fn nothing_found(pattern: &str) -> Diagnostic {
+    if has_open_set(pattern) {
+        let message = format!("`{pattern}` is a bad glob: a `[` in it has no `]`");
+        return Diagnostic::error("dataset::bad_glob", message)
+            .help("close the set, as in `[a-z]*.txt`; a bracket itself is `[[]`");
+    }
+    let message = format!("`{pattern}` names no file");
+    let help = match is_glob(pattern) {
+        true => "check the folder in front of the glob; `*` stays in one folder, `**` goes below",
+        false => "check the path; a relative one starts at the current folder",
+    };
+    Diagnostic::error("dataset::no_files", message).help(help)
 }

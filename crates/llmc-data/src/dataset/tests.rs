@@ -214,6 +214,10 @@ fn invalid_utf8_names_file_and_byte() {
 fn what_cannot_be_done_is_said_all_at_once() {
     assert_eq!(codes(&DatasetConfig::default(), &[]), ["dataset::no_source"]);
     assert_eq!(codes(&config(&["none"]), &[]), ["dataset::no_files"]);
+    assert_eq!(
+        codes(&config(&["x[", "[bad", "a[b].txt", "[[]"]), &[("x[", b"x")]),
+        ["dataset::bad_glob", "dataset::no_files", "dataset::no_files"]
+    );
     assert_eq!(codes(&config(&["a"]), &[("a", b" \n ")]), ["dataset::empty"]);
     assert_eq!(
         codes(&config(&["a.jsonl"]), &[("a.jsonl", b"{}")]),

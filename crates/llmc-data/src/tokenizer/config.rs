@@ -91,8 +91,8 @@ pub struct TokenizerConfig {
     pub name: String,
     /// The construction.
     pub kind: TokenizerKind,
-    /// Tokens in all, specials counted. `None` is for `char` only: every
-    /// character of the corpus.
+    /// Tokens in all, specials counted; for `char` at most so many. `None` is for
+    /// `char` only: every character of the corpus.
     pub vocab_size: Option<u32>,
     /// How text is cut before merges.
     pub pre_tokenizer: PreTokenizer,

@@ -160,13 +160,29 @@ fn sizes_out_of_reach_are_explained() {
         let found = train(&config(kind, size), &["low lower"], 1).unwrap_err();
         assert_eq!(found[0].code, code);
         assert!(found[0].message.contains(part), "{}", found[0].message);
+        assert_eq!(found[0].field.as_deref(), Some("tokenizer.vocab_size"));
+        assert!(found[0].help.is_some());
     };
     check(TokenizerKind::ByteBpe, Some(100), "tokenizer::vocab_too_small", "at least 260");
     check(TokenizerKind::Bpe, Some(4), "tokenizer::vocab_too_small", "at least 5");
     // 256 bytes, 4 specials; lo, low, er, " low", " lower": 5 merges at most.
     check(TokenizerKind::ByteBpe, Some(9999), "tokenizer::vocab_too_large", "allows 265");
-    check(TokenizerKind::Char, Some(100), "tokenizer::vocab_too_large", "allows 10");
+    let found = train(&config(TokenizerKind::ByteBpe, Some(9999)), &["low lower"], 1).unwrap_err();
+    let help = found[0].help.as_deref().unwrap();
+    assert!(help.starts_with("write `vocab_size = 265` in [tokenizer]"), "{help}");
+    assert!(help.contains("`--set tokenizer.vocab_size=265`"), "{help}");
     check(TokenizerKind::Bpe, None, "tokenizer::vocab_size_missing", "bpe");
+}
+
+/// 6 characters and 4 special tokens, whatever more was allowed; fewer where fewer are.
+#[test]
+fn the_size_of_a_char_tokenizer_is_an_upper_bound() {
+    let of = |size| train(&config(TokenizerKind::Char, size), &["low lower"], 1).unwrap();
+    assert_eq!(of(Some(512)).vocab_size(), 10);
+    assert_eq!(of(Some(512)).to_json(), of(None).to_json());
+    let small = of(Some(7));
+    assert_eq!(small.vocab_size(), 7);
+    assert_eq!(small.decode_plain(&small.encode("low")), "low");
 }
 
 #[test]

@@ -3,7 +3,8 @@
 //! Texts are cut at special tokens, as they are when encoded, so a special
 //! token never teaches anything. `byte_bpe` starts from the 256 bytes; `bpe` and
 //! `char` from the characters of the corpus: all of them if there is room, else
-//! the most frequent, and of equal counts those with the smaller code points.
+//! the most frequent, and of equal counts those with the smaller code points. For `char` the
+//! size is an upper bound: a corpus with fewer characters gives fewer tokens.
 //! Ids are: special tokens, alphabet (by code point; bytes by the code point of
 //! their printable character), merged tokens in the order learned.
 //!
@@ -31,7 +32,8 @@ const CHUNK_BYTES: usize = 256 << 10;
 /// `tokenizer::unk_missing`, `tokenizer::vocab_size_missing`,
 /// `tokenizer::vocab_too_small` (with the least that works),
 /// `tokenizer::empty_corpus`, `tokenizer::vocab_too_large` (with the most that
-/// the corpus allows), `tokenizer::corpus_too_large` (2³² symbols in distinct words).
+/// the corpus allows; not for `char`, whose size is an upper bound),
+/// `tokenizer::corpus_too_large` (2³² symbols in distinct words).
 pub fn train<T: AsRef<str> + Sync>(
     config: &TokenizerConfig,
     texts: &[T],
@@ -46,7 +48,8 @@ pub fn train<T: AsRef<str> + Sync>(
                 "tokenizer::empty_corpus",
                 format!("the corpus of tokenizer `{}` holds no text to train on", config.name),
             )
-            .help("check the paths and filters of the dataset"),
+            .help("check the paths and filters of the dataset")
+            .field("dataset.paths"),
         );
     }
     if !found.is_empty() {
@@ -118,7 +121,8 @@ fn check(config: &TokenizerConfig) -> Vec<Diagnostic> {
                         "the special token `{text}` is empty or spells a token of the alphabet"
                     ),
                 )
-                .help("use a text such as `<eos>`"),
+                .help("use a text such as `<eos>`")
+                .field("tokenizer.special_tokens"),
             );
         }
     }
@@ -128,7 +132,8 @@ fn check(config: &TokenizerConfig) -> Vec<Diagnostic> {
                 "tokenizer::unk_missing",
                 format!("`{kind}` needs an unknown token for characters outside its alphabet"),
             )
-            .help("set the special token `unk`, for example to `<unk>`"),
+            .help("set the special token `unk`, for example to `<unk>`")
+            .field("tokenizer.special_tokens.unk"),
         );
     }
     let (alphabet, what) = match config.kind {
@@ -141,7 +146,8 @@ fn check(config: &TokenizerConfig) -> Vec<Diagnostic> {
                 "tokenizer::vocab_size_missing",
                 format!("`{kind}` needs a `vocab_size`"),
             )
-            .help("set `vocab_size`, for example to 8192"),
+            .help("set `vocab_size`, for example to 8192")
+            .field("tokenizer.vocab_size"),
         ),
         Some(size) if (size as usize) < alphabet + specials.len() => {
             let least = alphabet + specials.len();
@@ -153,7 +159,8 @@ fn check(config: &TokenizerConfig) -> Vec<Diagnostic> {
                         specials.len()
                     ),
                 )
-                .help(format!("set `vocab_size` to at least {least}")),
+                .help(format!("set `vocab_size` to at least {least}"))
+                .field("tokenizer.vocab_size"),
             );
         }
         _ => {}
@@ -225,10 +232,7 @@ fn train_alphabet(
     for c in most_frequent(chars, room) {
         vocab.push(c.encode_utf8(&mut [0; 4]).as_bytes());
     }
-    match config.vocab_size {
-        Some(wanted) if vocab.len() < wanted as usize => Err(too_large(config, vocab.len())),
-        _ => Ok(Vec::new()),
-    }
+    Ok(Vec::new())
 }
 
 fn room_for_alphabet(config: &TokenizerConfig, vocab: &Vocab) -> usize {
@@ -259,7 +263,8 @@ fn learn_to_size(
                 table.n_symbols()
             ),
         )
-        .help("train the tokenizer on a part of the corpus"));
+        .help("train the tokenizer on a part of the corpus")
+        .field("dataset.target_tokens"));
     }
     let merges = learn(table, vocab, wanted, config.min_frequency);
     if vocab.len() < wanted { Err(too_large(config, vocab.len())) } else { Ok(merges) }
@@ -267,14 +272,20 @@ fn learn_to_size(
 
 fn too_large(config: &TokenizerConfig, reachable: usize) -> Diagnostic {
     let wanted = config.vocab_size.unwrap_or_default();
+    let frequency = match config.min_frequency {
+        0 | 1 => String::new(),
+        n => format!(", or lower `min_frequency` from {n}"),
+    };
     Diagnostic::error(
         "tokenizer::vocab_too_large",
         format!(
-            "`vocab_size` of tokenizer `{}` is {wanted}, the corpus allows {reachable}",
-            config.name
+            "`tokenizer.vocab_size` is {wanted}, but the corpus allows {reachable} tokens at most"
         ),
     )
-    .help(format!("set `vocab_size` to at most {reachable}, or train on more text"))
+    .field("tokenizer.vocab_size")
+    .help(format!(
+        "write `vocab_size = {reachable}` in [tokenizer] (`--set tokenizer.vocab_size={reachable}`), or fewer, or train on more text{frequency}; `model.vocab_size` may stay as it is"
+    ))
 }
 
 /// The distinct words of all pieces with their counts, sorted.

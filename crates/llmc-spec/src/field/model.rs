@@ -189,7 +189,7 @@ pub(super) const FIELDS: &[Field] = &[
         "model.attention",
         Kind::Choice(ATTENTION),
         Is(Lit::Text("gqa")),
-        "How heads are shared: `mha` one key/value head per query head, `mqa` one in all, `gqa` any number that divides `num_heads`. `sliding_window` is `gqa` with `sliding_window_size`. Hashed through `num_kv_heads`.",
+        "How heads are shared: `mha` one key/value head per query head, `mqa` one in all, `gqa` any number that divides `num_heads`. `sliding_window` is `gqa` that must have a `sliding_window_size`; a written `sliding_window_size` applies to each of them. Hashed through `num_kv_heads`.",
     )
     .aliases(&["model.attention_type"])
     .hashed(Hashing::Never),
@@ -197,7 +197,7 @@ pub(super) const FIELDS: &[Field] = &[
         "model.sliding_window_size",
         Kind::Int { min: 1, max: 1 << 32 },
         Nothing("none: every earlier token is seen"),
-        "A token sees itself and the tokens less than this far before it.",
+        "A token sees itself and the tokens less than this far before it, whatever `attention` is.",
     )
     .aliases(&["model.sliding_window"]),
     Field::new(
@@ -367,7 +367,7 @@ pub(super) const FIELDS: &[Field] = &[
                 "model.dropout.residual",
             ],
         },
-        "`dropout = 0.1`.",
+        "One rate for all three: `dropout = 0.1`.",
     )
     .aliases(&["model.dropout"]),
     dropout("model.dropout.embedding", "On the embedding with positions added.")

@@ -35,7 +35,7 @@ pub(super) const FIELDS: &[Field] = &[
         "tokenizer.vocab_size",
         Kind::Int { min: 1, max: 1 << 31 },
         Rule { text: "`model.vocab_size`", compute: rules::tokenizer_vocab_size },
-        "Size of the vocabulary, special tokens included; at most `model.vocab_size`. A corpus that does not yield so many tokens is an error (`tokenizer::vocab_too_large`).",
+        "Size of the vocabulary, special tokens included; at most `model.vocab_size`. For `char` an upper bound: the corpus may have fewer characters, and embedding rows beyond them stay unused. For the others, a corpus that does not yield so many tokens is an error (`tokenizer::vocab_too_large`), which names the most that it allows.",
     )
     .hashed(Hashing::Always),
     Field::new(

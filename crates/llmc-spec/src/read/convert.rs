@@ -1,6 +1,7 @@
 //! One written value to the normal form of its field's kind.
 
 use super::Place;
+use super::expected::{can_be, high_text, low_text, what_to_write};
 use crate::field::{Choice, Field, Kind, Limit};
 use crate::tree::{Node, Value};
 use llmc_base::diag::nearest;
@@ -45,7 +46,7 @@ pub(super) fn convert(
         },
         Kind::Text => match &node.value {
             Value::Text(t) => Ok(Json::from(t.as_str())),
-            _ => Err(vec![c.wrong_type(node, "a text").help("put it in double quotes")]),
+            _ => Err(vec![c.wrong_type(node, "a text")]),
         },
         Kind::Hash => c.hash(node),
         Kind::Choice(choices) => c.choice(node, choices).map(Json::from),
@@ -71,23 +72,32 @@ struct Converter<'a> {
 }
 
 impl Converter<'_> {
-    fn error(&self, code: &str, message: String, node: &Node) -> Diagnostic {
-        self.place.label(Diagnostic::error(code, message), &node.span, "")
+    fn error(&self, code: &str, message: String, node: &Node, label: &str) -> Diagnostic {
+        let d = Diagnostic::error(code, message).field(self.field.path);
+        self.place.label(d, &node.span, label).help(what_to_write(self.field))
+    }
+
+    /// The value for messages; a number as it was written.
+    fn shown(&self, node: &Node) -> String {
+        let is_number = matches!(node.value, Value::Int(_) | Value::Float(_));
+        let written = self.place.written(&node.span).filter(|t| is_number && t.len() <= 60);
+        written.map_or_else(|| node.value.show(), |text| text.trim().to_string())
     }
 
     fn wrong_type(&self, node: &Node, wanted: &str) -> Diagnostic {
         let (path, found) = (self.field.path, node.value.kind());
-        let message = format!("`{path}` is {wanted}, not {found} ({})", node.value.show());
-        self.error("spec::wrong_type", message, node)
+        let message = format!("`{path}` is {wanted}, not {found} ({})", self.shown(node));
+        self.error("spec::wrong_type", message, node, found)
     }
 
-    fn out_of_range(&self, what: &str, shown: String, range: String, node: &Node) -> Diagnostic {
-        let message = format!("`{what}` is {shown}, but must be {range}");
-        self.error("spec::out_of_range", message, node).help(format!(
-            "{}: {}",
-            self.field.name(),
-            self.field.doc
-        ))
+    fn twice(&self, message: String, node: &Node) -> Diagnostic {
+        self.error("spec::duplicate_key", message, node, "again here").help("keep one of the two")
+    }
+
+    /// `must` names the end of the range that was passed.
+    fn out_of_range(&self, what: &str, must: &str, node: &Node) -> Diagnostic {
+        let message = format!("`{what}` is {}, but must be {must}", self.shown(node));
+        self.error("spec::out_of_range", message, node, &format!("must be {must}"))
     }
 
     fn int(&self, node: &Node, min: u64, max: u64, what: &str) -> Result<u64, Vec<Diagnostic>> {
@@ -97,14 +107,12 @@ impl Converter<'_> {
             Value::Float(f) if f.fract() == 0.0 && f.abs() <= MAX_SIZE as f64 => *f as i128,
             _ => return Err(vec![self.wrong_type(node, "an integer")]),
         };
+        let must = match value < i128::from(min) {
+            true => format!("at least {min}"),
+            false => format!("at most {max}"),
+        };
         let in_range = u64::try_from(value).ok().filter(|v| (min..=max).contains(v));
-        in_range.ok_or_else(|| {
-            let range = match (min, max) {
-                (min, MAX_SIZE) => format!("at least {min}"),
-                _ => format!("from {min} to {max}"),
-            };
-            vec![self.out_of_range(what, value.to_string(), range, node)]
-        })
+        in_range.ok_or_else(|| vec![self.out_of_range(what, &must, node)])
     }
 
     fn size(&self, node: &Node) -> Result<u64, Vec<Diagnostic>> {
@@ -113,10 +121,7 @@ impl Converter<'_> {
         };
         match parse_size(text) {
             Some(size) if (1..=MAX_SIZE).contains(&size) => Ok(size),
-            _ => Err(vec![
-                self.wrong_type(node, "a count")
-                    .help("write an integer, or a text such as \"125M\" or \"1.3B\""),
-            ]),
+            _ => Err(vec![self.wrong_type(node, "a count")]),
         }
     }
 
@@ -126,22 +131,27 @@ impl Converter<'_> {
             Value::Float(f) => *f,
             _ => return Err(vec![self.wrong_type(node, "a number")]),
         };
-        let above = match min {
+        let is_above = match min {
             Limit::Open => true,
             Limit::Closed(end) => value >= end,
             Limit::Beyond(end) => value > end,
         };
-        let below = match max {
+        let is_below = match max {
             Limit::Open => true,
             Limit::Closed(end) => value <= end,
             Limit::Beyond(end) => value < end,
         };
-        if value.is_finite() && above && below {
+        if value.is_finite() && is_above && is_below {
             // −0 is 0.
             return Ok(value + 0.0);
         }
-        let range = range_text(min, max);
-        Err(vec![self.out_of_range(self.field.path, format!("{value:?}"), range, node)])
+        let broken = match (value.is_finite(), is_above) {
+            (false, _) => None,
+            (true, false) => low_text(min),
+            (true, true) => high_text(max),
+        };
+        let must = broken.unwrap_or_else(|| "a finite number".to_string());
+        Err(vec![self.out_of_range(self.field.path, &must, node)])
     }
 
     fn hash(&self, node: &Node) -> Result<Json, Vec<Diagnostic>> {
@@ -152,6 +162,7 @@ impl Converter<'_> {
                     "spec::wrong_type",
                     format!("`{}`: {message}", self.field.path),
                     node,
+                    "not a hash",
                 )]),
             },
             _ => Err(vec![self.wrong_type(node, "a hash of 64 hexadecimal digits")]),
@@ -159,15 +170,12 @@ impl Converter<'_> {
     }
 
     fn choice(&self, node: &Node, choices: &[Choice]) -> Result<String, Vec<Diagnostic>> {
-        let names = || choices.iter().map(|c| c.name);
+        let names = || choices.iter().filter(|c| c.is_built).map(|c| c.name);
         let word = match &node.value {
             Value::Text(t) => t.as_str(),
             // Hugging Face writes `rope_scaling: null`.
             Value::Null if names().any(|n| n == "none") => "none",
-            _ => {
-                let wanted = format!("one of {}", names().collect::<Vec<_>>().join(", "));
-                return Err(vec![self.wrong_type(node, &wanted)]);
-            }
+            _ => return Err(vec![self.wrong_type(node, "a word")]),
         };
         if let Some(choice) = choices.iter().find(|c| c.name == word || c.aliases.contains(&word)) {
             return Ok(choice.name.to_string());
@@ -175,12 +183,12 @@ impl Converter<'_> {
         let message = format!("`{}` cannot be {}", self.field.path, node.value.show());
         let all =
             choices.iter().flat_map(|c| [c.name].into_iter().chain(c.aliases.iter().copied()));
-        let listed = names().collect::<Vec<_>>().join(", ");
+        let listed = can_be(choices, self.field.is_optional);
         let help = match nearest(word, all) {
-            Some(name) => format!("did you mean \"{name}\"? it can be {listed}"),
-            None => format!("it can be {listed}"),
+            Some(name) => format!("did you mean \"{name}\"? {listed}"),
+            None => listed,
         };
-        Err(vec![self.error("spec::unknown_value", message, node).help(help)])
+        Err(vec![self.error("spec::unknown_value", message, node, "unknown").help(help)])
     }
 
     fn item_text(&self, node: &Node) -> Result<String, Vec<Diagnostic>> {
@@ -220,7 +228,7 @@ impl Converter<'_> {
         for entry in entries {
             if map.contains_key(&entry.key) {
                 let message = format!("`{}.{}` is written twice", self.field.path, entry.key);
-                diagnostics.push(self.error("spec::duplicate_key", message, &entry.node));
+                diagnostics.push(self.twice(message, &entry.node));
             }
             match self.float(&entry.node, Limit::Beyond(0.0), Limit::Open) {
                 Ok(share) => {
@@ -270,13 +278,13 @@ impl Converter<'_> {
                     Some(name) => format!("did you mean `{name}`?"),
                     None => "its fields are min, max and multiple_of".to_string(),
                 };
-                let d = Diagnostic::error("spec::unknown_key", message).help(help);
+                let d = Diagnostic::error("spec::unknown_key", message).help(help).field(path);
                 diagnostics.push(self.place.label(d, &entry.key_span, "unknown"));
                 continue;
             }
             if map.contains_key(&entry.key) {
                 let message = format!("`{path}` is written twice");
-                diagnostics.push(self.error("spec::duplicate_key", message, &entry.node));
+                diagnostics.push(self.twice(message, &entry.node));
                 continue;
             }
             match self.int(&entry.node, 1, MAX_DIM, &path) {
@@ -295,27 +303,10 @@ impl Converter<'_> {
             && min > max
         {
             let message = format!("`{}` has min {min} above max {max}", self.field.path);
-            diagnostics.push(self.error("spec::conflict", message, node).help("swap them"));
+            let d = self.error("spec::conflict", message, node, "no value fits");
+            diagnostics.push(d.help("swap them"));
         }
         if diagnostics.is_empty() { Ok((Json::Object(map), spans)) } else { Err(diagnostics) }
-    }
-}
-
-fn range_text(min: Limit, max: Limit) -> String {
-    let low = match min {
-        Limit::Open => None,
-        Limit::Closed(end) => Some(format!("at least {end}")),
-        Limit::Beyond(end) => Some(format!("greater than {end}")),
-    };
-    let high = match max {
-        Limit::Open => None,
-        Limit::Closed(end) => Some(format!("at most {end}")),
-        Limit::Beyond(end) => Some(format!("less than {end}")),
-    };
-    match (low, high) {
-        (Some(low), Some(high)) => format!("{low} and {high}"),
-        (Some(one), None) | (None, Some(one)) => one,
-        (None, None) => "a finite number".to_string(),
     }
 }
 

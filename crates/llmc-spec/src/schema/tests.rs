@@ -170,9 +170,7 @@ fn names_that_do_not_exist_are_marked() {
         assert!(!fits(&schema, &spec), "{spec}");
         assert!(is_read(&spec).is_err(), "{spec}");
     }
-    for spec in [json!({}), json!({ "spec_version": 1, "model": null, "dataset": {} })] {
-        agree(&schema, &spec);
-    }
+    agree(&schema, &json!({ "spec_version": 1, "model": null, "dataset": {} }));
 }
 
 #[test]

@@ -11,11 +11,17 @@ pub(super) fn read(text: &str) -> Result<Node, Fault> {
     // Editors on Windows write a byte order mark; the RFC allows to ignore it.
     let pos = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
     let mut reader = Reader { text, pos };
+    reader.space();
+    if reader.peek().is_none() {
+        // An empty file asks for as little as `{}` does, in every format.
+        return Ok(Node { value: Value::Table(Vec::new()), span: 0..0 });
+    }
     let node = reader.value(0)?;
     reader.space();
     match reader.peek() {
         None => Ok(node),
-        Some(_) => Err(reader.expected("the end of the file")),
+        Some(_) => Err(reader
+            .expected("the end of the file", "a spec is one value, `{..}`: remove what follows")),
     }
 }
 
@@ -49,7 +55,8 @@ pub(super) fn from_value(value: &serde_json::Value, depth: usize) -> Result<Node
 }
 
 fn too_deep(pos: usize) -> Fault {
-    Fault::syntax(format!("nested deeper than {MAX_DEPTH}"), pos..pos)
+    let help = "a spec has sections, fields, and at most tables in fields";
+    Fault::syntax(format!("nested deeper than {MAX_DEPTH}"), pos..pos, help)
 }
 
 struct Reader<'a> {
@@ -75,15 +82,25 @@ impl Reader<'_> {
     }
 
     /// A fault at the next character.
-    fn expected(&self, what: &str) -> Fault {
+    fn expected(&self, what: &str, help: &str) -> Fault {
+        let after_comma = self.text[..self.pos].trim_end().ends_with(',');
         match self.text[self.pos..].chars().next() {
             Some(c) => Fault::syntax(
                 format!("expected {what}, found `{}`", c.escape_debug()),
                 self.pos..self.pos + c.len_utf8(),
+                match c {
+                    '}' | ']' if after_comma => "remove the comma in front of it",
+                    '/' | '#' => {
+                        "JSON has no comments: remove it, or write the spec in TOML or YAML"
+                    }
+                    '\'' => "JSON has double quotes only",
+                    _ => help,
+                },
             ),
             None => Fault::syntax(
                 format!("expected {what}, found the end of the file"),
                 self.pos..self.pos,
+                "close every `{`, `[` and `\"` that is open",
             ),
         }
     }
@@ -102,14 +119,22 @@ impl Reader<'_> {
             Some(b't') => self.word("true", Value::Bool(true))?,
             Some(b'f') => self.word("false", Value::Bool(false))?,
             Some(b'n') => self.word("null", Value::Null)?,
-            _ => return Err(self.expected("a value")),
+            _ => {
+                return Err(self.expected(
+                    "a value",
+                    "a value is a number, \"text\", true, false, null, [..] or {..}",
+                ));
+            }
         };
         Ok(Node { value, span: start..self.pos })
     }
 
     fn word(&mut self, word: &str, value: Value) -> Result<Value, Fault> {
         if !self.text[self.pos..].starts_with(word) {
-            return Err(self.expected(&format!("`{word}`")));
+            return Err(self.expected(
+                &format!("`{word}`"),
+                "a value is a number, \"text\", true, false, null, [..] or {..}",
+            ));
         }
         self.pos += word.len();
         Ok(value)
@@ -126,13 +151,13 @@ impl Reader<'_> {
             self.space();
             let start = self.pos;
             if self.peek() != Some(b'"') {
-                return Err(self.expected("a key in double quotes"));
+                return Err(self.expected("a key in double quotes", "write `\"key\": value`"));
             }
             let key = self.string()?;
             let key_span = start..self.pos;
             self.space();
             if !self.eat(b':') {
-                return Err(self.expected("`:`"));
+                return Err(self.expected("`:`", "write `\"key\": value`"));
             }
             let node = self.value(depth + 1)?;
             entries.push(Entry { key, key_span, node });
@@ -141,7 +166,7 @@ impl Reader<'_> {
                 return Ok(Value::Table(entries));
             }
             if !self.eat(b',') {
-                return Err(self.expected("`,` or `}`"));
+                return Err(self.expected("`,` or `}`", "put a comma between two entries"));
             }
         }
     }
@@ -160,7 +185,7 @@ impl Reader<'_> {
                 return Ok(Value::List(items));
             }
             if !self.eat(b',') {
-                return Err(self.expected("`,` or `]`"));
+                return Err(self.expected("`,` or `]`", "put a comma between two entries"));
             }
         }
     }
@@ -171,7 +196,9 @@ impl Reader<'_> {
         self.eat(b'-');
         if self.eat(b'0') {
             if matches!(self.peek(), Some(b'0'..=b'9')) {
-                return Err(self.expected("a number without leading zeros"));
+                return Err(
+                    self.expected("a number without leading zeros", "remove the zeros in front")
+                );
             }
         } else {
             self.digits()?;
@@ -189,7 +216,10 @@ impl Reader<'_> {
             self.digits()?;
         }
         let text = &self.text[start..self.pos];
-        let unreadable = || Fault::syntax(format!("`{text}` is too large"), start..self.pos);
+        let unreadable = || {
+            let help = "write a smaller number";
+            Fault::syntax(format!("`{text}` is too large"), start..self.pos, help)
+        };
         if is_integer {
             text.parse().map(Value::Int).map_err(|_| unreadable())
         } else {
@@ -199,7 +229,9 @@ impl Reader<'_> {
 
     fn digits(&mut self) -> Result<(), Fault> {
         if !matches!(self.peek(), Some(b'0'..=b'9')) {
-            return Err(self.expected("a digit"));
+            return Err(
+                self.expected("a digit", "write a digit on both sides of a point, e.g. 0.5")
+            );
         }
         while matches!(self.peek(), Some(b'0'..=b'9')) {
             self.pos += 1;
@@ -213,7 +245,11 @@ impl Reader<'_> {
         let mut out = String::new();
         loop {
             let Some(c) = self.text[self.pos..].chars().next() else {
-                return Err(Fault::syntax("the text does not end", start..self.pos));
+                return Err(Fault::syntax(
+                    "the text does not end",
+                    start..self.pos,
+                    "end it with a double quote",
+                ));
             };
             match c {
                 '"' => {
@@ -221,7 +257,12 @@ impl Reader<'_> {
                     return Ok(out);
                 }
                 '\\' => out.push(self.escape()?),
-                '\0'..='\u{1f}' => return Err(self.expected("no control character in a text")),
+                '\0'..='\u{1f}' => {
+                    return Err(self.expected(
+                        "no control character in a text",
+                        "write `\\n` for a line end and `\\t` for a tab",
+                    ));
+                }
                 _ => {
                     out.push(c);
                     self.pos += c.len_utf8();
@@ -246,7 +287,7 @@ impl Reader<'_> {
                 self.pos += 1;
                 return self.unicode(start);
             }
-            _ => return Err(self.expected("an escape of JSON")),
+            _ => return Err(self.expected("an escape of JSON", "write `\\\\` for a backslash")),
         };
         self.pos += 1;
         Ok(c)
@@ -266,15 +307,22 @@ impl Reader<'_> {
             }
             _ => first,
         };
+        let help = "write the character itself";
         char::from_u32(code)
-            .ok_or_else(|| Fault::syntax("half of a surrogate pair", start..self.pos))
+            .ok_or_else(|| Fault::syntax("half of a surrogate pair", start..self.pos, help))
     }
 
     fn hex4(&mut self) -> Result<u32, Fault> {
         let mut code = 0;
         for _ in 0..4 {
             let digit = self.peek().and_then(|b| char::from(b).to_digit(16));
-            code = code * 16 + digit.ok_or_else(|| self.expected("four hexadecimal digits"))?;
+            code = code * 16
+                + digit.ok_or_else(|| {
+                    self.expected(
+                        "four hexadecimal digits",
+                        "write `\\u` and four digits, e.g. `\\u00e9`",
+                    )
+                })?;
             self.pos += 1;
         }
         Ok(code)

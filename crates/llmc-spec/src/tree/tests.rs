@@ -197,7 +197,7 @@ fn what_has_no_meaning_in_a_spec_is_refused() {
         ("{\"a\": \"x", Format::Json, "the text does not end"),
         ("{\"a\": \"\t\"}", Format::Json, "expected no control character"),
         ("// c\n{}", Format::Json, "expected a value, found `/`"),
-        ("", Format::Json, "expected a value, found the end"),
+        ("[", Format::Json, "expected a value, found the end"),
     ] {
         let found = fault(text, format);
         assert!(found.starts_with(want), "{text:?}: {found}");
@@ -269,6 +269,7 @@ fn formats() -> impl Strategy<Value = Format> {
 fn check_spans(text: &str, format: Format) {
     let (node, faults) = read(text, format);
     for fault in &faults {
+        assert!(!fault.help.is_empty() && !fault.message.is_empty(), "{fault:?}");
         assert!(text.get(fault.span.clone()).is_some(), "{fault:?} in {text:?}");
     }
     fn walk(node: &Node, text: &str) {

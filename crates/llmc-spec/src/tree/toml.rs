@@ -31,7 +31,28 @@ fn fault(error: &Error, len: usize) -> Fault {
         "duplicate key" => "spec::duplicate_key",
         _ => "spec::syntax",
     };
-    Fault { code, message: error.message().trim().replace('\n', ", "), span }
+    let message = error.message().trim().replace('\n', ", ");
+    Fault { code, help: help(&message).to_string(), message, span }
+}
+
+/// What to try, by what the parser says.
+fn help(message: &str) -> &'static str {
+    let table: [(&str, &str); 9] = [
+        ("duplicate key", "keep one of the two"),
+        ("string values must be quoted", "put a text in double quotes; one value follows a `=`"),
+        ("escape", "write `\\\\` for a backslash, or put the text in single quotes"),
+        ("string, expected", "end the text with the quote that it begins with, on the same line"),
+        ("unclosed table", "close the header: `[model]`"),
+        ("unclosed", "close every `[`, `{` and quote that is open"),
+        ("with no value", "write `key = value`"),
+        ("keys cannot be empty", "write `key = value`"),
+        ("depth", "a spec has sections, fields, and at most tables in fields"),
+    ];
+    let found = table.into_iter().find(|(part, _)| message.contains(part));
+    found.map_or(
+        "TOML is lines of `key = value` below `[section]` headers, texts in double quotes",
+        |(_, help)| help,
+    )
 }
 
 fn entries(table: DeTable<'_>, faults: &mut Vec<Fault>) -> Value {
@@ -72,6 +93,7 @@ fn convert(value: Spanned<DeValue<'_>>, faults: &mut Vec<Fault>) -> Node {
                 code: "spec::wrong_type",
                 message: format!("`{date}` is a date, which no field takes"),
                 span: span.clone(),
+                help: "put it in double quotes if it is a text".to_string(),
             });
             Value::Null
         }
@@ -84,5 +106,6 @@ fn convert(value: Spanned<DeValue<'_>>, faults: &mut Vec<Fault>) -> Node {
 }
 
 fn too_large(text: &str, span: &Range<usize>) -> Fault {
-    Fault::syntax(format!("`{text}` is not a number that can be read"), span.clone())
+    let help = "write a smaller number";
+    Fault::syntax(format!("`{text}` is not a number that can be read"), span.clone(), help)
 }

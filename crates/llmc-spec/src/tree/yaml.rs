@@ -17,11 +17,30 @@ pub(super) fn read(text: &str) -> Result<Node, Fault> {
     for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(|e| {
             let at = places.byte(e.marker().index());
-            Fault::syntax(e.info().to_string(), at..at)
+            Fault::syntax(e.info().to_string(), at..at, help(e.info()))
         })?;
         builder.event(event, places.span(&span))?;
     }
     Ok(builder.root.unwrap_or(Node { value: Value::Table(Vec::new()), span: 0..0 }))
+}
+
+/// What to try, by what the parser says.
+fn help(message: &str) -> &'static str {
+    let table: [(&str, &str); 5] = [
+        ("tab", "indent with spaces"),
+        ("flow", "close every `[` and `{`, and put a comma between two entries"),
+        ("quoted", "end the text with the quote that it begins with"),
+        (
+            "mapping values",
+            "indent all fields of a section alike, and quote a text that holds `: `",
+        ),
+        ("':'", "indent all fields of a section alike, and quote a text that holds `: `"),
+    ];
+    let found = table.into_iter().find(|(part, _)| message.contains(part));
+    found
+        .map_or("YAML is `field: value` lines, indented by spaces below `section:`", |(_, help)| {
+            help
+        })
 }
 
 /// Character indices, which the parser gives, to byte offsets.
@@ -92,13 +111,21 @@ impl Builder {
                 self.n_documents += 1;
                 match self.n_documents {
                     1 => Ok(()),
-                    _ => Err(Fault::syntax("a second document; a spec is one document", span)),
+                    _ => Err(Fault::syntax(
+                        "a second document; a spec is one document",
+                        span,
+                        "remove the `---` and what follows it",
+                    )),
                 }
             }
             Event::Scalar(text, style, anchor, tag) => self.scalar(text, style, anchor, tag, span),
             Event::Alias(id) => {
                 let Some((_, size)) = self.anchors.get(&id) else {
-                    return Err(Fault::syntax("an alias of something that is still open", span));
+                    return Err(Fault::syntax(
+                        "an alias of something that is still open",
+                        span,
+                        "write the value out instead of the alias",
+                    ));
                 };
                 // Before the copy is made.
                 self.grow(*size, &span)?;
@@ -133,7 +160,11 @@ impl Builder {
         // A key is its text, whatever the schema would make of it.
         if let Some(Open::Table { key: key @ None, .. }) = self.stack.last_mut() {
             if style == ScalarStyle::Plain && text == "<<" {
-                return Err(Fault::syntax("merge keys are not part of YAML 1.2", span));
+                return Err(Fault::syntax(
+                    "merge keys are not part of YAML 1.2",
+                    span,
+                    "write the fields out",
+                ));
             }
             *key = Some((text.into_owned(), span));
             return Ok(());
@@ -147,10 +178,18 @@ impl Builder {
 
     fn open(&mut self, open: Open, span: Range<usize>) -> Result<(), Fault> {
         if self.stack.len() >= MAX_DEPTH {
-            return Err(Fault::syntax(format!("nested deeper than {MAX_DEPTH}"), span));
+            return Err(Fault::syntax(
+                format!("nested deeper than {MAX_DEPTH}"),
+                span,
+                "a spec has sections, fields, and at most tables in fields",
+            ));
         }
         if let Some(Open::Table { key: None, .. }) = self.stack.last() {
-            return Err(Fault::syntax("a key must be a plain word", span));
+            return Err(Fault::syntax(
+                "a key must be a plain word",
+                span,
+                "write the key as a word or a quoted text",
+            ));
         }
         self.stack.push(open);
         Ok(())
@@ -162,7 +201,9 @@ impl Builder {
             Some(Open::Table { entries, start, anchor, .. }) => {
                 (Value::Table(entries), start, anchor)
             }
-            None => return Err(Fault::syntax("an end without a start", span)),
+            None => {
+                return Err(Fault::syntax("an end without a start", span, "check the brackets"));
+            }
         };
         let end = span.end.max(start);
         self.add(Node { value, span: start..end }, anchor)
@@ -183,11 +224,16 @@ impl Builder {
     fn grow(&mut self, size: Size, span: &Range<usize>) -> Result<(), Fault> {
         self.size.add(size);
         if self.size.n_nodes > MAX_NODES {
-            return Err(Fault::syntax(format!("more than {MAX_NODES} values"), span.clone()));
+            return Err(Fault::syntax(
+                format!("more than {MAX_NODES} values"),
+                span.clone(),
+                "write values out instead of aliases",
+            ));
         }
         if self.size.n_bytes > MAX_BYTES {
             let message = format!("aliases stand for more than {MAX_BYTES} bytes of text");
-            return Err(Fault::syntax(message, span.clone()));
+            let help = "write values out instead of aliases";
+            return Err(Fault::syntax(message, span.clone(), help));
         }
         Ok(())
     }
@@ -199,7 +245,13 @@ impl Builder {
             Some(Open::List { items, .. }) => items.push(node),
             Some(Open::Table { entries, key, .. }) => match key.take() {
                 Some((key, key_span)) => entries.push(Entry { key, key_span, node }),
-                None => return Err(Fault::syntax("a key must be a plain word", node.span)),
+                None => {
+                    return Err(Fault::syntax(
+                        "a key must be a plain word",
+                        node.span,
+                        "write the key as a word or a quoted text",
+                    ));
+                }
             },
         }
         Ok(())
@@ -211,7 +263,7 @@ fn no_tag(tag: Option<&Tag>, span: &Range<usize>) -> Result<(), Fault> {
         None => Ok(()),
         Some(tag) => {
             let message = format!("the tag `{}{}` has no meaning here", tag.handle, tag.suffix);
-            Err(Fault::syntax(message, span.clone()))
+            Err(Fault::syntax(message, span.clone(), "leave the tag out; quotes make a text"))
         }
     }
 }
