@@ -92,3 +92,20 @@ fn the_best_checkpoint_is_generated_from() {
     assert_eq!(text(&["--best"])["step"], best["step"]);
     assert_eq!(text(&[])["step"], result["step"]);
 }
+
+#[test]
+fn an_error_of_the_data_points_into_the_spec() {
+    let place = Place::new();
+    let large = ["--set", "tokenizer.vocab_size=90000", "--set", "model.vocab_size=90000"];
+    let said = place.llmc(&[&["train", "tiny.toml"], &large[..]].concat()).code(3);
+    assert!(said.err.contains("tokenizer.vocab_size=90000"), "{}", said.err);
+    let spec = common::TINY.replace(r#"domains = ["synthetic"]"#, r#"paths = ["no-such-folder"]"#);
+    let spec = spec.replace("languages = { en = 1.0 }\ntarget_tokens = 2000\n", "");
+    place.write("piped.toml", &spec);
+    let said = place.llmc(&["train", "piped.toml"]).code(3);
+    assert!(
+        said.err.contains("piped.toml:13:9") && said.err.contains("no-such-folder"),
+        "{}",
+        said.err
+    );
+}

@@ -29,7 +29,8 @@ fn documents(args: &SpecArgs, goal: Goal, out: &Output) -> Result<(Project, Text
     let (found, mut warnings) = project(args, goal)?;
     let dataset = found.resolved.dataset.as_ref().ok_or_else(|| missing("dataset"))?;
     let cache = environment::cache(out);
-    let (set, more) = data::documents(dataset, &FsStore, cache.as_ref().map(|c| &c.stages))?;
+    let (set, more) = data::documents(dataset, &FsStore, cache.as_ref().map(|c| &c.stages))
+        .map_err(|e| e.located(&found.spec))?;
     warnings.extend(more);
     out.warnings(&warnings);
     Ok((found, set))

@@ -99,3 +99,23 @@ fn counts_have_short_names() {
         assert_eq!(rules::short_count(count), want);
     }
 }
+
+/// Heads share keys and values as `attention` says, and see as far as the window says.
+#[test]
+fn a_window_goes_with_every_sharing_of_heads() {
+    for (attention, n_kv_heads) in [("mha", 4), ("gqa", 2), ("mqa", 1)] {
+        let text = format!(
+            "[model]\nvocab_size = 64\nnum_layers = 1\nhidden_size = 64\nnum_heads = 4\n\
+             num_kv_heads = {n_kv_heads}\nattention = \"{attention}\"\nsliding_window_size = 8\n"
+        );
+        let r = crate::testing::resolved(&text);
+        let model = r.model.unwrap();
+        assert_eq!(model.architecture.sliding_window, Some(8));
+        assert_eq!(model.dims.num_kv_heads, n_kv_heads);
+        // `solution.json` holds the values.
+        assert_eq!(r.values["model.attention"], attention);
+        assert_eq!(r.values["model.sliding_window_size"], 8);
+    }
+    let doc = find("model.attention").unwrap().doc;
+    assert!(doc.contains("`sliding_window_size` applies to each of them"), "{doc}");
+}

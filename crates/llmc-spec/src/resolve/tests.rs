@@ -1,6 +1,7 @@
 //! Tests of [`super`]: the typed structs, the rules, what has to fit.
 
 mod counts;
+mod hashes;
 mod published;
 
 use crate::testing::{good, params, resolved, show};
@@ -305,55 +306,6 @@ fn sections_resolve_alone_as_python_compiles_them() {
     assert!(r.training.is_none() && r.hashes.training.is_some() && r.optimizer.is_some());
     let r = resolved("[training]\nmax_steps = 10\nsequence_length = 16\n");
     assert_eq!(r.training.unwrap().sequence_length, 16);
-}
-
-/// Heads share keys and values as `attention` says, and see as far as the window says.
-#[test]
-fn a_window_goes_with_every_sharing_of_heads() {
-    for (attention, n_kv_heads) in [("mha", 4), ("gqa", 2), ("mqa", 1)] {
-        let text = format!(
-            "[model]\nvocab_size = 64\nnum_layers = 1\nhidden_size = 64\nnum_heads = 4\n\
-             num_kv_heads = {n_kv_heads}\nattention = \"{attention}\"\nsliding_window_size = 8\n"
-        );
-        let r = resolved(&text);
-        let model = r.model.unwrap();
-        assert_eq!(model.architecture.sliding_window, Some(8));
-        assert_eq!(model.dims.num_kv_heads, n_kv_heads);
-        // `solution.json` holds the values.
-        assert_eq!(r.values["model.attention"], attention);
-        assert_eq!(r.values["model.sliding_window_size"], 8);
-    }
-    let doc = crate::field::find("model.attention").unwrap().doc;
-    assert!(doc.contains("`sliding_window_size` applies to each of them"), "{doc}");
-}
-
-/// A tokenizer that was compiled for another dataset, and a training that names it rightly.
-#[test]
-fn a_tokenizer_of_another_dataset_is_one_problem() {
-    let zeros = "0".repeat(64);
-    let tokenizer = json!({ "type": "bpe", "vocab_size": 32, "dataset_hash": zeros });
-    let model =
-        json!({ "vocab_size": 32, "context_length": 16, "num_layers": 1, "hidden_size": 16 });
-    let resolve_json = |value: &serde_json::Value| {
-        let (spec, found) = from_json(value, &[]);
-        assert_eq!(found, []);
-        resolve(&spec.unwrap(), Goal::Written, &params)
-    };
-    let alone = resolve_json(&json!({ "tokenizer": tokenizer })).unwrap().hashes.tokenizer.unwrap();
-    let dataset = json!({ "domains": ["synthetic"] });
-    let joined = |hash: String| {
-        let training = json!({ "tokenizer_hash": hash });
-        let all = json!({
-            "model": model, "dataset": dataset, "tokenizer": tokenizer, "training": training
-        });
-        resolve_json(&all).unwrap_err()
-    };
-    let found = joined(alone.to_string());
-    let fields: Vec<_> = found.iter().filter_map(|d| d.field.as_deref()).collect();
-    assert_eq!(fields, ["tokenizer.dataset_hash"]);
-    assert!(found[0].message.contains("the dataset passed has fingerprint"), "{}", found[0]);
-    assert!(found[0].help.as_ref().unwrap().starts_with("pass the dataset"), "{}", found[0]);
-    assert_eq!(joined("1".repeat(64)).len(), 2);
 }
 
 #[test]

@@ -112,11 +112,11 @@ fn dataset_key(
                             hasher.str(&path).hash(&hash);
                             hashed.insert(path, hash);
                         }
-                        Err(d) => found.push(d),
+                        Err(d) => found.push(d.field("dataset.paths")),
                     }
                 }
             }
-            Err(d) => found.push(d),
+            Err(d) => found.push(d.field("dataset.paths")),
         }
     }
     if found.is_empty() { Ok((hasher.finish(), hashed)) } else { Err(found.into()) }

@@ -12,7 +12,7 @@ pub enum Failure {
     /// The input is wrong; every problem found.
     Diagnostics(Vec<Diagnostic>),
     /// The input is right, but the work did not succeed.
-    Work(Diagnostic),
+    Work(Box<Diagnostic>),
     /// Somebody asked to stop before there was anything to keep; says where.
     Interrupted(String),
     /// The disk, or a file that is not what it was.
@@ -32,7 +32,7 @@ impl Failure {
     pub fn diagnostics(&self) -> Vec<Diagnostic> {
         match self {
             Failure::Diagnostics(diagnostics) => diagnostics.clone(),
-            Failure::Work(diagnostic) => vec![diagnostic.clone()],
+            Failure::Work(diagnostic) => vec![(**diagnostic).clone()],
             Failure::Interrupted(place) => {
                 vec![Diagnostic::error("train::interrupted", format!("interrupted {place}"))]
             }
@@ -46,6 +46,14 @@ impl Failure {
                 vec![d.help("this is a bug in llmc; please report it with the spec")]
             }
         }
+    }
+
+    /// The same with the place in the spec of every field that a diagnostic is about.
+    pub fn located(mut self, spec: &llmc_spec::Spec) -> Failure {
+        if let Failure::Diagnostics(found) = &mut self {
+            spec.locate(found);
+        }
+        self
     }
 
     /// The exit code that `llmc --help` documents.

@@ -117,8 +117,10 @@ pub(super) fn prepare_if(
     let training = section(&resolved.training)?;
     let model = project.model()?;
     let threads = thread_count(options.threads, training.threads)?;
-    let (set, warnings) =
-        data::documents(section(&resolved.dataset)?, options.store, options.cache)?;
+    let (set, mut warnings) =
+        data::documents(section(&resolved.dataset)?, options.store, options.cache)
+            .map_err(|e| e.located(&project.spec))?;
+    project.spec.locate(&mut warnings);
     warnings.iter().for_each(|w| observer.event(&Event::Warning(w)));
     let words: u64 = set.documents.iter().map(|d| d.words).sum();
     let detail = format!("{} documents, {words} words", set.documents.len());
@@ -128,7 +130,8 @@ pub(super) fn prepare_if(
     check(&recipe_of, &set)?;
 
     let config = section(&resolved.tokenizer)?;
-    let tokenizer = data::tokenizer(config, &set, threads, options.cache)?;
+    let tokenizer = data::tokenizer(config, &set, threads, options.cache)
+        .map_err(|e| e.located(&project.spec))?;
     check_vocabulary(model, &tokenizer)?;
     let detail = format!("{} of {} tokens", tokenizer.kind().name(), tokenizer.vocab_size());
     observer.event(&Event::Stage { name: "tokenizer", detail });

@@ -48,13 +48,15 @@ impl Project {
         goal: Goal,
         defaults: Defaults,
     ) -> Result<(Project, Vec<Diagnostic>), Failure> {
-        let format = Format::from_path(&path.display().to_string());
-        let text = source.read_text(path).map_err(|e| {
+        let file = path.display().to_string();
+        let format = Format::from_path(&file);
+        let bytes = source.read(path).map_err(|e| {
             let message = format!("cannot read `{}`: {}", path.display(), e.source);
             Diagnostic::error("spec::unreadable", message)
                 .help("name a spec file: .toml, .yaml, .yml or .json; `llmc new NAME` writes one")
         })?;
-        Self::parse(&text, format, &path.display().to_string(), overrides, goal, defaults)
+        let text = llmc_spec::decode(&bytes, &file)?;
+        Self::parse(text, format, &file, overrides, goal, defaults)
     }
 
     /// The same from text.

@@ -69,6 +69,7 @@ pub fn spec(library: Option<&Path>, steps: Option<u64>) -> Quickstart {
          name = \"quickstart\"\n\
          template = \"decoder_only\"\n\
          target_params = \"1.5M\"\n\
+         num_layers = 4\n\
          vocab_size = {vocab}\n\
          context_length = 256\n\
          attention = \"gqa\"\n\
@@ -86,8 +87,8 @@ pub fn spec(library: Option<&Path>, steps: Option<u64>) -> Quickstart {
          special_tokens = {{ eos = \"<|endoftext|>\" }}\n\
          \n\
          [optimizer]\n\
-         type = \"adamw\"\n\
-         lr = 5e-3\n\
+         type = \"muon\"\n\
+         lr = 4e-3\n\
          weight_decay = 0.1\n\
          max_grad_norm = 1.0\n\
          \n\

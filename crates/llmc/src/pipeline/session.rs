@@ -186,7 +186,7 @@ impl<'a> Session<'a> {
             .filter_map(|i| set.documents.get(*i))
             .map(|d| format!("`{}` #{}", d.source, d.index))
             .collect();
-        Failure::Work(non_finite(found, &names))
+        Failure::Work(Box::new(non_finite(found, &names)))
     }
 
     /// Hands all records to the store.

@@ -88,7 +88,8 @@ impl Source for TextFiles<'_> {
                 Some(EntryKind::Folder) => self.walk(path)?,
                 Some(EntryKind::File) => vec![path.to_path_buf()],
                 None => {
-                    let missing = ErrorKind::NotFound.into();
+                    let missing =
+                        std::io::Error::new(ErrorKind::NotFound, "there is no such file or folder");
                     let operation = crate::store::Operation::Inspect;
                     return Err(unreadable(path, &StoreError::new(operation, path, missing)));
                 }

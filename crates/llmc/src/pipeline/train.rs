@@ -165,7 +165,9 @@ fn already_complete(
         let (there, here) = (manifest.recipe.short(), prepared.recipe.short());
         let message = format!("`{}` holds a run of recipe {there}, not of {here}", run.display());
         let d = Diagnostic::error("run::other", message);
-        return Err(Failure::Work(d.help("move that folder away, or choose another `--output`")));
+        return Err(Failure::Work(Box::new(
+            d.help("move that folder away, or choose another `--output`"),
+        )));
     }
     if manifest.status != RunStatus::Complete {
         return Ok(None);
@@ -175,7 +177,9 @@ fn already_complete(
         let message =
             format!("`{}` is complete but not as it was written: {problem}", run.display());
         let d = Diagnostic::error("run::damaged", message);
-        return Err(Failure::Work(d.help("move the folder away; the run can then be made again")));
+        return Err(Failure::Work(Box::new(
+            d.help("move the folder away; the run can then be made again"),
+        )));
     }
     let (checkpoint, _) = checkpoint::load_latest_whole(store, run)?;
     let Some(checkpoint) = checkpoint else { return Ok(None) };
