@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Steps of the quickstart: about two minutes on two cores.
-pub const STEPS: u64 = 1_000;
+pub const STEPS: u64 = 800;
 
 /// The built-in spec.
 #[derive(Clone, Debug, PartialEq, Eq)]
