@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let mut out = Output::new(cli.json, cli.quiet);
+    let mut out = Output::new(cli.json, cli.quiet, commands::is_stream(&cli.command));
     let code = match commands::run(&cli.command, &mut out) {
         Ok(code) => code,
         Err(failure) => {
