@@ -61,6 +61,14 @@ fn a_wrong_command_line_is_2() {
         assert!(said.err.contains("--steps"), "{}", said.err);
     }
     place.llmc(&["runs", "show", "zzz"]).code(2);
+    // As JSON where that is asked for.
+    let said = place.llmc(&["frobnicate", "--json"]).code(2);
+    assert_eq!(said.json()["diagnostics"][0]["code"], "cli::usage");
+    for command in ["quickstart", "train", "resume", "rerun"] {
+        let said = place.llmc(&[command, "--steps", "0", "--json"]).code(2);
+        let message = said.event("error")["diagnostics"][0]["message"].to_string();
+        assert!(message.contains("--steps"), "{message}");
+    }
     place.llmc(&["verify", "cache/.."]).code(2);
 }
 

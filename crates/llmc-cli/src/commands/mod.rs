@@ -45,6 +45,9 @@ pub fn run(command: &Command, out: &mut Output) -> Result<u8, Failure> {
     }
 }
 
+/// Names of the commands for which [`is_stream`] holds.
+pub const STREAMS: [&str; 4] = ["quickstart", "train", "resume", "rerun"];
+
 /// Whether a command tells of itself while it works: with `--json` one event per line.
 pub fn is_stream(command: &Command) -> bool {
     use Command::{Quickstart, Rerun, Resume, Train};

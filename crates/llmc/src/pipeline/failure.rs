@@ -65,8 +65,9 @@ impl Failure {
 
 /// Exit codes by the start of a diagnostic's code; the first that fits counts. What is not here is
 /// an input that is wrong (3), or work that did not succeed (1).
-pub const EXIT_CODES: [(&str, u8); 25] = [
+pub const EXIT_CODES: [(&str, u8); 26] = [
     // The command line, or a variable of the environment.
+    ("cli::", 2),
     ("env::", 2),
     ("generate::empty", 2),
     ("graph::", 2),
