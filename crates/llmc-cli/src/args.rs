@@ -3,6 +3,7 @@
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use llmc::pipeline::emit;
+use llmc::pipeline::quickstart::STEPS;
 use std::path::PathBuf;
 
 /// Exit codes, as `llmc --help` states them.
@@ -10,15 +11,16 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0  done
   1  the work failed: a file, the disk, a number that is not finite
-  2  the command line is wrong
-  3  the spec (or another input file) is wrong, or is not what it was; every problem is printed
-  4  a check failed: `verify`, `rerun`, `runs diff` found a difference
+  2  the command line is wrong: an argument, a run that is not there, `LLMC_ISA`
+  3  the spec (with what `--set` changes) or another input file is wrong or missing
+  4  a check failed: `verify`, `rerun`, `runs diff` found a difference, or a run's own account of
+     itself (manifest.json, spec.toml) is damaged or gone
   130  interrupted; where steps were done a checkpoint was written, and `llmc resume` continues
 
 Environment:
   NO_COLOR      no colours
   LLMC_CACHE    folder of the stage cache (default: the user's cache folder)
-  LLMC_ISA      scalar, avx2, avx512 or neon instead of the best one; never changes a bit
+  LLMC_ISA      scalar, avx2, avx512 or neon instead of the best one; the bits are the same
 
 First steps:
   llmc quickstart              train a small model on this machine's own Python library
@@ -28,9 +30,15 @@ First steps:
 
 /// A compiler for language models: one spec in, artifacts that are shown to be the same model out.
 #[derive(Parser)]
-#[command(name = "llmc", version, after_long_help = EXIT_CODES, max_term_width = 100)]
+#[command(
+    name = "llmc",
+    version,
+    after_long_help = EXIT_CODES,
+    max_term_width = 100,
+    disable_help_subcommand = true
+)]
 pub struct Cli {
-    /// Print one JSON document (or one per line) for programs instead of text for people.
+    /// Print JSON for programs: one document, or one event per line while something is trained.
     #[arg(long, global = true)]
     pub json: bool,
     /// Say less: only results and errors.
@@ -87,10 +95,18 @@ pub enum Command {
     )]
     Graph(Graph),
     /// Train tokenizers, encode and decode text.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        disable_help_subcommand = true,
+        after_help = "Examples:\n  llmc tokenizer train model.toml -o tokenizer.json\n  llmc tokenizer encode tokenizer.json 'def main():'\n  llmc tokenizer decode tokenizer.json 12 45 7"
+    )]
     Tokenizer(Tokenizer),
     /// Build and show datasets.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        disable_help_subcommand = true,
+        after_help = "Examples:\n  llmc data build model.toml\n  llmc data show model.toml --count 3"
+    )]
     Data(Data),
     /// Train the model of a spec.
     ///
@@ -111,14 +127,23 @@ pub enum Command {
     )]
     Generate(Generate),
     /// List, show and compare runs.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        disable_help_subcommand = true,
+        after_help = "Examples:\n  llmc runs list\n  llmc runs show 1f0c6b\n  llmc runs diff 1f0c6b 93ab01"
+    )]
     Runs(Runs),
     /// Recompute every hash of a run and compare.
+    ///
+    /// Spec, program, tokenizer, data, checkpoints, exports and the text that was trained on are
+    /// hashed. Metrics, events, log and report are observations: they are listed, and enter no hash.
     #[command(
         after_help = "Examples:\n  llmc verify runs/1f0c6b2a9d3e4f50\n  llmc verify 1f0c6b --json"
     )]
     Verify(RunArg),
     /// Execute a run again from its spec and compare the final weights bit for bit.
+    ///
+    /// It works in a folder of its own, which is removed again; the run itself is left as it is.
     #[command(after_help = "Examples:\n  llmc rerun 1f0c6b\n  llmc rerun 1f0c6b --threads 1")]
     Rerun(Rerun),
     /// Export a run's model to another format, with a certificate.
@@ -129,6 +154,12 @@ pub enum Command {
     /// Say what this machine has: cores, instruction sets, memory, Python, compilers, torch.
     #[command(after_help = "Examples:\n  llmc doctor\n  llmc doctor --json")]
     Doctor,
+    /// Print the help of a command.
+    #[command(after_help = "Examples:\n  llmc help\n  llmc help train\n  llmc help runs diff")]
+    Help {
+        /// The command, e.g. `runs diff`; all of them without it.
+        command: Vec<String>,
+    },
 }
 
 /// A spec and changes to it.
@@ -136,7 +167,7 @@ pub enum Command {
 pub struct SpecArgs {
     /// The spec: .toml, .yaml, .yml or .json.
     pub spec: PathBuf,
-    /// Override a field, e.g. `training.lr=3e-4`; recorded with the spec. May be repeated.
+    /// Override a field, e.g. `training.lr=3e-4`; recorded with the spec; may be repeated.
     #[arg(long = "set", value_name = "FIELD=VALUE")]
     pub set: Vec<String>,
     /// Refuse every value that the spec does not write.
@@ -150,13 +181,13 @@ pub struct Quickstart {
     /// Folder of the runs.
     #[arg(long, short, default_value = "runs")]
     pub output: PathBuf,
-    /// Steps instead of the default.
-    #[arg(long)]
-    pub steps: Option<u64>,
+    /// Steps to train.
+    #[arg(long, default_value_t = STEPS, value_parser = clap::value_parser!(u64).range(1..))]
+    pub steps: u64,
     /// Override a field of the built-in spec.
     #[arg(long = "set", value_name = "FIELD=VALUE")]
     pub set: Vec<String>,
-    /// Threads; the default is one per core. Never changes a bit.
+    /// Threads; without it what the spec says, or one per core. The result is the same bit for bit.
     #[arg(long)]
     pub threads: Option<usize>,
 }
@@ -201,16 +232,16 @@ pub struct Graph {
     /// Override a field of the spec.
     #[arg(long = "set", value_name = "FIELD=VALUE")]
     pub set: Vec<String>,
-    /// Stage or pass after which to draw.
+    /// Stage or pass after which to draw; `--after help` lists them.
     #[arg(long, default_value = "build")]
     pub after: String,
     /// The function to draw.
     #[arg(long, default_value = "forward")]
     pub function: String,
-    /// Picture or graph description; by default from the name of the output.
+    /// Picture or graph description; by default what the output's name says, or svg.
     #[arg(long)]
     pub format: Option<GraphFormat>,
-    /// File to write; standard output without it.
+    /// File to write: .svg, .dot or .gv; standard output without it.
     #[arg(long, short)]
     pub output: Option<PathBuf>,
 }
@@ -252,7 +283,8 @@ pub enum Tokenizer {
     Decode {
         /// A run, or a tokenizer.json that llmc wrote.
         tokenizer: String,
-        /// The ids.
+        /// The ids, as `llmc tokenizer encode` prints them.
+        #[arg(required = true)]
         ids: Vec<u32>,
     },
 }
@@ -286,7 +318,7 @@ pub struct Train {
     /// Folder of the runs.
     #[arg(long, short, default_value = "runs")]
     pub output: PathBuf,
-    /// Threads; the default is one per core. Never changes a bit.
+    /// Threads; without it what the spec says, or one per core. The result is the same bit for bit.
     #[arg(long)]
     pub threads: Option<usize>,
 }
@@ -294,7 +326,8 @@ pub struct Train {
 /// A run.
 #[derive(Args)]
 pub struct RunArg {
-    /// Folder of the run, the start of its name under `runs/`, or nothing for the latest.
+    /// Folder of the run, the start of its name below the folder of the runs, or nothing for the
+    /// latest.
     pub run: Option<String>,
     /// Folder of the runs.
     #[arg(long, default_value = "runs")]
@@ -307,10 +340,10 @@ pub struct Resume {
     /// The run.
     #[command(flatten)]
     pub run: RunArg,
-    /// New number of steps in all; makes a new run that starts from this one's last checkpoint.
-    #[arg(long)]
+    /// Train up to this step in all: a new run, which starts from this one's last checkpoint.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub steps: Option<u64>,
-    /// Threads; the default is one per core. Never changes a bit.
+    /// Threads; without it what the spec says, or one per core. The result is the same bit for bit.
     #[arg(long)]
     pub threads: Option<usize>,
 }
@@ -384,9 +417,9 @@ pub enum Runs {
     /// Compare two runs: what differs in the spec, and from which step on the losses differ.
     #[command(after_help = "Example:\n  llmc runs diff 1f0c6b 93ab01")]
     Diff {
-        /// The first run.
+        /// The first run: a folder, or the start of its name.
         a: String,
-        /// The second run.
+        /// The second run, likewise.
         b: String,
         /// Folder of the runs.
         #[arg(long, default_value = "runs")]
@@ -400,7 +433,7 @@ pub struct Rerun {
     /// The run.
     #[command(flatten)]
     pub run: RunArg,
-    /// Threads; the default is one per core. Never changes a bit.
+    /// Threads; without it what the spec says, or one per core. The result is the same bit for bit.
     #[arg(long)]
     pub threads: Option<usize>,
 }
@@ -450,9 +483,7 @@ mod tests {
             for sub in command.get_subcommands() {
                 let path = format!("{path} {}", sub.get_name());
                 let help = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
-                if sub.get_subcommands().next().is_none() {
-                    assert!(help.contains(path.trim()), "`{path}` has no example of itself");
-                }
+                assert!(help.contains(path.trim()), "`{path}` has no example of itself");
                 check(sub, &path);
             }
         }

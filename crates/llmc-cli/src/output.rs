@@ -14,6 +14,8 @@ pub struct Output {
     pub is_json: bool,
     /// Only results and errors.
     pub is_quiet: bool,
+    /// With JSON: one event per line, failures included.
+    pub is_stream: bool,
     out: BufWriter<Stdout>,
     is_closed: bool,
 }
@@ -32,8 +34,8 @@ fn has_color(is_terminal: bool) -> bool {
 
 impl Output {
     /// The streams of this process.
-    pub fn new(is_json: bool, is_quiet: bool) -> Self {
-        Output { is_json, is_quiet, out: BufWriter::new(stdout()), is_closed: false }
+    pub fn new(is_json: bool, is_quiet: bool, is_stream: bool) -> Self {
+        Output { is_json, is_quiet, is_stream, out: BufWriter::new(stdout()), is_closed: false }
     }
 
     /// Whether results may have colours.
@@ -102,8 +104,11 @@ impl Output {
         }
     }
 
-    /// Shows why there is no result.
+    /// Shows why there is no result. Where there is one event per line it is the last of them.
     pub fn failure(&mut self, found: &[Diagnostic]) {
+        if self.is_json && self.is_stream {
+            return self.json_line(&json!({ "event": "error", "diagnostics": found }));
+        }
         if self.is_json {
             return self.json(&json!({ "diagnostics": found }));
         }

@@ -22,6 +22,7 @@ pub const INTERRUPTED: u8 = 130;
 pub struct Interrupt {
     was_asked: AtomicBool,
     is_training: AtomicBool,
+    is_leaving: AtomicBool,
 }
 
 impl Interrupt {
@@ -29,22 +30,71 @@ impl Interrupt {
     pub fn was_asked(&self) -> bool {
         self.was_asked.load(Ordering::SeqCst)
     }
+
+    /// Returns, unless the process is about to end because of a Ctrl-C: what fails then fails because
+    /// its folder is being removed, and is no news.
+    pub fn go_on(&self) {
+        while self.is_leaving.load(Ordering::SeqCst) {
+            std::thread::park();
+        }
+    }
+
+    fn leave(&self, leaves: &Leaves) -> ! {
+        self.is_leaving.store(true, Ordering::SeqCst);
+        leaves.exit()
+    }
 }
+
+/// What a training leaves when it is interrupted.
+pub enum Leaves {
+    /// A checkpoint, and the stages in the cache.
+    Checkpoint,
+    /// Nothing: it works in this folder, which goes.
+    Nothing(PathBuf),
+}
+
+impl Leaves {
+    /// Ends the process. What this one still writes into its folder meanwhile is removed again.
+    fn exit(&self) -> ! {
+        if let Leaves::Nothing(folder) = self {
+            for _ in 0..ATTEMPTS {
+                let _ = std::fs::remove_dir_all(folder);
+                if !folder.exists() {
+                    break;
+                }
+            }
+        }
+        std::process::exit(INTERRUPTED.into())
+    }
+}
+
+/// How often a folder is removed into which something is still written.
+const ATTEMPTS: usize = 100;
 
 /// The first Ctrl-C of a training asks for a checkpoint, the second ends the process at once. Before the
 /// first step there is nothing to keep: every stage is cached whole or not at all, so it ends at once too.
-pub fn catch_interrupt() -> Result<Arc<Interrupt>, Failure> {
+pub fn catch_interrupt(leaves: Leaves) -> Result<Arc<Interrupt>, Failure> {
     let interrupt = Arc::new(Interrupt::default());
     let seen = Arc::clone(&interrupt);
+    let (early, late) = match leaves {
+        Leaves::Checkpoint => (
+            "the stages that were done are kept",
+            "finishing this step and writing a checkpoint (again to stop at once)",
+        ),
+        Leaves::Nothing(_) => (
+            "nothing was compared; the run is as it was",
+            "finishing this step; nothing will be compared, the run stays as it is (again to stop at once)",
+        ),
+    };
     ctrlc::set_handler(move || {
         if !seen.is_training.load(Ordering::SeqCst) {
-            say("\ninterrupted before the first step; the stages that were done are kept");
-            std::process::exit(INTERRUPTED.into());
+            say(&format!("\ninterrupted before the first step; {early}"));
+            seen.leave(&leaves);
         }
         if seen.was_asked.swap(true, Ordering::SeqCst) {
-            std::process::exit(INTERRUPTED.into());
+            seen.leave(&leaves);
         }
-        say("\ninterrupted: finishing this step and writing a checkpoint (again to stop at once)");
+        say(&format!("\ninterrupted: {late}"));
     })
     .map_err(|e| Diagnostic::error("llmc::signal", format!("cannot catch Ctrl-C: {e}")))?;
     Ok(interrupt)

@@ -71,6 +71,43 @@ fn a_second_ctrl_c_ends_it_at_once_and_loses_nothing() {
 }
 
 #[test]
+fn ctrl_c_in_a_repetition_says_what_is_true_and_leaves_nothing() {
+    let place = Place::new();
+    let said = place.llmc(&[&LONG[..], &["--json"]].concat()).code(0);
+    let run = said.event("result")["run"].as_str().unwrap().to_string();
+    let scratch = tempfile::tempdir().unwrap();
+    for times in [1, 2] {
+        let mut command = place.command(&["rerun", &run, "--threads", "1"]);
+        let mut child = command.env("TMPDIR", scratch.path()).spawn().unwrap();
+        let mut errors = wait_for_step_4(&mut child);
+        for _ in 0..times {
+            interrupt(&child);
+        }
+        let mut rest = String::new();
+        errors.read_to_string(&mut rest).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(130), "{rest}");
+        assert!(!rest.contains("writing a checkpoint"), "{rest}");
+        assert!(rest.contains("nothing will be compared"), "{rest}");
+        assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0, "{times}");
+    }
+}
+
+#[test]
+fn a_run_in_use_is_told_before_the_work_with_what_to_do() {
+    let place = Place::new();
+    let mut child = place.command(&LONG).spawn().unwrap();
+    let _errors = wait_for_step_4(&mut child);
+    // Held while it is stopped.
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-STOP", &pid]).status().unwrap().success());
+    let said = place.llmc(&LONG).code(1);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(said.err.contains("run::in_use") && said.err.contains("resumed"), "{}", said.err);
+    assert!(!said.err.contains("tokenizer "), "{}", said.err);
+}
+
+#[test]
 fn ctrl_c_writes_a_checkpoint_and_resume_completes() {
     let place = Place::new();
     let mut child = place.command(&LONG).spawn().unwrap();

@@ -5,6 +5,7 @@ mod common;
 
 use common::Place;
 use serde_json::{Value, json};
+use std::path::Path;
 
 /// Three files and a fourth with the text of the first; the globs leave one out.
 fn place() -> Place {
@@ -76,7 +77,7 @@ fn a_run_on_text_files_from_spec_to_verified_run() {
     place.write("corpus/sub/b.txt", &"another bridge leads over the water ".repeat(60));
     let said = place.llmc(&["verify", run]).code(4);
     assert!(said.out.contains("text: `corpus/sub/b.txt` differs"), "{}", said.out);
-    let said = place.llmc(&["rerun", run]).code(3);
+    let said = place.llmc(&["rerun", run]).code(4);
     assert!(said.err.contains("rerun::changed"), "{}", said.err);
     assert!(said.err.contains("`corpus/sub/b.txt` differs"), "{}", said.err);
     // The outputs are whole, and another text is another run.
@@ -84,6 +85,41 @@ fn a_run_on_text_files_from_spec_to_verified_run() {
     assert_ne!(other["run"], result["run"]);
     assert_eq!(other["recipe_of"]["training"], result["recipe_of"]["training"]);
     place.llmc(&["runs", "diff", run, other["run"].as_str().unwrap()]).code(4);
+}
+
+#[test]
+fn a_run_does_not_depend_on_the_current_folder() {
+    let place = place();
+    let first = place.llmc(&["train", "text.toml", "--json"]).code(0).event("result");
+    let at = |run: &Value| place.path().join(run.as_str().unwrap()).display().to_string();
+    let run = at(&first["run"]);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let there = |args: &[&str]| -> common::Said {
+        place.command(args).current_dir(elsewhere.path()).output().unwrap().into()
+    };
+    assert_eq!(there(&["verify", &run, "--json"]).code(0).json()["inputs"], "unchanged");
+    let report = there(&["rerun", &run, "--json"]).code(0).event("result");
+    assert_eq!(report["same"], true);
+    let more = there(&["resume", &run, "--steps", "9", "--json"]).code(0).event("result");
+    let more = more["run"].as_str().unwrap().to_string();
+    assert_eq!(there(&["rerun", &more, "--json"]).code(0).event("result")["same"], true);
+    there(&["verify", &more]).code(0);
+
+    // Other text of the same name here does not hide that.
+    std::fs::create_dir_all(elsewhere.path().join("corpus")).unwrap();
+    std::fs::write(elsewhere.path().join("corpus/a.txt"), "other").unwrap();
+    there(&["verify", &run]).code(0);
+
+    // Inputs that are nowhere are no damage.
+    std::fs::rename(place.path().join("corpus"), place.path().join("gone")).unwrap();
+    let said = place.llmc(&["verify", &run]).code(3);
+    assert!(said.out.contains("weights and outputs are whole"), "{}", said.out);
+    assert!(said.out.contains("3 inputs were not found"), "{}", said.out);
+    let report = place.llmc(&["verify", &run, "--json"]).code(3).json();
+    assert_eq!((&report["outputs_ok"], &report["inputs"]), (&json!(true), &json!("not_found")));
+    std::fs::remove_file(Path::new(&run).join("model.ir")).unwrap();
+    let said = place.llmc(&["verify", &run]).code(4);
+    assert!(said.out.contains("not as recorded"), "{}", said.out);
 }
 
 #[cfg(unix)]
@@ -117,4 +153,8 @@ fn going_on_with_a_stopped_run_after_a_file_changed_is_refused() {
     std::fs::write(place.path().join("corpus/a.txt"), kept).unwrap();
     let result = place.llmc(&["resume", run, "--json"]).code(0).event("result");
     assert_eq!((&result["run"], &result["step"]), (&json!(run), &json!(400)));
+    // The log has every session.
+    let log = std::fs::read_to_string(place.path().join(run).join("logs.txt")).unwrap();
+    let starts: Vec<&str> = log.lines().map(|l| l.split(' ').next().unwrap()).collect();
+    assert_eq!(starts, ["started,", "resumed", "complete"], "{log}");
 }

@@ -14,4 +14,5 @@ pub mod manifest;
 pub mod metrics;
 pub mod pipeline;
 pub mod report;
+pub mod shell;
 pub mod store;

@@ -7,8 +7,9 @@ mod spec;
 mod training;
 mod using;
 
-use crate::args::{Command, RunArg, SpecArgs};
+use crate::args::{Cli, Command, RunArg, SpecArgs};
 use crate::output::Output;
+use clap::CommandFactory;
 use llmc::pipeline::{Defaults, Failure, Project, runs as run_folders};
 use llmc::store::FsStore;
 use llmc_base::Diagnostic;
@@ -40,7 +41,46 @@ pub fn run(command: &Command, out: &mut Output) -> Result<u8, Failure> {
         Command::Rerun(args) => training::rerun(args, out),
         Command::Emit(args) => using::emit(args, out),
         Command::Doctor => using::doctor(out),
+        Command::Help { command } => help(command, out),
     }
+}
+
+/// Names of the commands for which [`is_stream`] holds.
+pub const STREAMS: [&str; 4] = ["quickstart", "train", "resume", "rerun"];
+
+/// Whether a command tells of itself while it works: with `--json` one event per line.
+pub fn is_stream(command: &Command) -> bool {
+    use Command::{Quickstart, Rerun, Resume, Train};
+    matches!(command, Quickstart(_) | Train(_) | Resume(_) | Rerun(_))
+}
+
+/// `llmc help`.
+fn help(names: &[String], out: &mut Output) -> Result<u8, Failure> {
+    let mut root = Cli::command().color(clap::ColorChoice::Never);
+    // Gives every command its full name.
+    root.build();
+    let mut command = &mut root;
+    for name in names {
+        let known: Vec<String> =
+            command.get_subcommands().map(|c| c.get_name().to_string()).collect();
+        let place = command.get_bin_name().unwrap_or("llmc").to_string();
+        command = command.find_subcommand_mut(name).ok_or_else(|| {
+            let message = format!("`{place}` has no command `{name}`");
+            let help = match known.as_slice() {
+                [] => format!("`{place} --help` says what it takes"),
+                known => format!("one of: {}", known.join(", ")),
+            };
+            Diagnostic::error("help::unknown_command", message).help(help)
+        })?;
+    }
+    let text = command.render_long_help().to_string();
+    match out.is_json {
+        true => out.json(&serde_json::json!({ "help": text })),
+        false => {
+            out.text(&text);
+        }
+    }
+    Ok(DONE)
 }
 
 /// The spec of a command, with its warnings.

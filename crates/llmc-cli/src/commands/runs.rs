@@ -4,7 +4,7 @@ use super::{DIFFERENCE, DONE, run_folder, value};
 use crate::args::{RunArg, Runs};
 use crate::format::{Align, bytes, grouped, short, table};
 use crate::output::Output;
-use llmc::manifest::{self, Manifest, ProblemKind};
+use llmc::manifest::{self, Inputs, Manifest, ProblemKind, Role};
 use llmc::pipeline::{Failure, runs};
 use llmc::store::FsStore;
 use serde_json::{Value, json};
@@ -171,16 +171,26 @@ fn diff(a: &str, b: &str, folder: &Path, out: &mut Output) -> Result<u8, Failure
     Ok(code)
 }
 
+/// Exit code of a verification that found a whole run, but not its inputs.
+const NOT_FOUND: u8 = 3;
+
 /// `llmc verify`.
 pub fn verify(args: &RunArg, out: &mut Output) -> Result<u8, Failure> {
     let run = run_folder(args)?;
     let report = manifest::verify(&FsStore, &run)?;
-    let is_good = report.outputs_are_whole() && report.inputs_are_unchanged();
-    let code = if is_good { DONE } else { DIFFERENCE };
+    let is_whole = report.outputs_are_whole() && report.observations_damaged.is_empty();
+    let inputs = report.inputs();
+    let code = match (is_whole, inputs) {
+        (true, Inputs::Unchanged) => DONE,
+        (true, Inputs::NotFound) => NOT_FOUND,
+        _ => DIFFERENCE,
+    };
     if out.is_json {
         let mut document = value(&report);
         document["run"] = json!(run);
-        document["ok"] = json!(is_good);
+        document["ok"] = json!(code == DONE);
+        document["outputs_ok"] = json!(report.outputs_are_whole());
+        document["inputs"] = json!(inputs);
         out.json(&document);
         return Ok(code);
     }
@@ -200,18 +210,36 @@ pub fn verify(args: &RunArg, out: &mut Output) -> Result<u8, Failure> {
             folders.join(", ")
         ));
     }
+    for problem in &report.observations_damaged {
+        out.line(format!("  not hashed, but damaged: {problem}"));
+    }
     let files = format!("{} files, {}", grouped(report.n_files), bytes(report.n_bytes));
-    match is_good {
-        true => {
-            out.line(format!(
-                "{} {}: {files}, every hash as recorded",
-                out.bold("ok"),
-                run.display()
-            ));
-            out.line(format!("  recipe   {}", report.recipe));
-            out.line(format!("  content  {}", report.content));
+    let place = run.display();
+    out.line(match code {
+        DONE => format!("{} {place}: {files}, every hash as recorded", out.bold("ok")),
+        NOT_FOUND => {
+            let n = report.problems.iter().filter(|p| p.role == Role::Input).count();
+            format!(
+                "{place}: weights and outputs are whole ({files} read); {n} inputs were not found, neither from here nor from where the run was started"
+            )
         }
-        false => out.line(format!("{}: not as recorded ({files} read)", run.display())),
+        _ if is_whole => {
+            format!("{place}: weights and outputs are whole ({files} read); inputs are others now")
+        }
+        _ => format!("{place}: not as recorded ({files} read)"),
+    });
+    if code == DONE {
+        out.line(format!("  recipe      {}", report.recipe));
+        out.line(format!("  content     {}", report.content));
+    }
+    // The manifest was held against its own hashes, and the lock says nothing.
+    let is_told = |file: &&str| ![manifest::FILE, llmc::lock::FILE].contains(file);
+    let seen: Vec<&str> = report.observations.iter().map(String::as_str).filter(is_told).collect();
+    if !seen.is_empty() {
+        out.line(format!("  not hashed  {} (observations)", seen.join(", ")));
+    }
+    if !report.observations_missing.is_empty() {
+        out.line(format!("  missing     {} (not hashed)", report.observations_missing.join(", ")));
     }
     Ok(code)
 }

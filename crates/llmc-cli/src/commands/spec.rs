@@ -5,6 +5,7 @@ use crate::args::{New, SpecArgs};
 use crate::format::{Align, bytes, grouped, short, table};
 use crate::output::Output;
 use llmc::pipeline::{Defaults, Failure, Project, inspect};
+use llmc::shell::quote;
 use llmc::store::{FsStore, write_atomic};
 use llmc_base::{Diagnostic, Hash};
 use llmc_spec::solver::Lattice;
@@ -29,80 +30,125 @@ pub fn new(args: &New, out: &mut Output) -> Result<u8, Failure> {
     }
     let text = template(&name, &args.params, &args.data);
     // A bad `--params` is told before anything is written.
-    Project::parse(&text, Format::Toml, "--params", &[], Goal::Training, Defaults::Record)?;
+    let parsed =
+        Project::parse(&text, Format::Toml, "--params", &[], Goal::Training, Defaults::Record);
+    parsed.map_err(|failure| {
+        let told = failure.diagnostics().into_iter();
+        let told = told.map(|d| Diagnostic { code: "new::params".to_string(), ..d });
+        told.collect::<Vec<_>>()
+    })?;
     write_atomic(&FsStore, path, text.as_bytes())?;
     match out.is_json {
         true => out.json(&json!({ "path": path })),
         false => {
-            let path = path.display();
-            out.line(format!("wrote {path}"));
+            out.line(format!("wrote {}", path.display()));
+            let path = quote(path);
             out.note(&format!("next: llmc solve {path}; llmc train {path}"));
         }
     }
     Ok(DONE)
 }
 
+/// A line of a spec, with what it means.
+type Line<'a> = (String, &'a str);
+
+/// Column at which the comments of a spec stand.
+const COMMENTS: usize = 40;
+
+/// Lines with their comments in one column; without a comment a line stands as it is.
+fn lined(lines: &[Line]) -> String {
+    let line = |(text, comment): &Line| match comment {
+        &"" => format!("{text}\n"),
+        comment => format!("{text:<COMMENTS$}# {comment}\n"),
+    };
+    lines.iter().map(line).collect()
+}
+
 /// A spec to start from.
 fn template(name: &str, params: &str, data: &[String]) -> String {
-    let dataset = match data {
-        [] => "# Files, folders or globs of text go here: paths = [\"corpus/**/*.txt\"]\n\
-               # Without them a small generated corpus shows that everything works.\n\
-               domains = [\"synthetic\"]\n\
-               languages = { en = 1.0 }\n\
-               target_tokens = 200_000         # whitespace-separated words\n\
-               min_length = 20                 # of a document, in words\n\
-               max_length = 200\n"
-            .to_string(),
-        paths => format!(
-            "paths = [{}]   # files, folders or globs\n",
-            paths.iter().map(|p| quoted(p)).collect::<Vec<_>>().join(", ")
+    let s = |text: &str| text.to_string();
+    let mut lines = vec![
+        (
+            s(
+                "# A model, its data and its training. `llmc check` finds every problem in it, `llmc solve`",
+            ),
+            "",
         ),
-    };
-    // The generated corpus has few words: it has no use for more tokens.
-    let vocab = if data.is_empty() { 512 } else { 4096 };
-    format!(
-        "# A model, its data and its training. `llmc check` finds every problem in it, `llmc solve`\n\
-         # says which dimensions it gets and why, `llmc train` makes it.\n\
-         \n\
-         [model]\n\
-         name = {name}\n\
-         template = \"decoder_only\"\n\
-         target_params = {params}           # or num_layers, hidden_size, … in numbers or bounds:\n\
-         # hidden_size = {{ min = 128, multiple_of = 64 }}\n\
-         vocab_size = {vocab}\n\
-         context_length = 256            # tokens\n\
-         attention = \"gqa\"               # mha, gqa, mqa, sliding_window\n\
-         activation = \"swiglu\"           # gelu, gelu_tanh, relu, silu, swiglu\n\
-         norm = \"rmsnorm\"                # rmsnorm, layernorm, none\n\
-         positional_encoding = \"rope\"    # rope, learned, none\n\
-         tie_embeddings = true\n\
-         \n\
-         [dataset]\n\
-         name = {name}\n\
-         {dataset}\
-         validation_fraction = 0.05      # held out, whole documents\n\
-         \n\
-         [tokenizer]\n\
-         type = \"byte_bpe\"               # byte_bpe, bpe, char\n\
-         special_tokens = {{ eos = \"<|endoftext|>\" }}\n\
-         \n\
-         [optimizer]\n\
-         type = \"adamw\"                  # adamw, sgd\n\
-         lr = 2e-3\n\
-         weight_decay = 0.1\n\
-         max_grad_norm = 1.0\n\
-         \n\
-         [training]\n\
-         batch_size = 16                 # sequences per step\n\
-         microbatch_size = 8             # at a time; never changes a bit of the result\n\
-         max_steps = 500\n\
-         schedule = {{ type = \"cosine\", warmup_steps = 50, min_lr_ratio = 0.1 }}\n\
-         eval_interval = 100             # steps between looks at the held-out text\n\
-         checkpoint_interval = 100\n\
-         sample_tokens = 64\n",
-        name = quoted(name),
-        params = quoted(params),
-    )
+        (
+            s(
+                "# says which dimensions it gets and why, `llmc train` makes it. docs/spec.md has every field.",
+            ),
+            "",
+        ),
+        (s(""), ""),
+        (s("[model]"), ""),
+        (format!("name = {}", quoted(name)), "for people; changes no hash"),
+        (s("template = \"decoder_only\""), "how the parts are put together"),
+        (format!("target_params = {}", quoted(params)), "the solver comes as close as it can"),
+        (s("# hidden_size = { min = 128, multiple_of = 64 }"), ""),
+        (
+            s(
+                "# Any dimension may be a number or bounds, as above; num_layers, num_heads, … likewise.",
+            ),
+            "",
+        ),
+        // The generated corpus has few words: it has no use for more tokens.
+        (
+            format!("vocab_size = {}", if data.is_empty() { 512 } else { 4096 }),
+            "rows of the embedding, and tokens of the tokenizer",
+        ),
+        (s("context_length = 256"), "tokens that the model sees at once"),
+        (s("attention = \"gqa\""), "mha, gqa, mqa, sliding_window"),
+        (s("activation = \"swiglu\""), "gelu, gelu_tanh, relu, silu, swiglu"),
+        (s("norm = \"rmsnorm\""), "rmsnorm, layernorm, none"),
+        (s("positional_encoding = \"rope\""), "rope, learned, none"),
+        (s("tie_embeddings = true"), "the head uses the embedding table"),
+        (s(""), ""),
+        (s("[dataset]"), ""),
+        (format!("name = {}", quoted(name)), "for people; changes no hash"),
+    ];
+    match data {
+        [] => lines.extend([
+            (s("# Files, folders or globs of text go here: paths = [\"corpus/**/*.txt\"]"), ""),
+            (s("# Without them a small generated corpus shows that everything works."), ""),
+            (s("domains = [\"synthetic\"]"), "the generated corpus"),
+            (s("languages = { en = 1.0 }"), "its languages, and their shares"),
+            (s("target_tokens = 200_000"), "its size in words between blanks"),
+            (s("min_length = 20"), "of a document, in words"),
+            (s("max_length = 200"), "of a document, in words"),
+        ]),
+        paths => {
+            let paths: Vec<String> = paths.iter().map(|p| quoted(p)).collect();
+            lines.push((s("# Files, folders or globs, from the folder where llmc runs."), ""));
+            lines.push((format!("paths = [{}] ", paths.join(", ")), "the text to train on"));
+        }
+    }
+    lines.extend([
+        (s("validation_fraction = 0.05"), "held out, whole documents"),
+        (s(""), ""),
+        (s("[tokenizer]"), ""),
+        (s("type = \"byte_bpe\""), "byte_bpe, bpe, char"),
+        (s("special_tokens = { eos = \"<|endoftext|>\" } "), "stands between documents"),
+        (s(""), ""),
+        (s("[optimizer]"), ""),
+        (s("type = \"adamw\""), "adamw, sgd, muon, lion"),
+        (s("lr = 2e-3"), "the highest rate of the schedule"),
+        (s("weight_decay = 0.1"), "pulls matrices towards zero"),
+        (s("max_grad_norm = 1.0"), "longer gradients are scaled down to it"),
+        (s(""), ""),
+        (s("[training]"), ""),
+        (s("batch_size = 16"), "sequences per step"),
+        (s("microbatch_size = 8"), "at a time; never changes a bit of the result"),
+        (s("max_steps = 500"), "steps in all"),
+        (
+            s("schedule = { type = \"cosine\", warmup_steps = 50, min_lr_ratio = 0.1 } "),
+            "the rate rises for 50 steps, then falls to a tenth",
+        ),
+        (s("eval_interval = 100"), "steps between looks at the held-out text"),
+        (s("checkpoint_interval = 100"), "steps between checkpoints"),
+        (s("sample_tokens = 64"), "length of the sample at the end; 0 for none"),
+    ]);
+    lined(&lines)
 }
 
 /// A TOML string; JSON's escapes are TOML's too.

@@ -5,16 +5,18 @@ use crate::args::{Quickstart, Rerun, Resume, Train};
 use crate::environment::{self, Cache};
 use crate::format::{grouped, short};
 use crate::output::Output;
-use crate::progress::{INTERRUPTED, Progress, catch_interrupt};
+use crate::progress::{INTERRUPTED, Leaves, Progress, catch_interrupt};
 use llmc::cache::StageCache;
 use llmc::manifest;
 use llmc::metrics::{self, Record};
 use llmc::pipeline::train::{TrainOptions, TrainResult, TrainStatus, train as train_project};
 use llmc::pipeline::{Defaults, Failure, Project, quickstart as first, rerun as again, runs};
+use llmc::shell::quote;
 use llmc::store::FsStore;
 use llmc_spec::{Format, Goal};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Steps between plain lines, where the spec's own number is not at hand.
 fn log_interval(project: &Project) -> u64 {
@@ -53,7 +55,7 @@ fn finish(
     if is_interrupted {
         let written = checkpoint.unwrap_or_else(|| result.run.clone());
         out.line(format!("interrupted at step {}; wrote {}", result.step, written.display()));
-        out.line(format!("go on with: llmc resume {run}"));
+        out.line(format!("go on with: llmc resume {}", quote(&result.run)));
         return code;
     }
     let status = match result.status {
@@ -88,7 +90,7 @@ fn finish_with_hint(
 ) -> u8 {
     let code = finish(result, checkpoint, cache, out);
     if code == DONE {
-        let run = result.run.display();
+        let run = quote(&result.run);
         out.note(&format!("next: llmc generate {run} --prompt '…'; llmc verify {run}"));
     }
     code
@@ -108,7 +110,7 @@ pub fn train(args: &Train, out: &mut Output) -> Result<u8, Failure> {
         store: &FsStore,
         parent: None,
     };
-    let interrupt = catch_interrupt()?;
+    let interrupt = catch_interrupt(Leaves::Checkpoint)?;
     let mut progress = Progress::new(out, interrupt, log_interval(&project));
     let result = train_project(&project, &options, &mut progress);
     let checkpoint = progress.done();
@@ -133,7 +135,7 @@ pub fn resume(args: &Resume, out: &mut Output) -> Result<u8, Failure> {
         store: &FsStore,
         parent: None,
     };
-    let interrupt = catch_interrupt()?;
+    let interrupt = catch_interrupt(Leaves::Checkpoint)?;
     let mut progress = Progress::new(out, interrupt, interval);
     let result = again::resume(&run, args.steps, options, &mut progress);
     let checkpoint = progress.done();
@@ -157,10 +159,11 @@ pub fn rerun(args: &Rerun, out: &mut Output) -> Result<u8, Failure> {
     let isa = environment::isa()?;
     let name = format!("llmc-rerun-{}", std::process::id());
     let scratch = Scratch(std::env::temp_dir().join(name));
-    let interrupt = catch_interrupt()?;
-    let mut progress = Progress::new(out, interrupt, interval);
+    let interrupt = catch_interrupt(Leaves::Nothing(scratch.0.clone()))?;
+    let mut progress = Progress::new(out, Arc::clone(&interrupt), interval);
     let report = again::rerun(&FsStore, &run, &scratch.0, args.threads, isa, &mut progress);
     drop(progress);
+    interrupt.go_on();
     let report = report?;
     let code = if report.is_same() { DONE } else { DIFFERENCE };
     if out.is_json {
@@ -182,7 +185,7 @@ pub fn rerun(args: &Rerun, out: &mut Output) -> Result<u8, Failure> {
 /// `llmc quickstart`.
 pub fn quickstart(args: &Quickstart, out: &mut Output) -> Result<u8, Failure> {
     let library = first::python_library();
-    let start = first::spec(library.as_deref(), args.steps);
+    let start = first::spec(library.as_deref(), Some(args.steps));
     let name = "quickstart.toml";
     let (project, warnings) = Project::parse(
         &start.spec,
@@ -215,7 +218,7 @@ pub fn quickstart(args: &Quickstart, out: &mut Output) -> Result<u8, Failure> {
         store: &FsStore,
         parent: None,
     };
-    let interrupt = catch_interrupt()?;
+    let interrupt = catch_interrupt(Leaves::Checkpoint)?;
     let mut progress = Progress::new(out, interrupt, log_interval(&project));
     let result = train_project(&project, &options, &mut progress);
     let checkpoint = progress.done();
@@ -239,12 +242,12 @@ pub fn quickstart(args: &Quickstart, out: &mut Output) -> Result<u8, Failure> {
     out.line(match report.outputs_are_whole() {
         true => format!("  {:<10} {} files, every hash as recorded", "verified", report.n_files),
         false => {
-            format!("  {:<10} no: `llmc verify {}` says why", "verified", result.run.display())
+            format!("  {:<10} no: `llmc verify {}` says why", "verified", quote(&result.run))
         }
     });
     out.line("");
     out.line(out.bold("what to try next"));
-    let run = result.run.display();
+    let run = quote(&result.run);
     for (command, why) in [
         (format!("llmc generate {run} --prompt 'def '"), "more text"),
         (format!("llmc resume {run} --steps {}", result.step * 2), "train twice as long"),

@@ -11,6 +11,7 @@ use llmc::pipeline::emit::emit as export;
 use llmc::pipeline::generate::{
     Chosen, Model, Request, Scored, Which, generate as continue_prompt,
 };
+use llmc::shell::quote;
 use llmc::store::FsStore;
 use llmc_base::Diagnostic;
 use llmc_runtime::Sampling;
@@ -112,7 +113,8 @@ pub fn emit(args: &Emit, out: &mut Output) -> Result<u8, Failure> {
     table(&[Align::Left; 2], &rows).iter().for_each(|line| out.line(format!("  {line}")));
     out.line(format!("certificate: {}", exported.certificate.replace('_', " ")));
     if args.to.is_program {
-        out.note(&format!("to check it: cd {} && python check_export.py", exported.path.display()));
+        let folder = quote(&exported.path);
+        out.note(&format!("to check it: cd {folder} && python check_export.py"));
     }
     Ok(DONE)
 }

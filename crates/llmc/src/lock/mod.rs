@@ -57,7 +57,7 @@ impl From<&LockError> for Diagnostic {
     fn from(error: &LockError) -> Self {
         match error {
             LockError::Held { .. } => Diagnostic::error("run::in_use", error.to_string())
-                .help("wait until that process ends, or stop it; the run can then be resumed"),
+                .help("another training works in this folder: wait until that process ends, or stop it (Ctrl-C writes a checkpoint); the run can then be resumed"),
             LockError::Store(error) => Diagnostic::from(error),
         }
     }

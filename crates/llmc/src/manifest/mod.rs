@@ -25,7 +25,7 @@ mod verify;
 
 pub use artifact::{Artifact, Kind, Role};
 pub use recipe::RecipeParts;
-pub use verify::{Problem, ProblemKind, VerifyReport, verify};
+pub use verify::{Inputs, Problem, ProblemKind, VerifyReport, verify};
 
 use crate::machine::Machine;
 use crate::store::{Source, Store, StoreError, write_atomic};
@@ -33,10 +33,14 @@ use llmc_base::{CanonicalHasher, Diagnostic, Hash};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Name of the manifest in a run directory.
 pub const FILE: &str = "manifest.json";
+
+/// Name of the observation that holds the folder against which the relative
+/// paths of text inputs are meant: where the run was started.
+pub const TEXT_FOLDER: &str = "text_folder";
 
 /// Version of the manifest's form.
 const VERSION: u32 = 2;
@@ -179,6 +183,12 @@ impl Manifest {
         self.artifacts.iter().find(|artifact| artifact.name == name)
     }
 
+    /// The folder against which the relative paths of text inputs are meant,
+    /// where the run has noted it.
+    pub fn text_folder(&self) -> Option<PathBuf> {
+        self.observations.values.get(TEXT_FOLDER)?.as_str().map(PathBuf::from)
+    }
+
     /// Writes the manifest into a run directory, atomically.
     pub fn write(&self, store: &dyn Store, run: &Path) -> Result<(), StoreError> {
         let mut text = serde_json::to_string_pretty(self)
@@ -197,13 +207,15 @@ impl Manifest {
             ErrorKind::NotFound | ErrorKind::NotADirectory => {
                 let message = format!("`{}` has no `{FILE}`", run.display());
                 Diagnostic::error("manifest::missing", message)
-                    .help("give the folder of a run; one that was killed before its first step has none, `llmc train` goes on with it")
+                    .help("give the folder of a run, or put the file back from a copy; a run that was killed before its first step has none, `llmc train` goes on with it")
             }
             _ => Diagnostic::from(&e),
         })?;
         let damaged = |why: String| {
             let message = format!("`{}` is damaged: {why}", path.display());
-            Diagnostic::error("manifest::damaged", message)
+            Diagnostic::error("manifest::damaged", message).help(
+                "put the file back from a copy; without it nothing says what the run's files should be, and `llmc train` on its spec.toml with another `--output` makes the run again",
+            )
         };
         let manifest: Manifest =
             serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;

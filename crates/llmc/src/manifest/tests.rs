@@ -26,7 +26,7 @@ fn finished_run() -> MemStore {
         ("corpus/sub/b.txt", "more text"),
         ("runs/abc/spec.toml", "[model]\n"),
         ("runs/abc/model.ir", "module @m {}\n"),
-        ("runs/abc/metrics.jsonl", "{}\n"),
+        ("runs/abc/metrics.jsonl", ""),
         ("runs/abc/report.html", "<html>"),
         ("runs/abc/events.out.tfevents.1.host", "events"),
     ];
@@ -37,9 +37,11 @@ fn finished_run() -> MemStore {
         folder.bytes("tokenizer.json", b"{}").map(drop)
     });
     let tokenizer: Complete = tokenizer.map_err(|e: StoreError| e).unwrap();
-    create_dir_all(&store, &run().join("data/shards")).unwrap();
-    store.write(&run().join("data/shards/0.bin"), &[1, 2, 3]).unwrap();
-    store.write(&run().join("data/ledger.json"), b"[]").unwrap();
+    let data = commit_folder(&store, &run().join("data"), |folder| {
+        folder.bytes("shards/0.bin", &[1, 2, 3])?;
+        folder.bytes("ledger.json", b"[]").map(drop)
+    });
+    let data: Complete = data.map_err(|e: StoreError| e).unwrap();
     let weights = [("weights.safetensors", Content::Bytes(b"weights"))];
     let saved = checkpoint::save(&store, run(), 200, &weights).unwrap();
 
@@ -50,7 +52,7 @@ fn finished_run() -> MemStore {
         Artifact::input(&store, "corpus", Kind::Text, "corpus").unwrap(),
         Artifact::committed("tokenizer", Kind::Tokenizer, "tokenizer", &tokenizer)
             .made_from(["spec", "corpus"]),
-        output("data", Kind::Data, "data").made_from(["corpus", "tokenizer"]),
+        Artifact::committed("data", Kind::Data, "data", &data).made_from(["corpus", "tokenizer"]),
         Artifact::committed(
             "checkpoint",
             Kind::Checkpoint,
@@ -391,4 +393,45 @@ fn a_full_disk_leaves_the_old_manifest() {
     assert!(manifest.write(&store, run()).unwrap_err().is_disk_full());
     assert_eq!(Manifest::read(store.inner(), run()).unwrap().status, RunStatus::Complete);
     assert!(verify(store.inner(), run()).unwrap().problems.is_empty());
+}
+
+#[test]
+fn the_last_line_of_the_metrics_of_a_killed_run_may_be_cut() {
+    let damaged = |status: RunStatus, text: &str| {
+        let store = finished_run();
+        let mut manifest = Manifest::read(&store, run()).unwrap();
+        manifest.status = status;
+        manifest.write(&store, run()).unwrap();
+        store.write(&at("metrics.jsonl"), text.as_bytes()).unwrap();
+        let report = verify(&store, run()).unwrap();
+        assert!(report.outputs_are_whole() && report.damage().is_none());
+        report.observations_damaged.len()
+    };
+    assert_eq!(damaged(RunStatus::Unfinished, "{\"kind\":"), 0);
+    assert_eq!(damaged(RunStatus::Unfinished, "{}\n{\"kind\":"), 1);
+    assert_eq!(damaged(RunStatus::Complete, "{\"kind\":"), 1);
+}
+
+#[test]
+fn an_input_is_looked_for_where_the_run_was_started() {
+    let store = finished_run();
+    let mut manifest = Manifest::read(&store, run()).unwrap();
+    let values = &mut manifest.observations.values;
+    values.insert(TEXT_FOLDER.to_string(), "there".into());
+    manifest.write(&store, run()).unwrap();
+    create_dir_all(&store, Path::new("there")).unwrap();
+    store.rename(Path::new("corpus"), Path::new("there/corpus")).unwrap();
+    let report = verify(&store, run()).unwrap();
+    assert_eq!((report.inputs(), report.problems), (Inputs::Unchanged, vec![]));
+    // Other text here does not hide it; other text there is told.
+    create_dir_all(&store, Path::new("corpus")).unwrap();
+    store.write(Path::new("corpus/a.txt"), b"other").unwrap();
+    assert_eq!(verify(&store, run()).unwrap().inputs(), Inputs::Unchanged);
+    store.remove_dir_all(Path::new("corpus")).unwrap();
+    store.write(Path::new("there/corpus/a.txt"), b"other").unwrap();
+    assert_eq!(verify(&store, run()).unwrap().inputs(), Inputs::Changed);
+    store.remove_dir_all(Path::new("there")).unwrap();
+    let report = verify(&store, run()).unwrap();
+    assert_eq!(report.inputs(), Inputs::NotFound);
+    assert!(report.outputs_are_whole());
 }

@@ -1,7 +1,8 @@
 //! Recomputing every hash of a run.
 
-use super::{Artifact, Manifest, Role};
+use super::{Artifact, Manifest, Role, RunStatus};
 use crate::checkpoint;
+use crate::metrics;
 use crate::store::{
     COMPLETE, FolderFault, Source, StoreError, files_under, hash_file, join, read_marker,
     verify_folder,
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What came out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,8 +27,14 @@ pub struct VerifyReport {
     pub n_files: u64,
     /// Bytes read.
     pub n_bytes: u64,
-    /// Files that no hash covers.
+    /// Files that no hash covers: a change to them is not noticed.
     pub observations: Vec<String>,
+    /// Observations that a run of this status leaves, and that are not there.
+    #[serde(default)]
+    pub observations_missing: Vec<String>,
+    /// Observations that do not parse, in words.
+    #[serde(default)]
+    pub observations_damaged: Vec<String>,
     /// What is not as recorded, sorted by path.
     pub problems: Vec<Problem>,
 }
@@ -85,8 +92,33 @@ impl VerifyReport {
     /// Whether every input is still what it was, so that the run can be
     /// repeated from it.
     pub fn inputs_are_unchanged(&self) -> bool {
-        !self.problems.iter().any(|p| p.role == Role::Input)
+        self.inputs() == Inputs::Unchanged
     }
+
+    /// How the inputs are.
+    pub fn inputs(&self) -> Inputs {
+        let mut problems = self.problems.iter().filter(|p| p.role == Role::Input).peekable();
+        if problems.peek().is_none() {
+            return Inputs::Unchanged;
+        }
+        match problems.all(|p| p.kind == ProblemKind::Missing) {
+            true => Inputs::NotFound,
+            false => Inputs::Changed,
+        }
+    }
+}
+
+/// How the inputs of a run are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Inputs {
+    /// As they were.
+    Unchanged,
+    /// Some were not found, neither from here nor from where the run was started; nothing else is
+    /// wrong with them.
+    NotFound,
+    /// Some are others now.
+    Changed,
 }
 
 impl fmt::Display for Problem {
@@ -126,11 +158,15 @@ impl From<&Problem> for Diagnostic {
 ///
 /// Checkpoints that the manifest does not list (the run goes on) are held
 /// against their own marker, and so are exports, with their certificates.
+/// An input of a relative path is looked for from here, and then from the
+/// folder where the run was started.
 /// Errors: `manifest::missing`, `manifest::damaged`, or of the store when the
 /// run directory cannot be listed.
 pub fn verify(source: &dyn Source, run: &Path) -> Result<VerifyReport, Diagnostic> {
     let manifest = Manifest::read(source, run)?;
-    let mut check = Check { source, run, problems: Vec::new(), n_files: 0, n_bytes: 0 };
+    let text_folder = manifest.text_folder();
+    let mut check =
+        Check { source, run, text_folder, problems: Vec::new(), n_files: 0, n_bytes: 0 };
     let mut verified = Vec::new();
     let mut known = BTreeSet::new();
     for artifact in &manifest.artifacts {
@@ -192,7 +228,48 @@ pub fn verify(source: &dyn Source, run: &Path) -> Result<VerifyReport, Diagnosti
     let Check { mut problems, n_files, n_bytes, .. } = check;
     problems.sort();
     let (recipe, content) = (manifest.recipe, manifest.content);
-    Ok(VerifyReport { recipe, content, verified, n_files, n_bytes, observations, problems })
+    Ok(VerifyReport {
+        recipe,
+        content,
+        verified,
+        n_files,
+        n_bytes,
+        observations_missing: missing_observations(&manifest, &observations),
+        observations_damaged: damaged_observations(source, run, manifest.status)?,
+        observations,
+        problems,
+    })
+}
+
+/// The observations that should be there. A run that goes on, or was killed, has not made all of
+/// them yet; the lock is of use only while somebody works.
+fn missing_observations(manifest: &Manifest, present: &[String]) -> Vec<String> {
+    if manifest.status == RunStatus::Unfinished {
+        return Vec::new();
+    }
+    let is_there = |pattern: &String| match pattern.strip_suffix('*') {
+        Some(start) => present.iter().any(|path| path.starts_with(start)),
+        None => present.contains(pattern),
+    };
+    let expected = manifest.observations.files.iter();
+    expected
+        .filter(|pattern| *pattern != crate::lock::FILE && !is_there(pattern))
+        .cloned()
+        .collect()
+}
+
+/// The lines of the metrics that do not parse. The last line of a run that goes on, or was killed,
+/// may be cut.
+fn damaged_observations(
+    source: &dyn Source,
+    run: &Path,
+    status: RunStatus,
+) -> Result<Vec<String>, Diagnostic> {
+    let (_, mut damaged) = metrics::read(source, run).map_err(|e| Diagnostic::from(&e))?;
+    if status == RunStatus::Unfinished {
+        damaged.pop_if(|d| d.message.ends_with(metrics::CUT));
+    }
+    Ok(damaged.into_iter().map(|d| format!("`{}`: {}", metrics::FILE, d.message)).collect())
 }
 
 /// Every file that an output consists of, relative to the run; a folder's
@@ -211,6 +288,7 @@ fn paths_of(artifact: &Artifact) -> Vec<String> {
 pub(super) struct Check<'a> {
     pub(super) source: &'a dyn Source,
     pub(super) run: &'a Path,
+    text_folder: Option<PathBuf>,
     pub(super) problems: Vec<Problem>,
     n_files: u64,
     n_bytes: u64,
@@ -231,9 +309,12 @@ impl Check<'_> {
             };
             self.file(artifact, &join(&place, &file.path), path, file.hash);
         }
+        // What was given has no marker that belongs to this run.
+        if artifact.role == Role::Input {
+            return;
+        }
         match read_marker(self.source, &place) {
             Ok(marker) if marker.content == artifact.content => {}
-            Err(FolderFault::NoMarker) if artifact.kind != super::Kind::Checkpoint => {}
             result => {
                 let kind = match result {
                     Ok(marker) => {
@@ -249,9 +330,18 @@ impl Check<'_> {
     }
 
     fn file(&mut self, artifact: &Artifact, place: &Path, path: String, expected: Hash) {
-        if let Some(kind) = self.compare(place, expected) {
-            self.problem(artifact, path, kind);
+        let Some(mut kind) = self.compare(place, expected) else { return };
+        if artifact.role == Role::Input
+            && place.is_relative()
+            && let Some(folder) = self.text_folder.clone()
+        {
+            match self.compare(&folder.join(place), expected) {
+                None => return,
+                Some(there) if kind == ProblemKind::Missing => kind = there,
+                Some(_) => {}
+            }
         }
+        self.problem(artifact, path, kind);
     }
 
     /// Compares a file of an output that is no artifact of the manifest.

@@ -18,6 +18,9 @@ use std::path::{Path, PathBuf};
 /// Name of the metrics file in a run directory.
 pub const FILE: &str = "metrics.jsonl";
 
+/// How the message about a line without an end ends.
+pub(crate) const CUT: &str = "it is cut";
+
 /// Bytes after which the writer flushes by itself.
 const BUFFER_BYTES: usize = 1 << 16;
 
@@ -182,7 +185,7 @@ fn parse(source: &dyn Source, path: &Path) -> Result<(Vec<Line>, Vec<Diagnostic>
             (result, _) => {
                 let why = match result {
                     Err(e) if is_whole => e.to_string(),
-                    _ => "it is cut".to_string(),
+                    _ => CUT.to_string(),
                 };
                 let message = format!("line {} of the metrics does not parse: {why}", i + 1);
                 diagnostics

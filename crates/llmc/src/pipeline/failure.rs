@@ -37,7 +37,7 @@ impl Failure {
                 vec![Diagnostic::error("train::interrupted", format!("interrupted {place}"))]
             }
             Failure::Store(error) => vec![Diagnostic::from(error)],
-            Failure::Lock(error) => vec![Diagnostic::error("run::locked", error.to_string())],
+            Failure::Lock(error) => vec![Diagnostic::from(error)],
             Failure::Folder(fault) => vec![Diagnostic::error("run::damaged", fault.to_string())],
             Failure::Train(TrainError::NonFinite(found)) => vec![non_finite(found, &[])],
             Failure::Train(error) => vec![Diagnostic::error("train::failed", error.to_string())],
@@ -56,15 +56,55 @@ impl Failure {
         self
     }
 
-    /// The exit code that `llmc --help` documents.
+    /// The exit code that `llmc --help` documents: that of the first error in [`EXIT_CODES`], or
+    /// else 3 for an input and 1 for the work.
     pub fn exit_code(&self) -> u8 {
-        match self {
+        let found = self.diagnostics();
+        let first = found.iter().find(|d| d.is_error()).or(found.first());
+        let listed = first.and_then(|d| {
+            EXIT_CODES.iter().find(|(prefix, _)| d.code.starts_with(prefix)).map(|(_, code)| *code)
+        });
+        listed.unwrap_or(match self {
             Failure::Diagnostics(_) => 3,
-            Failure::Interrupted(_) => 130,
             _ => 1,
-        }
+        })
     }
 }
+
+/// Exit codes by the start of a diagnostic's code; the first that fits counts. What is not here is
+/// an input that is wrong (3), or work that did not succeed (1).
+pub const EXIT_CODES: [(&str, u8); 27] = [
+    // The command line, or a variable of the environment.
+    ("cli::", 2),
+    ("emit::exists", 2),
+    ("env::", 2),
+    ("generate::empty", 2),
+    ("graph::", 2),
+    ("help::", 2),
+    ("ir::no_skeleton", 2),
+    ("ir::unknown_function", 2),
+    ("ir::unknown_stage", 2),
+    ("new::", 2),
+    ("resume::steps", 2),
+    ("run::ambiguous", 2),
+    ("run::not_a_run", 2),
+    ("run::unknown", 2),
+    ("sampling::", 2),
+    ("tokenizer::id", 2),
+    ("train::threads", 2),
+    // What is there is not what was recorded.
+    ("manifest::damaged", 4),
+    ("manifest::missing", 4),
+    ("rerun::changed", 4),
+    ("run::no_spec", 4),
+    // The machine, or another process.
+    ("run::in_use", 1),
+    ("store::", 1),
+    ("train::failed", 1),
+    ("train::non_finite", 1),
+    ("llmc::", 1),
+    ("train::interrupted", 130),
+];
 
 /// Most documents that an error names.
 const MAX_NAMED: usize = 8;

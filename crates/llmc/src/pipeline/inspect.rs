@@ -225,5 +225,19 @@ pub fn tokenizer(store: &dyn Store, runs_folder: &Path, name: &str) -> Result<To
         true => Some(store.read_text(&config)?),
         false => None,
     };
-    Ok(Tokenizer::from_json(&store.read_text(path)?, config.as_deref())?)
+    let text = store.read_text(path)?;
+    Tokenizer::from_json(&text, config.as_deref()).map_err(|d| named(d, name).into())
+}
+
+/// The diagnostic about the file that a user named, which need not be called `tokenizer.json`.
+fn named(mut diagnostic: Diagnostic, name: &str) -> Diagnostic {
+    const FILE: &str = "tokenizer.json";
+    diagnostic.message = diagnostic.message.replace(&format!("`{FILE}`"), &format!("`{name}`"));
+    for label in &mut diagnostic.labels {
+        if label.span.file.as_str() == FILE {
+            label.span.file = name.into();
+        }
+    }
+    let help = "name a run, or a tokenizer.json that `llmc tokenizer train` or a run wrote";
+    if diagnostic.help.is_none() { diagnostic.help(help) } else { diagnostic }
 }

@@ -6,12 +6,14 @@ use super::observer::{Event, Observer};
 use super::project::{Project, build_model, verified};
 use super::train::{Parent, TrainOptions};
 use crate::manifest::RecipeParts;
+use crate::store::Source;
 use llmc_base::{Diagnostic, Hash};
 use llmc_data::tokenizer::Tokenizer;
 use llmc_ir::Module;
 use llmc_runtime::{Engine, Isa};
 use llmc_spec::{OptimizerConfig, ResolvedModel, TrainingConfig};
 use llmc_train::{Modules, Trainer, optim};
+use std::path::PathBuf;
 
 /// Everything that a run is made of, before the first step.
 pub struct Prepared {
@@ -19,6 +21,8 @@ pub struct Prepared {
     pub project: Project,
     /// The documents.
     pub set: TextSet,
+    /// The folder against which relative paths of text were found; `None` where nothing says.
+    pub text_folder: Option<PathBuf>,
     /// The tokenizer.
     pub tokenizer: Tokenizer,
     /// The packed rows.
@@ -102,14 +106,15 @@ pub fn prepare(
     options: &TrainOptions,
     observer: &mut dyn Observer,
 ) -> Result<Prepared, Failure> {
-    prepare_if(project, options, observer, &|_, _| Ok(()))
+    prepare_if(project, options, options.store, observer, &|_, _| Ok(()))
 }
 
-/// The same, if `check` likes the recipe. It is asked as soon as the text is read: of other text the
+/// The same with the text files of `text`, if `check` likes the recipe. It is asked as soon as the text is read: of other text the
 /// later stages may say things that nobody wants to know.
 pub(super) fn prepare_if(
     project: &Project,
     options: &TrainOptions,
+    text: &dyn Source,
     observer: &mut dyn Observer,
     check: &dyn Fn(&RecipeParts, &TextSet) -> Result<(), Failure>,
 ) -> Result<Prepared, Failure> {
@@ -117,9 +122,8 @@ pub(super) fn prepare_if(
     let training = section(&resolved.training)?;
     let model = project.model()?;
     let threads = thread_count(options.threads, training.threads)?;
-    let (set, mut warnings) =
-        data::documents(section(&resolved.dataset)?, options.store, options.cache)
-            .map_err(|e| e.located(&project.spec))?;
+    let (set, mut warnings) = data::documents(section(&resolved.dataset)?, text, options.cache)
+        .map_err(|e| e.located(&project.spec))?;
     project.spec.locate(&mut warnings);
     warnings.iter().for_each(|w| observer.event(&Event::Warning(w)));
     let words: u64 = set.documents.iter().map(|d| d.words).sum();
@@ -154,7 +158,8 @@ pub(super) fn prepare_if(
     observer.event(&Event::Stage { name: "model", detail });
     go_on(observer, "model")?;
     let (project, recipe) = (project.clone(), recipe_of.hash());
-    Ok(Prepared { project, set, tokenizer, rows, module, gradient, recipe_of, recipe })
+    let text_folder = text.working_folder();
+    Ok(Prepared { project, set, text_folder, tokenizer, rows, module, gradient, recipe_of, recipe })
 }
 
 /// The model must have a row for every token.

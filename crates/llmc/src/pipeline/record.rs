@@ -8,7 +8,7 @@ use super::failure::Failure;
 use super::state::{OPTIMIZER, WEIGHTS};
 use super::train::{Prepared, TrainOptions};
 use crate::checkpoint;
-use crate::manifest::{Artifact, Kind, Manifest, Observations, RunStatus};
+use crate::manifest::{Artifact, Kind, Manifest, Observations, RunStatus, TEXT_FOLDER};
 use crate::store::{Store, commit_folder, read_marker, write_all_atomic};
 use llmc_base::Hash;
 use std::path::Path;
@@ -67,7 +67,7 @@ pub(super) fn manifest(
     store: &dyn Store,
     run: &Path,
     status: RunStatus,
-    observations: Observations,
+    mut observations: Observations,
 ) -> Result<Manifest, Failure> {
     let hashes = &prepared.project.resolved.hashes;
     let recipe = |artifact: Artifact, recipe: Option<Hash>| match recipe {
@@ -80,6 +80,11 @@ pub(super) fn manifest(
     if has_text {
         let text = Artifact::input_files("text", Kind::Text, ".", inputs);
         artifacts.push(text.recipe(prepared.set.recipe));
+        let is_relative = prepared.set.inputs.iter().any(|f| Path::new(&f.path).is_relative());
+        let folder = prepared.text_folder.as_deref().and_then(Path::to_str);
+        if let Some(folder) = folder.filter(|_| is_relative) {
+            observations.values.insert(TEXT_FOLDER.to_string(), folder.into());
+        }
     }
     let spec = Artifact::output(store, run, "spec", Kind::Spec, "spec.toml")?;
     artifacts.push(recipe(spec, hashes.training));

@@ -39,7 +39,7 @@ fn data(store: &dyn Store, run: &Path, project: &Project) -> Result<ReportData, 
     let named = |name: &str, value: Option<f64>| {
         value.map(|bits_per_byte| Baseline { name: name.to_string(), bits_per_byte })
     };
-    let folder = run.display();
+    let folder = crate::shell::quote(run);
     let next = |text: &str, command: String| NextStep { text: text.to_string(), command };
     Ok(ReportData {
         name: model.name.clone(),

@@ -6,10 +6,12 @@ use super::observer::{Event, Observer};
 use super::prepare::prepare_if;
 use super::project::Project;
 use super::runs;
-use super::train::{Parent, Prepared, TrainOptions, TrainResult, train_prepared, weights_hash};
+use super::train::{
+    Parent, Prepared, TrainOptions, TrainResult, check_free, train_prepared, weights_hash,
+};
 use crate::checkpoint::{self, Checkpoint};
 use crate::manifest::{Manifest, RecipeParts};
-use crate::store::{FileHash, Store};
+use crate::store::{FileHash, Rebased, Source, Store};
 use llmc_base::{Diagnostic, Hash};
 use llmc_runtime::Isa;
 use llmc_spec::Goal;
@@ -82,7 +84,8 @@ pub fn rerun(
         let help = "put back what the run was made from; `llmc verify RUN` compares every file";
         Err(d.help(help).into())
     };
-    let prepared = prepare_if(&project, &options, observer, &is_same)?;
+    let text = text_source(store, Some(&recorded));
+    let prepared = prepare_if(&project, &options, text.as_source(store), observer, &is_same)?;
     let mut watch = StopAt { inner: observer, step: last.step, is_reached: false };
     let result = train_prepared(&prepared, &options, &mut watch)?;
     if result.step != last.step {
@@ -91,6 +94,30 @@ pub fn rerun(
     let threads = super::train::thread_count(threads, None)?;
     let original = weights_hash(&last)?;
     Ok(RerunReport { original, repeated: result.weights, step: last.step, threads })
+}
+
+/// The text of a run as it is seen from here, or from where the run was started.
+struct TextSource<'a>(Option<Rebased<'a>>);
+
+impl TextSource<'_> {
+    fn as_source<'a>(&'a self, here: &'a dyn Store) -> &'a dyn Source {
+        match &self.0 {
+            Some(there) => there,
+            None => here,
+        }
+    }
+}
+
+/// Where the text of a run is: here, unless a file that the run has read is only in the folder where
+/// it was started.
+fn text_source<'a>(store: &'a dyn Store, recorded: Option<&Manifest>) -> TextSource<'a> {
+    let folder = recorded.and_then(Manifest::text_folder);
+    let text = recorded.and_then(|m| m.artifact("text")).and_then(|text| text.files.as_deref());
+    let (Some(folder), Some(files)) = (folder, text) else { return TextSource(None) };
+    let is_there = |path: &Path| store.exists(path).unwrap_or(false);
+    let is_elsewhere =
+        files.iter().any(|f| !is_there(Path::new(&f.path)) && is_there(&folder.join(&f.path)));
+    TextSource(is_elsewhere.then(|| Rebased::new(store, folder)))
 }
 
 fn last_checkpoint(store: &dyn Store, run: &Path) -> Result<Checkpoint, Failure> {
@@ -163,11 +190,15 @@ pub fn resume(
         let spec = run.join("spec.toml");
         let help = format!(
             "put back what the run was made from; or `llmc train {}`, which makes a run of its own",
-            spec.display()
+            crate::shell::quote(&spec)
         );
         Err(d.help(help).into())
     };
-    let prepared = prepare_if(&project, &options, observer, &is_same)?;
+    if more.is_none() {
+        check_free(store, run)?;
+    }
+    let text = text_source(store, recorded.as_ref());
+    let prepared = prepare_if(&project, &options, text.as_source(store), observer, &is_same)?;
     let Some(steps) = more else {
         return super::train::train_in(&prepared, &options, run, observer);
     };

@@ -5,7 +5,7 @@ use super::finish::Baselines;
 use super::project::{Defaults, Project};
 use super::train::Parent;
 use crate::checkpoint;
-use crate::manifest::{Manifest, RunStatus};
+use crate::manifest::{self, Manifest, RunStatus};
 use crate::metrics::{self, Record, ValidationRecord};
 use crate::store::{EntryKind, Source, Store};
 use llmc_base::{Diagnostic, Hash};
@@ -44,9 +44,24 @@ pub struct RunSummary {
     pub baselines: Option<Baselines>,
 }
 
+/// Name of the spec in a run directory.
+const SPEC: &str = "spec.toml";
+
+/// Whether a folder is that of a run, even if one of these files is lost.
+fn is_run(store: &dyn Source, folder: &Path) -> Result<bool, Failure> {
+    Ok(store.exists(&folder.join(SPEC))? || store.exists(&folder.join(manifest::FILE))?)
+}
+
 /// The spec of a run.
+///
+/// Errors: `run::no_spec` if it is gone.
 pub fn project(store: &dyn Source, run: &Path) -> Result<Project, Failure> {
-    let path = run.join("spec.toml");
+    let path = run.join(SPEC);
+    if !store.exists(&path)? {
+        let message = format!("`{}` has no `{SPEC}`", run.display());
+        let help = "put the file back from a copy; `llmc verify RUN` says what else is missing";
+        return Err(Diagnostic::error("run::no_spec", message).help(help).into());
+    }
     let text = store.read_text(&path)?;
     let name = path.display().to_string();
     let format = llmc_spec::Format::Toml;
@@ -63,7 +78,19 @@ pub fn parent(store: &dyn Source, run: &Path) -> Result<Option<Parent>, Failure>
     let parent = parent.map_err(|e| {
         Diagnostic::error("run::parent", format!("`{}` does not parse: {e}", path.display()))
     })?;
-    Ok(Some(parent))
+    Ok(Some(found(store, run, parent)?))
+}
+
+/// The parent where it is now: as it was written, or beside its child, where both were moved or the
+/// path is seen from another folder.
+fn found(store: &dyn Source, run: &Path, parent: Parent) -> Result<Parent, Failure> {
+    let beside = run.parent().zip(parent.run.file_name()).map(|(above, name)| above.join(name));
+    match beside {
+        Some(beside) if !is_run(store, &parent.run)? && is_run(store, &beside)? => {
+            Ok(Parent { run: beside, ..parent })
+        }
+        _ => Ok(parent),
+    }
 }
 
 /// All runs below a folder, by name of their folders.
@@ -111,18 +138,18 @@ pub fn summary(store: &dyn Source, run: &Path) -> Result<RunSummary, Failure> {
 /// The folder that a user means: a path, the start of a name below `folder`, or the run whose
 /// metrics changed last where nothing is named.
 ///
-/// Errors: `run::unknown`, `run::ambiguous`, with the runs that exist.
+/// Errors: `run::unknown`, `run::ambiguous`, with the runs that exist; `run::not_a_run` for a folder
+/// that is there and holds something else.
 pub fn find(store: &dyn Store, folder: &Path, wanted: Option<&str>) -> Result<PathBuf, Failure> {
     if let Some(wanted) = wanted
-        && store.exists(&Path::new(wanted).join("spec.toml"))?
+        && is_run(store, Path::new(wanted))?
     {
         return Ok(PathBuf::from(wanted));
     }
     let mut names = Vec::new();
     if store.exists(folder)? {
         for entry in store.list(folder)? {
-            let spec = folder.join(&entry.name).join("spec.toml");
-            if entry.kind == EntryKind::Folder && store.exists(&spec)? {
+            if entry.kind == EntryKind::Folder && is_run(store, &folder.join(&entry.name))? {
                 names.push(entry.name);
             }
         }
@@ -135,6 +162,11 @@ pub fn find(store: &dyn Store, folder: &Path, wanted: Option<&str>) -> Result<Pa
     };
     match matching.as_slice() {
         [one] => Ok(folder.join(one)),
+        [] if store.exists(Path::new(wanted))? => {
+            let message =
+                format!("`{wanted}` is no run: it has neither `{SPEC}` nor `{}`", manifest::FILE);
+            Err(Diagnostic::error("run::not_a_run", message).help(choices).into())
+        }
         [] => Err(Diagnostic::error("run::unknown", format!("no run `{wanted}`"))
             .help(choices)
             .into()),

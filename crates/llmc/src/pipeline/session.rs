@@ -89,6 +89,18 @@ impl<'a> Session<'a> {
         section(&self.prepared.project.resolved.training)
     }
 
+    /// What the log says of the start of this session.
+    pub(super) fn start_line(&self) -> String {
+        let how = match (&self.last_checkpoint, &self.options.parent, self.state.step) {
+            (None, Some(parent), step) => {
+                format!("started from step {step} of {}", parent.run.display())
+            }
+            (None, None, _) => "started".to_string(),
+            (Some(_), _, step) => format!("resumed at step {step}"),
+        };
+        format!("{how}, threads: {}", self.trainer.threads())
+    }
+
     /// Seconds of training since the start of the run.
     pub(super) fn elapsed(&self) -> f64 {
         self.elapsed_before + self.started.elapsed().as_secs_f64()

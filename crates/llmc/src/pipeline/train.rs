@@ -10,13 +10,16 @@ pub use super::state::{
     CheckpointState, OPTIMIZER, STATE, WEIGHTS, fill, restore, save, weights_hash,
 };
 
+use super::data::TextSet;
 use super::failure::Failure;
 use super::observer::Observer;
+use super::prepare::prepare_if;
 use super::project::Project;
 use super::session::{Session, last_loss, last_validation};
 use super::{finish, record};
 use crate::cache::StageCache;
 use crate::checkpoint;
+use crate::logs;
 use crate::manifest::{self, Manifest, RecipeParts, RunStatus};
 use crate::metrics::ValidationRecord;
 use crate::store::{Store, create_dir_all};
@@ -107,8 +110,23 @@ pub fn train(
     options: &TrainOptions,
     observer: &mut dyn Observer,
 ) -> Result<TrainResult, Failure> {
-    let prepared = prepare(project, options, observer)?;
+    // The text names the run, and so it is known this early whether somebody works in its folder.
+    let is_free = |now: &RecipeParts, _: &TextSet| -> Result<(), Failure> {
+        check_free(options.store, &run_folder(options.output, &now.hash()))
+    };
+    let prepared = prepare_if(project, options, options.store, observer, &is_free)?;
     train_prepared(&prepared, options, observer)
+}
+
+/// Whether nobody trains in this folder now. It is asked before long work; the lock that counts is
+/// taken after that.
+///
+/// Errors: `run::in_use`.
+pub(super) fn check_free(store: &dyn Store, run: &Path) -> Result<(), Failure> {
+    if store.exists(run)? {
+        store.lock_run(run)?;
+    }
+    Ok(())
 }
 
 /// The directory of a run: the first 16 digits of its recipe.
@@ -141,6 +159,7 @@ pub(super) fn train_in(
     }
     record::begin(prepared, options, run)?;
     let mut session = Session::open(prepared, options, run, observer)?;
+    logs::append(store, run, &session.start_line())?;
     match session.run(observer) {
         Ok(status) => finish::finish(&session, status),
         Err(failure) => {

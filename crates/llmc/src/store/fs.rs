@@ -104,6 +104,10 @@ impl Source for FsStore {
         Ok(files)
     }
 
+    fn working_folder(&self) -> Option<PathBuf> {
+        std::env::current_dir().ok()
+    }
+
     fn modified(&self, path: &Path) -> Option<SystemTime> {
         fs::metadata(path).and_then(|m| m.modified()).ok()
     }

@@ -19,6 +19,7 @@ mod folder;
 mod fs;
 mod hashing;
 mod memory;
+mod rebased;
 mod tree;
 mod writer;
 
@@ -40,6 +41,7 @@ pub use fs::FsStore;
 pub(crate) use hashing::join;
 pub use hashing::{FileHash, files_under, folder_hash, hash_file, hash_folder};
 pub use memory::MemStore;
+pub use rebased::Rebased;
 pub use writer::StoreWriter;
 
 use crate::lock::{Lock, LockError};
@@ -118,6 +120,11 @@ pub trait Source: Send + Sync {
 
     /// When a file was last changed; `None` if nothing says.
     fn modified(&self, _path: &Path) -> Option<SystemTime> {
+        None
+    }
+
+    /// The folder that relative paths start from; `None` if nothing says.
+    fn working_folder(&self) -> Option<PathBuf> {
         None
     }
 

@@ -24,7 +24,8 @@ fn a_loss_that_is_not_finite_says_where_and_marks_the_run_as_failed() {
     let error = found.observations.values["error"].as_str().unwrap();
     assert!(error.contains("at step 2"), "{error}");
     let log = logs::read(&store, &listed[0].path).unwrap();
-    assert!(log[0].starts_with("failed after step 1: ") && log[0].contains("at step 2"), "{log:?}");
+    assert_eq!(log[0], "started, threads: 1");
+    assert!(log[1].starts_with("failed after step 1: ") && log[1].contains("at step 2"), "{log:?}");
     let page = store.read_text(&listed[0].path.join(crate::report::FILE)).unwrap();
     assert!(page.contains("is not finite at step 2"));
     let (records, _) = metrics::read(&store, &listed[0].path).unwrap();

@@ -2,6 +2,7 @@
 
 mod best;
 mod changes;
+mod codes;
 mod content;
 mod data;
 mod faults;
