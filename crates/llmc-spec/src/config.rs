@@ -280,6 +280,10 @@ pub enum ScheduleKind {
     Wsd,
     /// No decay.
     Constant,
+    /// A straight line down to `min_lr_ratio`.
+    Linear,
+    /// Falls with the root of the step (arXiv:1706.03762, section 5.3).
+    InverseSqrt,
 }
 
 /// Dtype of weights and arithmetic.

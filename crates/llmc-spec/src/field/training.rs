@@ -3,8 +3,13 @@
 use super::DefaultRule::{Is, Nothing, Rule, Shorthand};
 use super::{Choice, Field, Hashing, Kind, Limit, Lit, also, built, later, rules};
 
-const SCHEDULE: &[Choice] =
-    &[built("cosine"), also("wsd", &["warmup_stable_decay"]), built("constant")];
+const SCHEDULE: &[Choice] = &[
+    built("cosine"),
+    also("wsd", &["warmup_stable_decay"]),
+    built("constant"),
+    built("linear"),
+    built("inverse_sqrt"),
+];
 const PRECISION: &[Choice] = &[also("float32", &["f32"]), later("bfloat16"), later("float16")];
 const MAX: u64 = 1 << 53;
 const COUNT: Kind = Kind::Int { min: 1, max: MAX };
@@ -39,7 +44,7 @@ pub(super) const FIELDS: &[Field] = &[
         "training.schedule.type",
         Kind::Choice(SCHEDULE),
         Is(Lit::Text("cosine")),
-        "After linear warm-up: `cosine` falls to `min_lr_ratio` at the last step, `wsd` stays and falls over the last `decay_steps`, `constant` stays.",
+        "After linear warm-up: `cosine` falls to `min_lr_ratio` at the last step, `linear` falls in a straight line to it, `wsd` stays and falls over the last `decay_steps`, `inverse_sqrt` falls with the root of the step, `constant` stays.",
     )
     .aliases(&[
         "training.schedule",
@@ -79,11 +84,11 @@ pub(super) const FIELDS: &[Field] = &[
     Field::new(
         "training.schedule.min_lr_ratio",
         Kind::Float { min: Limit::Closed(0.0), max: Limit::Closed(1.0) },
-        Rule { text: "0.1 for `cosine`, 0 for `wsd`", compute: rules::min_lr_ratio },
+        Rule { text: "0.1 for `cosine`, 0 for `linear` and `wsd`", compute: rules::min_lr_ratio },
         "Learning rate at the end, as a share of the peak.",
     )
     .aliases(&["training.min_lr_ratio"])
-    .when("training.schedule.type", &["cosine", "wsd"]),
+    .when("training.schedule.type", &["cosine", "linear", "wsd"]),
     Field::new(
         "training.seed",
         COUNT_OR_ZERO,

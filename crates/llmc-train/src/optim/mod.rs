@@ -6,7 +6,7 @@
 //! parameter's path. So the update can be printed, counted and planned like
 //! everything else.
 //!
-//! To add one: a file with its [`Rule`], its line in [`RULES`], and its variant in the spec.
+//! To add one: a file with its `Rule`, its line in `RULES`, and its variant in the spec.
 
 mod adamw;
 mod lion;
