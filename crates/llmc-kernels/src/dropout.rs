@@ -17,7 +17,7 @@ pub struct Dropout<'a> {
     pub key: u64,
     /// The training step.
     pub step: u32,
-    /// The global index of each sample: [B].
+    /// The global index of each sample: `[B]`.
     pub samples: &'a [u32],
 }
 
