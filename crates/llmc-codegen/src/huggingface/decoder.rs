@@ -353,6 +353,9 @@ impl<'m> Reader<'m> {
         else {
             return self.expected("`attention`", heads);
         };
+        if op.dropout.is_some() {
+            return self.expected("`attention` without dropout", heads);
+        }
         if let Some(segments) = operands.get(3) {
             let (a, b) = (self.view.resolve(*segments), self.view.resolve(operands[4]));
             if a != b || self.view.describe(a) != "input `segments`" {

@@ -239,7 +239,9 @@ fn is_for_attention(module: &Module, function: &Function, value: ValueId) -> boo
             node.operands.iter().enumerate().filter(|(_, v)| **v == value).all(|(i, _)| match &node
                 .op
             {
-                Op::Attention(_) => i >= 3 && node.operands.get(3) == node.operands.get(4),
+                Op::Attention(op) if op.dropout.is_none() => {
+                    i >= 3 && node.operands.get(3) == node.operands.get(4)
+                }
                 Op::Call(call) => module.find(&call.callee).is_some_and(|id| {
                     let callee = module.function(id);
                     callee.inputs().nth(i).is_some_and(|v| is_for_attention(module, callee, v))

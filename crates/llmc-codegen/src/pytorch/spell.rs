@@ -35,7 +35,8 @@ pub fn spell(cx: &mut NodeCtx) -> Spelled {
             Code::binary(&gate, "*", &cx.tensor(1)?, Prec::Product)
         }
         Op::Rope(rope) => cx.rope(rope)?,
-        Op::Attention(attention) => cx.attention(attention)?,
+        // PyTorch draws other bits than the graph, so dropout is written out.
+        Op::Attention(attention) if attention.dropout.is_none() => cx.attention(attention)?,
         Op::CrossEntropy(_) => cx.cross_entropy()?,
         Op::Call(call) => {
             let callee = cx.body.callee(call);
