@@ -189,12 +189,16 @@ impl Manifest {
         self.observations.values.get(TEXT_FOLDER)?.as_str().map(PathBuf::from)
     }
 
+    /// The manifest as its file has it.
+    pub fn text(&self) -> String {
+        let text = serde_json::to_string_pretty(self)
+            .expect("a manifest holds only text, numbers and maps with text keys");
+        text + "\n"
+    }
+
     /// Writes the manifest into a run directory, atomically.
     pub fn write(&self, store: &dyn Store, run: &Path) -> Result<(), StoreError> {
-        let mut text = serde_json::to_string_pretty(self)
-            .expect("a manifest holds only text, numbers and maps with text keys");
-        text.push('\n');
-        write_atomic(store, &run.join(FILE), text.as_bytes())
+        write_atomic(store, &run.join(FILE), self.text().as_bytes())
     }
 
     /// Reads the manifest of a run directory.

@@ -53,8 +53,7 @@ pub(super) fn finish(session: &Session, status: TrainStatus) -> Result<TrainResu
     logs::append(store, run, &line)?;
     let seen = observations(session, baselines, None);
     let manifest = record::manifest(prepared, store, run, run_status, seen)?;
-    manifest.write(store, run)?;
-    super::report::write(store, run, &prepared.project)?;
+    super::report::write(store, run, &prepared.project, &manifest)?;
     let last = session.last_checkpoint.as_ref();
     let last =
         last.ok_or_else(|| Failure::Internal("a session without a checkpoint".to_string()))?;
@@ -79,8 +78,8 @@ pub(super) fn fail(session: &mut Session, failure: &Failure) -> Result<(), Failu
     let error = failure.to_string();
     logs::append(store, run, &format!("failed after step {}: {error}", session.state.step))?;
     let seen = observations(session, Baselines::default(), Some(error));
-    record::manifest(prepared, store, run, RunStatus::Failed, seen)?.write(store, run)?;
-    super::report::write(store, run, &prepared.project)
+    let manifest = record::manifest(prepared, store, run, RunStatus::Failed, seen)?;
+    super::report::write(store, run, &prepared.project, &manifest)
 }
 
 /// Name of the observation that says why a run failed.

@@ -3,21 +3,33 @@
 use super::failure::Failure;
 use super::finish::{Baselines, ERROR};
 use super::project::Project;
-use crate::manifest::Manifest;
+use crate::manifest::{self, Manifest};
 use crate::metrics::{self, Record};
 use crate::report::{Baseline, Dimension, FILE, HashRow, NextStep, ReportData, Summary, render};
-use crate::store::{Store, write_atomic};
+use crate::store::{Store, write_all_atomic};
 use llmc_spec::Dim;
 use std::path::Path;
 
-/// Writes the report of a run whose manifest is written.
-pub fn write(store: &dyn Store, run: &Path, project: &Project) -> Result<(), Failure> {
-    let data = data(store, run, project)?;
-    Ok(write_atomic(store, &run.join(FILE), render(&data).as_bytes())?)
+/// Writes the manifest of a run and the report that shows it, synced together.
+pub fn write(
+    store: &dyn Store,
+    run: &Path,
+    project: &Project,
+    manifest: &Manifest,
+) -> Result<(), Failure> {
+    let page = render(&data(store, run, project, manifest)?);
+    let (record, report) = (run.join(manifest::FILE), run.join(FILE));
+    let files = [(record.as_path(), manifest.text()), (report.as_path(), page)];
+    let files = files.each_ref().map(|(path, text)| (*path, text.as_bytes()));
+    Ok(write_all_atomic(store, &files)?)
 }
 
-fn data(store: &dyn Store, run: &Path, project: &Project) -> Result<ReportData, Failure> {
-    let manifest = Manifest::read(store, run)?;
+fn data(
+    store: &dyn Store,
+    run: &Path,
+    project: &Project,
+    manifest: &Manifest,
+) -> Result<ReportData, Failure> {
     let (records, _) = metrics::read(store, run)?;
     let model = project.model()?;
     let training = project.resolved.training.as_ref();
@@ -62,7 +74,7 @@ fn data(store: &dyn Store, run: &Path, project: &Project) -> Result<ReportData, 
         },
         spec_toml: store.read_text(&run.join("spec.toml"))?,
         dimensions: dimensions(project)?,
-        hashes: HashRow::of_manifest(&manifest),
+        hashes: HashRow::of_manifest(manifest),
         machine: manifest.observations.machine.clone(),
         tool: manifest.tool.clone(),
         records,
