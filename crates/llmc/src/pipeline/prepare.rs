@@ -3,7 +3,7 @@
 use super::data::{self, Rows, TextSet};
 use super::failure::Failure;
 use super::observer::{Event, Observer};
-use super::project::{Project, build_model, verified};
+use super::project::{Project, build_model};
 use super::train::{Parent, TrainOptions};
 use crate::manifest::RecipeParts;
 use crate::store::Source;
@@ -153,7 +153,6 @@ pub(super) fn prepare_if(
 
     let module = build_model(model)?;
     let gradient = llmc_passes::autodiff(&module, &Default::default())?;
-    let gradient = verified(gradient)?;
     let detail = format!("{} parameters", model.solution.params);
     observer.event(&Event::Stage { name: "model", detail });
     go_on(observer, "model")?;

@@ -9,7 +9,7 @@ use super::state::{OPTIMIZER, WEIGHTS};
 use super::train::{Prepared, TrainOptions};
 use crate::checkpoint;
 use crate::manifest::{Artifact, Kind, Manifest, Observations, RunStatus, TEXT_FOLDER};
-use crate::store::{Store, commit_folder, read_marker, write_all_atomic};
+use crate::store::{Group, Store, read_marker};
 use llmc_base::Hash;
 use std::path::Path;
 
@@ -35,27 +35,25 @@ pub(super) fn begin(
             serde_json::to_string_pretty(parent).map_err(|e| Failure::Internal(e.to_string()))?;
         texts.push((PARENT, format!("{parent}\n")));
     }
-    let mut stale = Vec::new();
+    let mut group = Group::new(store);
     for (name, text) in &texts {
         let path = run.join(name);
         if !store.exists(&path)? || store.read(&path)? != text.as_bytes() {
-            stale.push((path, text.as_bytes()));
+            group.file(&path, text.as_bytes())?;
         }
     }
-    let stale: Vec<(&Path, &[u8])> =
-        stale.iter().map(|(path, text)| (path.as_path(), *text)).collect();
-    write_all_atomic(store, &stale)?;
     let tokenizer = run.join("tokenizer");
     if !store.exists(&tokenizer)? {
-        commit_folder(store, &tokenizer, |f| data::write_tokenizer(f, &prepared.tokenizer))?;
+        group.folder(&tokenizer, |f| data::write_tokenizer(f, &prepared.tokenizer))?;
     }
     let data = run.join("data");
     if !store.exists(&data)? {
-        commit_folder(store, &data, |f| {
+        group.folder(&data, |f| {
             f.bytes("documents.json", prepared.set.ledger.as_bytes())?;
             data::write_rows(f, &prepared.rows)
         })?;
     }
+    group.commit()?;
     let manifest = manifest(prepared, store, run, RunStatus::Unfinished, Observations::default())?;
     Ok(manifest.write(store, run)?)
 }

@@ -1,8 +1,7 @@
 //! Files, each whole or not at all.
 
 use super::folder::is_folder;
-use super::{EntryKind, Operation, Store, StoreError};
-use std::collections::BTreeSet;
+use super::{EntryKind, Group, Operation, Store, StoreError};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,34 +20,11 @@ pub fn write_atomic(store: &dyn Store, path: &Path, bytes: &[u8]) -> Result<(), 
 /// Does for many files what [`write_atomic`] does for one, in hardly more time:
 /// all are synced together. After a crash each file for itself is old or new.
 pub fn write_all_atomic(store: &dyn Store, files: &[(&Path, &[u8])]) -> Result<(), StoreError> {
-    let temporaries: Vec<PathBuf> =
-        files.iter().map(|(path, _)| temporary_name(path)).collect::<Result<_, _>>()?;
-    let result = replace(store, files, &temporaries);
-    if result.is_err() {
-        for temporary in &temporaries {
-            // The first error is the one to report; some are renamed or never
-            // were, and of any other leftover `remove_temporaries` takes care.
-            let _ = store.remove_file(temporary);
-        }
+    let mut group = Group::new(store);
+    for (path, bytes) in files {
+        group.file(path, bytes)?;
     }
-    result
-}
-
-fn replace(
-    store: &dyn Store,
-    files: &[(&Path, &[u8])],
-    temporaries: &[PathBuf],
-) -> Result<(), StoreError> {
-    for ((_, bytes), temporary) in files.iter().zip(temporaries) {
-        store.write(temporary, bytes)?;
-    }
-    store.sync_all(temporaries, &[])?;
-    for ((path, _), temporary) in files.iter().zip(temporaries) {
-        store.rename(temporary, path)?;
-    }
-    let folders: BTreeSet<PathBuf> =
-        files.iter().map(|(path, _)| parent_of(path).to_path_buf()).collect();
-    store.sync_all(&[], &folders.into_iter().collect::<Vec<_>>())
+    group.commit()
 }
 
 /// A name beside `path` that no other writer of this process uses, and that

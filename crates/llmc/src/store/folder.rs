@@ -193,23 +193,36 @@ impl FolderWriter<'_> {
         Ok(())
     }
 
-    /// Adds the marker and makes everything durable under the temporary name.
-    /// The order does not matter: nothing counts before the rename.
-    fn seal(self) -> Result<Complete, StoreError> {
+    /// Where the folder is while it is being made.
+    pub(super) fn path(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Adds the marker. Nothing is durable yet.
+    pub(super) fn mark(self) -> Result<Marked, StoreError> {
         let mut files: Vec<PathBuf> =
             self.files.iter().map(|file| join(&self.folder, &file.path)).collect();
-        let marker = Complete::of(self.files);
+        let complete = Complete::of(self.files);
         let path = self.folder.join(COMPLETE);
-        let mut text = serde_json::to_string_pretty(&marker)
+        let mut text = serde_json::to_string_pretty(&complete)
             .map_err(|e| StoreError::new(Operation::Write, &path, e.into()))?;
         text.push('\n');
         self.store.write(&path, text.as_bytes())?;
         files.push(path);
         let mut folders: Vec<PathBuf> = self.folders.into_iter().collect();
         folders.push(self.folder);
-        self.store.sync_all(&files, &folders)?;
-        Ok(marker)
+        Ok(Marked { complete, files, folders })
     }
+}
+
+/// A folder with its marker, still under its temporary name. The order in which its parts are
+/// synced does not matter: nothing counts before the rename.
+pub(super) struct Marked {
+    pub(super) complete: Complete,
+    /// Its files, the marker among them.
+    pub(super) files: Vec<PathBuf>,
+    /// It and the folders in it.
+    pub(super) folders: Vec<PathBuf>,
 }
 
 /// A whole, durable folder that waits under its temporary name.
@@ -256,14 +269,14 @@ pub fn stage_folder<'a, E: From<StoreError>>(
     fill: impl FnOnce(&mut FolderWriter) -> Result<(), E>,
 ) -> Result<StagedFolder<'a>, E> {
     create_dir_all(store, parent_of(target))?;
-    let temporary = create_temporary(store, target)?;
-    let mut writer = FolderWriter {
-        store,
-        folder: temporary.clone(),
-        folders: BTreeSet::new(),
-        files: Vec::new(),
+    let mut writer = start_folder(store, target)?;
+    let temporary = writer.folder.clone();
+    let seal = |writer: FolderWriter| {
+        let marked = writer.mark()?;
+        store.sync_all(&marked.files, &marked.folders)?;
+        Ok(marked.complete)
     };
-    match fill(&mut writer).and_then(|()| Ok(writer.seal()?)) {
+    match fill(&mut writer).and_then(|()| seal(writer)) {
         Ok(complete) => {
             Ok(StagedFolder { store, temporary, target: target.to_path_buf(), complete })
         }
@@ -313,6 +326,15 @@ pub fn copy_folder(
         Ok(())
     })
     .map(drop)
+}
+
+/// A folder to be filled under a temporary name beside `target`, whose folder must exist.
+pub(super) fn start_folder<'a>(
+    store: &'a dyn Store,
+    target: &Path,
+) -> Result<FolderWriter<'a>, StoreError> {
+    let folder = create_temporary(store, target)?;
+    Ok(FolderWriter { store, folder, folders: BTreeSet::new(), files: Vec::new() })
 }
 
 /// Creates a temporary folder; another process in another container may have

@@ -8,8 +8,8 @@
 //! Two contracts that a caller may rely on, and that the tests replay:
 //! a file's content survives a crash only after [`Store::sync_file`], and a
 //! name in a folder only after [`Store::sync_dir`] of that folder. What is
-//! built on them is [`write_atomic`] for one file and [`commit_folder`] for
-//! many.
+//! built on them is [`write_atomic`] for one file, [`commit_folder`] for many,
+//! and [`Group`] for several of both.
 
 mod atomic;
 mod crash;
@@ -17,6 +17,7 @@ mod error;
 mod fault;
 mod folder;
 mod fs;
+mod group;
 mod hashing;
 mod memory;
 mod rebased;
@@ -38,6 +39,7 @@ pub use folder::{
     read_marker, read_verified, stage_folder, verify_folder,
 };
 pub use fs::FsStore;
+pub use group::Group;
 pub(crate) use hashing::join;
 pub use hashing::{FileHash, files_under, folder_hash, hash_file, hash_folder};
 pub use memory::MemStore;

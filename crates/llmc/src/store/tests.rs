@@ -248,6 +248,49 @@ fn fill(text: &'static str) -> impl Fn(&mut FolderWriter) -> Result<(), StoreErr
 }
 
 #[test]
+fn a_group_leaves_each_part_whole_or_as_it_was() {
+    let group = |store: &dyn Store| -> Result<(), StoreError> {
+        let mut group = Group::new(store);
+        group.file(p("f"), b"new")?;
+        group.folder(p("one"), fill("some text"))?;
+        group.folder(p("deep/two"), fill("other"))?;
+        group.commit()
+    };
+    let store = RecordingStore::new();
+    write_atomic(&store, p("f"), b"old").unwrap();
+    let old = store.position();
+    group(&store).unwrap();
+    let end = store.position();
+    let mut n_torn = 0;
+    for after in old..=end {
+        store.each_crash_state(after, |state| {
+            let file = state.disk.read(p("f")).unwrap();
+            assert!(matches!(file.as_slice(), b"old" | b"new"), "{}", state.what);
+            for folder in ["one", "deep/two"] {
+                let is_there = state.disk.exists(p(folder)).unwrap();
+                assert!(is_there || after < end, "{}", state.what);
+                assert_eq!(verify_folder(&state.disk, p(folder)).is_ok(), is_there);
+                n_torn += usize::from(!is_there && file == b"new");
+            }
+        });
+    }
+    assert!(n_torn > 0, "the parts are independent of each other");
+    for nth in 0..60 {
+        for fault in [Fault::DiskFull, Fault::Abort] {
+            let disk = MemStore::new();
+            disk.write(p("f"), b"old").unwrap();
+            let store = FaultStore::new(disk, nth, fault);
+            assert_eq!(group(&store).is_err(), store.has_failed());
+            let disk = store.inner();
+            assert!(matches!(disk.read(p("f")).unwrap().as_slice(), b"old" | b"new"));
+            let leaves_nothing = matches!(fault, Fault::DiskFull);
+            let names = disk.list(p("")).unwrap();
+            assert!(!leaves_nothing || names.iter().all(|e| !is_temporary(&e.name)));
+        }
+    }
+}
+
+#[test]
 fn a_folder_is_whole_or_absent_after_every_crash() {
     let store = RecordingStore::new();
     commit_folder(&store, p("runs/one"), fill("some text")).unwrap();
