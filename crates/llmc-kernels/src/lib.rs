@@ -37,7 +37,7 @@
 //! | normalisation | [`rms_norm`], [`layer_norm`] and their `_backward` |
 //! | activation | [`silu`], [`swiglu`], [`gelu`], [`gelu_tanh`], [`relu`] and their `_backward` |
 //! | position | [`rope`], [`rope_backward`] |
-//! | softmax and loss | [`softmax`], [`cross_entropy`], [`cross_entropy_backward`] |
+//! | softmax and loss | [`softmax`], [`cross_entropy`], [`cross_entropy_backward`], [`linear_cross_entropy`] with its gradient |
 //! | embedding | [`embedding`], [`embedding_grad`] |
 //! | arithmetic | [`add`], [`sub`], [`mul`], [`scale`], [`add_assign`], [`fill`] |
 //! | sums | [`sum_rows`] (lanes), [`sum_chain`], [`bias_grad`] (chain per column), [`sum_squares`] |
@@ -73,6 +73,7 @@ mod embedding;
 mod error;
 mod float_env;
 mod gemm;
+mod head;
 mod isa;
 mod norm;
 mod optimizer;
@@ -98,6 +99,7 @@ pub use elementwise::{
 pub use embedding::{embedding, embedding_grad};
 pub use error::Error;
 pub use gemm::{Gemm, MatRef, gemm, gemm_scratch_len};
+pub use head::{Head, HeadGrad, head_scratch_len, linear_cross_entropy};
 pub use isa::Isa;
 pub use norm::{layer_norm, layer_norm_backward, norm_scratch_len, rms_norm, rms_norm_backward};
 pub use optimizer::{AdamW, Lion, Sgd, adamw_step, lion_step, sgd_step};

@@ -29,7 +29,7 @@ pub fn softmax(ctx: &Ctx<'_>, x: &[f32], width: usize, y: &mut [f32]) -> Result<
 }
 
 /// Work of an exponential relative to a memory-bound operation.
-const EXP_COST: usize = 8;
+pub(crate) const EXP_COST: usize = 8;
 
 /// Some rows of [`softmax`].
 struct Softmax<'a> {
@@ -73,7 +73,7 @@ fn exponentials<V: Simd>(x: &[f32], y: &mut [f32]) -> f32 {
 
 /// The largest element. NaN may be passed over: it makes the sum NaN anyway.
 #[inline(always)]
-fn row_max<V: Simd>(x: &[f32]) -> f32 {
+pub(crate) fn row_max<V: Simd>(x: &[f32]) -> f32 {
     let mut max = V::splat(f32::NEG_INFINITY);
     let mut i = 0;
     while i < x.len() {

@@ -8,6 +8,7 @@
 pub mod autodiff;
 pub mod cse;
 pub mod dce;
+pub mod fuse;
 pub mod inline;
 pub mod legalise;
 mod rebuild;
@@ -16,6 +17,7 @@ pub mod simplify;
 pub use autodiff::{GradAccumulator, autodiff, grad_accumulators};
 pub use cse::cse;
 pub use dce::dce;
+pub use fuse::fuse;
 pub use inline::inline;
 pub use legalise::legalise;
 pub use simplify::simplify;
@@ -41,6 +43,7 @@ pub const PASSES: &[Pass] = &[
         summary: "adds `@grad`: the loss and its gradient, from `@loss`",
         run: |module| autodiff(module, &autodiff::Options::default()),
     },
+    Pass { name: "fuse", summary: "makes one node of what is faster or smaller in one", run: fuse },
     Pass { name: "inline", summary: "replaces every call by the callee's nodes", run: inline },
     Pass {
         name: "simplify",

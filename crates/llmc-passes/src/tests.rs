@@ -239,7 +239,7 @@ fn legalise_keeps_what_the_target_keeps() {
 #[test]
 fn passes_have_names() {
     let names: Vec<&str> = crate::PASSES.iter().map(|p: &Pass| p.name).collect();
-    assert_eq!(names, ["autodiff", "inline", "simplify", "cse", "dce", "legalise"]);
+    assert_eq!(names, ["autodiff", "fuse", "inline", "simplify", "cse", "dce", "legalise"]);
     assert!(names.iter().all(|name| find(name).is_some()));
     assert!(find("no such pass").is_none());
 }

@@ -1,7 +1,7 @@
 //! Kernel choice: which launches are matrix products, which ops have a kernel
 //! of their own, and which are left to the evaluator.
 
-use crate::layout::accumulator_operand;
+use crate::layout::accumulator;
 use crate::space::View;
 use llmc_ir::ops::{BinaryKind, Dot, ReduceKind};
 use llmc_ir::{DType, Op};
@@ -65,7 +65,7 @@ pub enum GemmInit {
 /// Chooses the kernel of a launch. An accumulator is in result 0 already.
 pub fn select(op: &Op, operands: &[View], results: &[View]) -> Kernel {
     let all_f32 = operands.iter().chain(results).all(|v| v.dtype == DType::F32);
-    let init = match accumulator_operand(op, operands.len()) {
+    let init = match accumulator(op, operands.len()) {
         Some(_) => GemmInit::Accumulate,
         None => GemmInit::Zero,
     };
@@ -152,7 +152,9 @@ fn has_native(op: &Op, operands: &[View], all_f32: bool) -> bool {
         | Op::SgdStep(_)
         | Op::LionStep(_)
         | Op::Constant(_) => all_f32,
-        Op::Dropout(_) => operands[0].dtype == DType::F32,
+        Op::Dropout(_) | Op::LinearCrossEntropy(_) | Op::LinearCrossEntropyGrad(_) => {
+            operands[0].dtype == DType::F32
+        }
         Op::Binary(binary) => {
             all_f32 && matches!(binary.kind, BinaryKind::Add | BinaryKind::Sub | BinaryKind::Mul)
         }

@@ -42,13 +42,16 @@ pub(crate) struct Layout {
     pub frame_words: usize,
 }
 
-/// The operand that result 0 continues in place, if the op has one: accumulators of token sums
-/// and updated buffers.
-pub(crate) fn accumulator_operand(op: &Op, n_operands: usize) -> Option<usize> {
+/// The operand that a result continues in place, and that result, if the op has one: accumulators
+/// of token sums and updated buffers.
+pub(crate) fn accumulator(op: &Op, n_operands: usize) -> Option<(usize, usize)> {
     match op {
-        Op::LinearWeightGrad(_) | Op::EmbeddingGrad(_) | Op::Dot(_) if n_operands == 3 => Some(2),
-        Op::BiasGrad(_) | Op::Reduce(_) if n_operands == 2 => Some(1),
-        Op::ScatterAdd(_) | Op::UpdateSlice(_) => Some(0),
+        Op::LinearWeightGrad(_) | Op::EmbeddingGrad(_) | Op::Dot(_) if n_operands == 3 => {
+            Some((2, 0))
+        }
+        Op::BiasGrad(_) | Op::Reduce(_) if n_operands == 2 => Some((1, 0)),
+        Op::ScatterAdd(_) | Op::UpdateSlice(_) => Some((0, 0)),
+        Op::LinearCrossEntropyGrad(_) => Some((5, 2)),
         _ => None,
     }
 }
@@ -58,7 +61,7 @@ fn in_place_pairs(op: &Op, n_operands: usize) -> Vec<(usize, usize)> {
     match op {
         Op::AdamwStep(_) => vec![(0, 0), (2, 1), (3, 2)],
         Op::SgdStep(_) | Op::LionStep(_) => vec![(0, 0), (2, 1)],
-        _ => accumulator_operand(op, n_operands).map(|i| (i, 0)).into_iter().collect(),
+        _ => accumulator(op, n_operands).into_iter().collect(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::fuse::Fusion;
 use crate::kernel::{Kernel, select};
-use crate::layout::{Instance, Layout, Place, accumulator_operand, layout};
+use crate::layout::{Instance, Layout, Place, accumulator, layout};
 use crate::space::{AddressSpace, Region, View, words_for};
 use llmc_base::expr::Env;
 use llmc_ir::module::join_path;
@@ -258,12 +258,12 @@ impl Maker<'_> {
             }
             let kernel = select(&node.op, &operands, &results);
             // An accumulator that is not state is copied to the result first.
-            if let Some(acc) = accumulator_operand(&node.op, operands.len())
-                && operands[acc].region != results[0].region
+            if let Some((acc, sum)) = accumulator(&node.op, operands.len())
+                && operands[acc].region != results[sum].region
                 && kernel != Kernel::Evaluate
             {
                 let from = operands[acc].clone();
-                launches.push(copy(&from, &results[0], origin.clone()));
+                launches.push(copy(&from, &results[sum], origin.clone()));
             }
             flops += cost(&node.op, &operands, &results);
             launches.push(Launch {

@@ -124,6 +124,12 @@ impl Engine {
     }
 }
 
+/// Words of scratch that running a plan with so many threads takes.
+pub fn scratch_words(plan: &Plan, threads: usize) -> usize {
+    let words = plan.launches.iter().map(|launch| native::scratch_words(launch, threads));
+    words.max().unwrap_or(0)
+}
+
 fn check_size(plan: &Plan, memory: &Memory) -> Result<(), RunError> {
     let (have, need) = (memory.len(), plan.frame_start + plan.frame_words);
     if have < need { Err(RunError::Memory { have, need }) } else { Ok(()) }

@@ -13,7 +13,7 @@ mod stop;
 #[cfg(test)]
 mod tests;
 
-pub use exec::{Engine, RunError};
+pub use exec::{Engine, RunError, scratch_words};
 pub use llmc_kernels::Isa;
 pub use memory::Memory;
 pub use pool::Pool;

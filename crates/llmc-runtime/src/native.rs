@@ -15,6 +15,11 @@ pub(crate) fn scratch_words(launch: &Launch, threads: usize) -> usize {
             let view = &launch.operands[0];
             k::norm_scratch_len(view.region.len / last(view).max(1))
         }
+        (Kernel::Native, Op::LinearCrossEntropy(_) | Op::LinearCrossEntropyGrad(_)) => {
+            let (x, w) = (&launch.operands[0], &launch.operands[1]);
+            let width = last(w);
+            k::head_scratch_len(x.region.len / width.max(1), w.shape[0], width, threads)
+        }
         (Kernel::Native, Op::Attention(op)) => {
             let shape = attention_shape(&launch.operands, op);
             k::attention_scratch_len(&shape, op.dropout.is_some(), threads)
@@ -64,6 +69,17 @@ fn attention_shape(operands: &[View], op: &Attention) -> k::Attention {
         scale: scale as f32,
         causal: op.causal,
         window: op.window,
+    }
+}
+
+/// The head of a model, from x, w, targets and weights.
+fn head<'a>(width: usize, operands: &[&'a [f32]]) -> k::Head<'a> {
+    k::Head {
+        width,
+        x: operands[0],
+        w: operands[1],
+        targets: ints(operands[2]),
+        weights: operands[3],
     }
 }
 
@@ -139,6 +155,12 @@ fn dispatch(
             )
             .map_err(text);
         }
+        Op::LinearCrossEntropyGrad(_) => {
+            let [loss, dx, dw] = results::<3>(slices)?;
+            let grad = k::HeadGrad { dloss: operands[4], dx, dw };
+            let head = head(width, &operands);
+            return k::linear_cross_entropy(ctx, &head, loss, Some(grad), scratch).map_err(text);
+        }
         Op::SwigluBackward(_) => {
             let [dg, du] = results::<2>(slices)?;
             return k::swiglu_backward(ctx, operands[0], operands[1], operands[2], dg, du)
@@ -184,6 +206,9 @@ fn dispatch(
             k::attention(ctx, &shape, q, key, v, segments, dropout, y, scratch)
         }
         Op::CrossEntropy(_) => k::cross_entropy(ctx, operand(0), ints(operand(1)), operand(2), y),
+        Op::LinearCrossEntropy(_) => {
+            k::linear_cross_entropy(ctx, &head(width, &operands), y, None, scratch)
+        }
         Op::CrossEntropyBackward(_) => {
             k::cross_entropy_backward(ctx, operand(0), ints(operand(1)), operand(2), y)
         }

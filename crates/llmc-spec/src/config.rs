@@ -245,6 +245,8 @@ pub struct TrainingConfig {
     pub sample_tokens: u64,
     /// Threads; `None` is one per core. Never changes the numbers.
     pub threads: Option<u64>,
+    /// What the backward pass computes again. Never changes the numbers.
+    pub gradient_checkpointing: GradientCheckpointing,
     /// Dtype of weights and arithmetic.
     pub precision: Precision,
 }
@@ -284,6 +286,18 @@ pub enum ScheduleKind {
     Linear,
     /// Falls with the root of the step (arXiv:1706.03762, section 5.3).
     InverseSqrt,
+}
+
+/// What the backward pass computes again instead of keeping it in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GradientCheckpointing {
+    /// What is cheap.
+    None,
+    /// All of each layer (arXiv:1604.06174).
+    Block,
+    /// As little as so many bytes for the whole training allow.
+    Budget(u64),
 }
 
 /// Dtype of weights and arithmetic.

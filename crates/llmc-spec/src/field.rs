@@ -132,6 +132,8 @@ pub enum Kind {
     Weights,
     /// Exactly two numbers in [0, 1).
     Pair,
+    /// `"none"`, `"block"`, or `{ budget = BYTES }` with bytes as an integer or `"2 GiB"`.
+    Checkpointing,
 }
 
 /// One end of a range of numbers.

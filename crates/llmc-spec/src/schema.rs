@@ -149,6 +149,18 @@ fn of_kind(kind: Kind) -> Value {
             "minItems": 2,
             "maxItems": 2
         }),
+        Kind::Checkpointing => json!({ "anyOf": [
+            { "enum": ["none", "block"] },
+            {
+                "type": "object",
+                "properties": { "budget": { "anyOf": [
+                    { "type": "integer", "minimum": 1, "maximum": MAX_SIZE },
+                    { "type": "string", "pattern": r"^\s*[0-9][0-9_.]*\s*([kMGT]?B|[KMGT]iB)?\s*$" }
+                ] } },
+                "required": ["budget"],
+                "additionalProperties": false
+            }
+        ] }),
     }
 }
 

@@ -4,7 +4,8 @@
 //! cargo run --release -p llmc-train --example train_speed -- b 6 2
 //! ```
 //!
-//! Arguments: size (`tiny` or `b`), timed steps, threads. Prints tokens per second of the median step.
+//! Arguments: size (`tiny`, `b` of 7.9 M parameters, `c` of 46 M), timed steps, threads. Prints tokens per second of the
+//! median step, and the memory that the process took at most.
 
 use llmc_runtime::Engine;
 use llmc_spec::{DimExprs, Goal, from_json, resolve};
@@ -20,6 +21,7 @@ fn main() {
     // vocab, hidden, layers, heads, kv heads, ffn, sequence, batch
     let (v, e, l, h, k, f, t, b) = match size.as_str() {
         "tiny" => (32, 16, 1, 2, 1, 32, 16, 2),
+        "c" => (16384, 512, 12, 8, 8, 1376, 512, 4),
         _ => (8192, 256, 8, 8, 4, 688, 256, 8),
     };
     let spec = json!({

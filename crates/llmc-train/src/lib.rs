@@ -6,9 +6,11 @@
 
 pub mod init;
 pub mod optim;
+mod plans;
 pub mod schedule;
 mod trainer;
 
+pub use plans::{Plans, differentiate};
 pub use trainer::{Batch, Modules, NonFinite, StepReport, TrainError, Trainer};
 
 #[cfg(test)]

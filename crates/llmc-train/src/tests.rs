@@ -1,10 +1,11 @@
 //! A step is a pure function of the program: neither threads, nor the micro-batch split, nor the
 //! instruction set leave a trace in the weights.
 
-use crate::{Batch, Modules, TrainError, Trainer, optim};
+use crate::{Batch, Modules, Plans, TrainError, Trainer, differentiate, optim};
 use llmc_runtime::{Engine, Isa};
 use llmc_spec::{
-    Goal, OptimizerConfig, OptimizerKind, Resolved, TrainingConfig, from_json, resolve,
+    Goal, GradientCheckpointing, OptimizerConfig, OptimizerKind, Resolved, TrainingConfig,
+    from_json, resolve,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -57,7 +58,9 @@ impl Setup {
         let model = r.model.expect("there is a model");
         let dims = llmc_spec::DimExprs::from(&model.dims);
         let module = llmc_model::build(&model.architecture, &dims).expect("builds");
-        let gradient = llmc_passes::autodiff(&module, &Default::default()).expect("differentiable");
+        let optimizer: OptimizerConfig = r.optimizer.expect("there is an optimizer");
+        let training: TrainingConfig = r.training.expect("there is a training");
+        let gradient = differentiate(&module, &optimizer, &training, self.engine.threads())?;
         let parameters = optim::parameters(&gradient, "grad").expect("accumulators");
         let modules = Modules {
             model: &module,
@@ -66,8 +69,6 @@ impl Setup {
             n_layers: model.dims.num_layers,
             init: model.architecture.init,
         };
-        let optimizer: OptimizerConfig = r.optimizer.expect("there is an optimizer");
-        let training: TrainingConfig = r.training.expect("there is a training");
         Trainer::new(modules, &optimizer, &training, self.engine)
     }
 }
@@ -359,6 +360,73 @@ fn sgd_is_its_formula() {
         *m = momentum * *m + g + decay * w;
         w - lr * *m
     });
+}
+
+#[test]
+fn recomputation_takes_less_memory_and_leaves_no_trace() {
+    let model = || {
+        json!({
+            "vocab_size": 32, "context_length": 32, "num_layers": 4, "hidden_size": 32,
+            "num_heads": 4, "intermediate_size": 96, "activation": "swiglu", "norm": "rmsnorm",
+            "attention": "mha", "dropout": 0.1,
+        })
+    };
+    let with = |checkpointing: Value| {
+        let training = json!({
+            "batch_size": 4, "microbatch_size": 4, "sequence_length": 8, "max_steps": 6,
+            "gradient_checkpointing": checkpointing,
+        });
+        Setup::new(model(), training, 1, None).trainer_or_error()
+    };
+    // What the largest frame and the weights take, without the scratch of the kernels.
+    let bytes = |trainer: &Trainer| trainer.memory_bytes();
+    let (none, block) = (with(json!("none")).expect("plans"), with(json!("block")).expect("plans"));
+    let (most, least) = (bytes(&none), bytes(&block));
+    assert!(least < most, "{least} of {most}");
+    let scratch = 16 << 20;
+    let between = with(json!({"budget": (most + least) / 2 + scratch})).expect("fits");
+    let reference = run(none, 3, 4);
+    assert!(run(block, 3, 4) == reference);
+    assert!(run(between, 3, 4) == reference);
+    let error = with(json!({"budget": 4096})).err().expect("too small").to_string();
+    assert!(error.contains("train::budget") && error.contains("4096"), "{error}");
+}
+
+#[test]
+fn a_budget_is_kept_with_as_little_recomputation_as_fits() {
+    let r = resolved(
+        json!({
+            "vocab_size": 64, "context_length": 64, "num_layers": 6, "hidden_size": 64,
+            "num_heads": 4, "intermediate_size": 192, "activation": "swiglu", "norm": "rmsnorm",
+            "attention": "mha",
+        }),
+        json!({"batch_size": 8, "microbatch_size": 8, "max_steps": 6}),
+    );
+    let model = r.model.expect("there is a model");
+    let dims = llmc_spec::DimExprs::from(&model.dims);
+    let module = llmc_model::build(&model.architecture, &dims).expect("builds");
+    let optimizer = r.optimizer.expect("there is an optimizer");
+    let training = r.training.expect("there is a training");
+    let with = |checkpointing| {
+        let training = TrainingConfig { gradient_checkpointing: checkpointing, ..training.clone() };
+        let gradient = differentiate(&module, &optimizer, &training, 1)?;
+        let parameters = optim::parameters(&gradient, "grad")?;
+        let plans = Plans::new(&module, &gradient, &parameters, &optimizer, &training)?;
+        Ok::<_, TrainError>((plans.bytes(1), plans.gradient.flops))
+    };
+    let (most, fewest_flops) = with(GradientCheckpointing::None).expect("plans");
+    let (least, most_flops) = with(GradientCheckpointing::Block).expect("plans");
+    assert!(least < most && fewest_flops < most_flops);
+    let mut flops = vec![most_flops];
+    for part in 0..=4 {
+        let budget = least + (most - least) * part / 4;
+        let (bytes, work) = with(GradientCheckpointing::Budget(budget)).expect("fits");
+        assert!(bytes <= budget, "{bytes} > {budget}");
+        assert!(work <= flops[flops.len() - 1], "{work} after {flops:?}");
+        flops.push(work);
+    }
+    assert!(flops[1] > flops[3] && flops[3] > flops[5], "{flops:?}");
+    assert_eq!(flops[5], fewest_flops);
 }
 
 #[test]

@@ -6,12 +6,12 @@
 //! leaves no trace in the bits, because the accumulators go through tokens in global order.
 
 use crate::init;
-use crate::optim::{self, Parameter, merge_module, update_module};
+use crate::optim::{self, Parameter};
+use crate::plans::Plans;
 use crate::schedule;
-use llmc_base::expr::Env;
-use llmc_base::{Diagnostic, Symbol};
-use llmc_ir::{FuncId, Module, TypeError};
-use llmc_plan::{AddressSpace, Plan, PlanError, PlanRequest, Region, plan_all};
+use llmc_base::Diagnostic;
+use llmc_ir::{Module, TypeError};
+use llmc_plan::{AddressSpace, Plan, PlanError, Region};
 use llmc_runtime::{Engine, Memory, RunError};
 use llmc_spec::{Init, OptimizerConfig, TrainingConfig};
 use std::collections::BTreeMap;
@@ -135,17 +135,6 @@ pub struct Modules<'a> {
     pub init: Init,
 }
 
-fn find(module: &Module, function: &str) -> Result<FuncId, TrainError> {
-    module.find(function).ok_or_else(|| TrainError::Missing {
-        module: module.name.clone(),
-        function: function.to_string(),
-    })
-}
-
-fn dims(batch: u64, length: u64) -> Env {
-    Env::from([(Symbol::new("B"), i128::from(batch)), (Symbol::new("T"), i128::from(length))])
-}
-
 impl Trainer {
     /// Plans everything and fills the weights from the seed.
     pub fn new(
@@ -154,31 +143,11 @@ impl Trainer {
         training: &TrainingConfig,
         engine: Engine,
     ) -> Result<Self, TrainError> {
-        let merge = merge_module(&modules.parameters)?;
-        let update = optim::runnable(&update_module(optimizer, &modules.parameters)?)?;
-        let step_dims = dims(training.microbatch_size, training.sequence_length);
-        // With dropout, `@loss` draws bits and `@eval_loss` is the loss without it.
-        let evaluation = match modules.model.find("eval_loss") {
-            Some(_) => "eval_loss",
-            None => "loss",
-        };
-        let requests = [
-            (modules.gradient, "grad", step_dims.clone()),
-            (&merge, "merge", Env::new()),
-            (&update, "update", Env::new()),
-            (modules.model, evaluation, step_dims),
-            (modules.model, "forward", dims(1, training.sequence_length)),
-        ];
-        let mut wanted = Vec::new();
-        for (module, entry, env) in requests {
-            wanted.push(PlanRequest { module, entry: find(module, entry)?, env });
-        }
-        let mut space = AddressSpace::default();
-        let plans = plan_all(&wanted, &mut space)?;
+        let Modules { model, gradient, parameters, .. } = &modules;
+        let plans = Plans::new(model, gradient, parameters, optimizer, training)?;
         let mut memory = Memory::default();
-        memory.reserve(&space, &plans)?;
-        let [gradient, merge, update, evaluate, forward]: [Plan; 5] =
-            plans.try_into().map_err(|_| TrainError::UnknownTensor(String::new()))?;
+        memory.reserve(&plans.space, plans.all())?;
+        let Plans { space, gradient, merge, update, evaluate, forward, functions } = plans;
         let paths = modules
             .parameters
             .iter()
@@ -188,7 +157,6 @@ impl Trainer {
             let view = space.get(&path).ok_or(TrainError::UnknownTensor(path))?;
             accumulators.push(view.region);
         }
-        let functions = modules.gradient.functions.iter().map(|f| f.name.clone()).collect();
         let mut trainer = Trainer {
             engine,
             memory,

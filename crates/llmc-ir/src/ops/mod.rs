@@ -23,6 +23,7 @@ mod gelu;
 mod gelu_tanh;
 mod layer_norm;
 mod linear;
+mod linear_cross_entropy;
 mod lion_step;
 mod newton_schulz;
 mod optimizer;
@@ -178,6 +179,8 @@ ops! {
     linear::Linear,
     linear::LinearWeightGrad,
     linear::BiasGrad,
+    linear_cross_entropy::LinearCrossEntropy,
+    linear_cross_entropy::LinearCrossEntropyGrad,
     embedding::Embedding,
     embedding::EmbeddingGrad,
     rms_norm::RmsNorm,

@@ -28,15 +28,18 @@ mod accumulators;
 mod activity;
 mod joint;
 mod partition;
+mod recompute;
 mod views;
 
 pub use accumulators::{GradAccumulator, grad_accumulators};
+pub use recompute::Recompute;
 
 use crate::dce::callees;
 use activity::Activity;
 use joint::{Joint, Seed};
 use llmc_base::Diagnostic;
-use llmc_ir::{FuncId, Function, Module, Node, Op, ResultRole};
+use llmc_ir::{FuncId, Function, Module, Op, ResultRole};
+use recompute::Policy;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -48,24 +51,16 @@ pub struct Options<'a> {
     pub result: &'a str,
     /// Name of the new entry function.
     pub name: &'a str,
-    /// Whether the results of a forward node are kept for the backward half of a called
-    /// function; otherwise they are recomputed there from its operands. Calls are always kept.
-    pub keep: &'a dyn Fn(&Node) -> bool,
+    /// What the backward half of a called function computes again. Changes no bit.
+    pub recompute: Recompute,
 }
 
 impl Default for Options<'_> {
-    /// `@loss`, its result `loss`, into `@grad`; everything is kept but constants and views.
+    /// `@loss`, its result `loss`, into `@grad`, with cheap recomputation.
     fn default() -> Self {
-        Options { entry: "loss", result: "loss", name: "grad", keep: &keep_all_but_views }
+        let recompute = Recompute::default();
+        Options { entry: "loss", result: "loss", name: "grad", recompute }
     }
-}
-
-/// The default policy: keep everything that costs arithmetic.
-pub fn keep_all_but_views(node: &Node) -> bool {
-    !matches!(
-        node.op,
-        Op::Constant(_) | Op::Literal(_) | Op::Iota(_) | Op::Reshape(_) | Op::Broadcast(_)
-    )
 }
 
 /// Adds the gradient of a scalar result with respect to all weights.
@@ -76,7 +71,13 @@ pub fn keep_all_but_views(node: &Node) -> bool {
 /// (the gradient of a weight would depend on the micro-batch split),
 /// `autodiff::type` (a vjp does not type-check).
 pub fn autodiff(module: &Module, options: &Options) -> Result<Module, Diagnostic> {
-    let mut pass = Autodiff { module: module.clone(), options, derived: BTreeMap::new() };
+    let mut pass = Autodiff {
+        module: module.clone(),
+        options,
+        derived: BTreeMap::new(),
+        entry_calls: 0,
+        policy: None,
+    };
     let entry = module.find(options.entry).ok_or_else(|| {
         Diagnostic::error("autodiff::entry", format!("no function `@{}`", options.entry))
     })?;
@@ -110,8 +111,12 @@ struct Derived {
 struct Autodiff<'a> {
     module: Module,
     options: &'a Options<'a>,
-    /// By callee and which of its inputs are active.
-    derived: BTreeMap<(String, Vec<bool>), Rc<Derived>>,
+    /// By callee, which of its inputs are active, and the policy.
+    derived: BTreeMap<(String, Vec<bool>, Policy), Rc<Derived>>,
+    /// Calls of the entry so far.
+    entry_calls: usize,
+    /// The policy of the call that is being derived; it holds for the calls inside too.
+    policy: Option<Policy>,
 }
 
 impl Autodiff<'_> {
@@ -139,9 +144,26 @@ impl Autodiff<'_> {
         Ok(())
     }
 
-    /// The two halves of a called function, made at its first use.
+    /// The two halves of a called function, made at its first use with a policy.
     fn derive(&mut self, callee: &str, inputs: &[bool]) -> Result<Rc<Derived>, Diagnostic> {
-        let key = (callee.to_string(), inputs.to_vec());
+        if let Some(policy) = self.policy {
+            return self.derive_with(callee, inputs, policy);
+        }
+        let policy = self.options.recompute.of_call(self.entry_calls);
+        self.entry_calls += 1;
+        self.policy = Some(policy);
+        let derived = self.derive_with(callee, inputs, policy);
+        self.policy = None;
+        derived
+    }
+
+    fn derive_with(
+        &mut self,
+        callee: &str,
+        inputs: &[bool],
+        policy: Policy,
+    ) -> Result<Rc<Derived>, Diagnostic> {
+        let key = (callee.to_string(), inputs.to_vec(), policy);
         if let Some(known) = self.derived.get(&key) {
             return Ok(known.clone());
         }
@@ -154,7 +176,7 @@ impl Autodiff<'_> {
             return Err(through_state(&function, path));
         }
         let joint = Joint::build(&self.module, &function, &activity, Seed::Outputs)?;
-        let halves = partition::split(&self.module, &function, joint, self.options.keep)?;
+        let halves = partition::split(&self.module, &function, joint, policy)?;
         let forward = self.free_name(&format!("{callee}_forward"));
         let backward = self.free_name(&format!("{callee}_backward"));
         let derived = Rc::new(Derived {

@@ -1,18 +1,16 @@
 //! Cuts a joint function into its forward and backward halves.
 //!
 //! The forward half returns what the backward half reads. Which values that are follows from
-//! the live backward nodes and from a policy: a value whose node is not kept is recomputed in
-//! the backward half, where it is first read, from operands that are kept.
+//! the live backward nodes and from the policy ([`super::Recompute`]): a value that is not kept is
+//! computed again in the backward half, where it is first read.
 
 use super::joint::Joint;
+use super::recompute::{Needs, Policy};
 use super::through_state;
 use crate::dce::live_nodes;
 use crate::rebuild::Rebuild;
 use llmc_base::Diagnostic;
-use llmc_ir::{
-    Function, Module, Node, Op, Param, ParamRole, ResultInfo, ResultRole, ValueDef, ValueId,
-};
-use std::collections::BTreeSet;
+use llmc_ir::{Function, Module, Param, ParamRole, ResultInfo, ResultRole, ValueDef, ValueId};
 
 /// The two halves, without their names.
 pub(super) struct Halves {
@@ -49,7 +47,7 @@ pub(super) fn split(
     module: &Module,
     original: &Function,
     joint: Joint,
-    keep: &dyn Fn(&Node) -> bool,
+    policy: Policy,
 ) -> Result<Halves, Diagnostic> {
     let function = &joint.function;
     let mut gradients: Vec<ResultInfo> = joint
@@ -66,12 +64,12 @@ pub(super) fn split(
     let backward_nodes: Vec<usize> =
         (joint.n_forward..function.nodes.len()).filter(|i| live[*i]).collect();
 
-    let mut needs = Needs { joint: &joint, keep, params: BTreeSet::new(), saved: BTreeSet::new() };
+    let mut needs = Needs::new(function, joint.n_forward, policy);
     for index in &backward_nodes {
         function.nodes[*index].operands.iter().for_each(|v| needs.read(*v));
     }
     gradients.iter().for_each(|r| needs.read(r.value));
-    let Needs { params: read, saved, .. } = needs;
+    let (read, saved) = needs.decide();
     if let Some((path, _)) =
         original.states().find(|(_, v)| read.contains(&joint.forward[v.index()]))
     {
@@ -179,35 +177,5 @@ fn recompute(rebuild: &mut Rebuild, function: &Function, value: ValueId) {
         let node = &function.nodes[node.index()];
         node.operands.iter().for_each(|v| recompute(rebuild, function, *v));
         rebuild.copy(node);
-    }
-}
-
-/// What the backward half reads of the forward half.
-struct Needs<'a> {
-    joint: &'a Joint,
-    keep: &'a dyn Fn(&Node) -> bool,
-    /// Parameters.
-    params: BTreeSet<ValueId>,
-    /// Results of forward nodes that are saved.
-    saved: BTreeSet<ValueId>,
-}
-
-impl Needs<'_> {
-    fn read(&mut self, value: ValueId) {
-        let function = &self.joint.function;
-        match function.value(value).def {
-            ValueDef::Param(_) => {
-                self.params.insert(value);
-            }
-            ValueDef::Node { node, .. } if node.index() < self.joint.n_forward => {
-                let node = &function.nodes[node.index()];
-                if matches!(node.op, Op::Call(_)) || (self.keep)(node) {
-                    self.saved.insert(value);
-                } else {
-                    node.operands.iter().for_each(|v| self.read(*v));
-                }
-            }
-            ValueDef::Node { .. } => {}
-        }
     }
 }

@@ -1,9 +1,9 @@
 //! Small cases of differentiation, and what it refuses.
 
-use super::{Options, autodiff, grad_accumulators};
+use super::{Options, Recompute, autodiff, grad_accumulators};
 use crate::tests::module;
 use llmc_ir::eval::{EvalOptions, Mode, Tensor, run};
-use llmc_ir::{DType, Module, Node, ParamRole};
+use llmc_ir::{DType, Module, ParamRole};
 use std::collections::BTreeMap;
 
 fn grad(functions: &str) -> Module {
@@ -154,15 +154,55 @@ fn a_function_is_differentiated_once_per_set_of_active_inputs() {
 #[test]
 fn recomputing_changes_no_bit_and_saves_less() {
     let text = module(&format!("{LAYERS}\n{SUM}\n}}"));
-    let nothing = |_: &Node| false;
-    let lean = Options { keep: &nothing, ..Options::default() };
-    let (saved, lean) =
-        (autodiff(&text, &Options::default()).unwrap(), autodiff(&text, &lean).unwrap());
-    assert_eq!(llmc_ir::verify::verify(&lean), vec![]);
-    assert_eq!(states(&saved), states(&lean));
+    let with = |recompute| autodiff(&text, &Options { recompute, ..Options::default() }).unwrap();
+    let [saved, cheap, lean] = [Recompute::Views, Recompute::Cheap, Recompute::ALL].map(with);
+    for other in [&cheap, &lean] {
+        assert_eq!(llmc_ir::verify::verify(other), vec![]);
+        assert_eq!(states(&saved), states(other));
+    }
     let residuals =
         |m: &Module| m.function(m.find("layer_forward_2").unwrap()).outputs().count() - 1;
-    assert_eq!((residuals(&saved), residuals(&lean)), (2, 0));
+    assert_eq!([&saved, &cheap, &lean].map(residuals), [2, 2, 0]);
+    // Of two layers the first alone.
+    let mixed = with(Recompute::Blocks(1));
+    assert_eq!(states(&saved), states(&mixed));
+    let halves = mixed.functions.iter().filter(|f| f.name.contains("_forward")).count();
+    let of_saved = saved.functions.iter().filter(|f| f.name.contains("_forward")).count();
+    assert_eq!((of_saved, halves), (2, 2));
+    let names = |m: &Module, name: &str| m.function(m.find(name).unwrap()).outputs().count() - 1;
+    assert_eq!((names(&mixed, "layer_forward"), names(&mixed, "layer_forward_2")), (0, 2));
+}
+
+#[test]
+fn what_is_cheap_is_computed_again_where_its_operands_are_at_hand() {
+    let layer = "fn @layer(%x: f32[B, 2], weight %n \"n\": f32[2], weight %g \"g\": f32[2, 2],
+            weight %u \"u\": f32[2, 2], weight %d \"d\": f32[2, 2]) -> (y: f32[B, 2]) {
+            %normed = rms_norm(%x, %n) {eps = 1e-5} : f32[B, 2]
+            %gate = linear(%normed, %g) : f32[B, 2]
+            %up = linear(%normed, %u) : f32[B, 2]
+            %activated = swiglu(%gate, %up) : f32[B, 2]
+            %down = linear(%activated, %d) : f32[B, 2]
+            %y = add(%x, %down) : f32[B, 2]
+            return %y
+        }
+        fn @loss(%x: f32[B, 2], weight %w \"w\": f32[2, 2], state %loss \"loss\": f32[])
+            -> (state \"loss\": f32[]) {
+            %a = linear(%x, %w) : f32[B, 2]
+            %y = call @layer(%a) {scope = \"l\"} : f32[B, 2]";
+    let text = module(&format!("{layer}\n{SUM}\n}}"));
+    let with = |recompute| autodiff(&text, &Options { recompute, ..Options::default() }).unwrap();
+    let [all, cheap, lean] = [Recompute::Views, Recompute::Cheap, Recompute::ALL].map(with);
+    assert_eq!((states(&all), states(&all)), (states(&cheap), states(&lean)));
+    let residuals = |m: &Module| {
+        let half = m.function(m.find("layer_forward").unwrap());
+        half.outputs().skip(1).map(|(name, _)| name.to_string()).collect::<Vec<_>>()
+    };
+    let of_none = with(Recompute::Blocks(0));
+    assert_eq!(residuals(&of_none), residuals(&cheap));
+    let everything = ["saved_normed", "saved_gate", "saved_up", "saved_activated"];
+    assert_eq!(residuals(&all), everything);
+    assert_eq!(residuals(&cheap), ["saved_gate", "saved_up"]);
+    assert!(residuals(&lean).is_empty());
 }
 
 #[test]

@@ -436,10 +436,9 @@ pub(super) const FIELDS: &[Field] = &[
         "model.gradient_checkpointing",
         Kind::Bool,
         Is(Lit::Bool(false)),
-        "Recompute activations in the backward pass; never changes the numbers.",
+        "Recompute activations in the backward pass; see `training.gradient_checkpointing`.",
     )
-    .hashed(Hashing::Never)
-    .later(),
+    .hashed(Hashing::Never),
 ];
 
 const fn bias(

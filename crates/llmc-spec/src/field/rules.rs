@@ -57,6 +57,11 @@ pub(super) fn dropout(view: &View<'_>) -> Option<Value> {
     Some(first_written(view, &["model.dropout.all"], json!(0.0)))
 }
 
+pub(super) fn gradient_checkpointing(view: &View<'_>) -> Option<Value> {
+    let is_asked = view.written("model.gradient_checkpointing") == Some(&json!(true));
+    Some(json!(if is_asked { "block" } else { "none" }))
+}
+
 fn first_written(view: &View<'_>, paths: &[&str], otherwise: Value) -> Value {
     paths.iter().find_map(|path| view.written(path).cloned()).unwrap_or(otherwise)
 }

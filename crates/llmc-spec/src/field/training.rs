@@ -154,6 +154,13 @@ pub(super) const FIELDS: &[Field] = &[
     .aliases(&["training.num_threads"])
     .hashed(Hashing::Never),
     Field::new(
+        "training.gradient_checkpointing",
+        Kind::Checkpointing,
+        Rule { text: "`block` if `model.gradient_checkpointing`, otherwise `none`", compute: rules::gradient_checkpointing },
+        "What the backward pass computes again instead of keeping it in memory: what is cheap, all of each layer, or as little as a budget of memory allows. Never changes the numbers.",
+    )
+    .hashed(Hashing::Never),
+    Field::new(
         "training.precision",
         Kind::Choice(PRECISION),
         Is(Lit::Text("float32")),

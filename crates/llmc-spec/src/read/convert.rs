@@ -55,6 +55,7 @@ pub(super) fn convert(
         Kind::TextSet => c.list(node, |item| c.item_text(item)).map(sorted),
         Kind::Weights => c.weights(node),
         Kind::Pair => c.pair(node),
+        Kind::Checkpointing => c.checkpointing(node),
     };
     Ok((value?, BTreeMap::new()))
 }
@@ -98,6 +99,38 @@ impl Converter<'_> {
     fn out_of_range(&self, what: &str, must: &str, node: &Node) -> Diagnostic {
         let message = format!("`{what}` is {}, but must be {must}", self.shown(node));
         self.error("spec::out_of_range", message, node, &format!("must be {must}"))
+    }
+
+    fn checkpointing(&self, node: &Node) -> Result<Json, Vec<Diagnostic>> {
+        const WANTED: &str = "\"none\", \"block\" or { budget = BYTES }";
+        let entries = match &node.value {
+            Value::Text(t) if t == "none" || t == "block" => return Ok(Json::from(t.as_str())),
+            Value::Text(_) => {
+                let message = format!("`{}` cannot be {}", self.field.path, node.value.show());
+                return Err(vec![self.error("spec::unknown_value", message, node, "unknown")]);
+            }
+            Value::Table(entries) => entries,
+            _ => return Err(vec![self.wrong_type(node, WANTED)]),
+        };
+        let [entry] = entries.as_slice() else {
+            return Err(vec![self.wrong_type(node, WANTED)]);
+        };
+        let path = format!("{}.{}", self.field.path, entry.key);
+        if entry.key != "budget" {
+            let message = format!("`{}` has no field `{}`", self.field.path, entry.key);
+            let help = "its field is `budget`";
+            let d = Diagnostic::error("spec::unknown_key", message).help(help).field(path);
+            return Err(vec![self.place.label(d, &entry.key_span, "unknown")]);
+        }
+        let bytes = match &entry.node.value {
+            Value::Text(text) => parse_bytes(text).filter(|b| (1..=MAX_SIZE).contains(b)),
+            _ => Some(self.int(&entry.node, 1, MAX_SIZE, &path)?),
+        };
+        let wrong = || {
+            let message = format!("`{path}` is {}, not a number of bytes", self.shown(&entry.node));
+            vec![self.error("spec::wrong_type", message, &entry.node, "not a size")]
+        };
+        Ok(serde_json::json!({ "budget": bytes.ok_or_else(wrong)? }))
     }
 
     fn int(&self, node: &Node, min: u64, max: u64, what: &str) -> Result<u64, Vec<Diagnostic>> {
@@ -331,3 +364,29 @@ pub(crate) fn parse_size(text: &str) -> Option<u64> {
     let padding = "0".repeat(zeros - fraction.len());
     format!("{whole}{fraction}{padding}").parse().ok()
 }
+
+/// Bytes with a unit: `"2 GiB"`, `"500MB"`, `"4096"`. IEC units are powers of 1024, SI units of 1000.
+fn parse_bytes(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let (_, factor) = BYTE_UNITS.iter().find(|(unit, _)| *unit == &text[number.len()..])?;
+    let is_plain = number.starts_with(|c: char| c.is_ascii_digit())
+        && number.trim_end().chars().all(|c| c.is_ascii_digit() || c == '_' || c == '.');
+    let number: f64 = number.trim_end().replace('_', "").parse().ok().filter(|_| is_plain)?;
+    let bytes = number * *factor as f64;
+    (bytes >= 1.0 && bytes <= MAX_SIZE as f64).then_some(bytes as u64)
+}
+
+/// Units of bytes.
+const BYTE_UNITS: [(&str, u64); 10] = [
+    ("", 1),
+    ("B", 1),
+    ("kB", 1000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+    ("TB", 1_000_000_000_000),
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("TiB", 1 << 40),
+];

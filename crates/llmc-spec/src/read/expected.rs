@@ -28,6 +28,10 @@ pub(crate) fn what_to_write(field: &Field) -> String {
         Kind::Pair => {
             "write two numbers, each at least 0 and less than 1, e.g. [0.9, 0.95]".to_string()
         }
+        Kind::Checkpointing => {
+            "it can be \"none\", \"block\", or a budget of memory such as { budget = \"2 GiB\" }"
+                .to_string()
+        }
     };
     if field.is_optional && !matches!(field.kind, Kind::Choice(_)) {
         text.push_str(", or \"none\"");

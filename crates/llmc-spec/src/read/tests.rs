@@ -137,15 +137,50 @@ fn words_that_are_not_built_answer_not_supported_yet() {
         "backend = \"jax\"",
         "quantize = \"int8\"",
         "quantize_bits = 4",
-        "gradient_checkpointing = true",
         "rope_scaling = { rope_type = \"yarn\", factor = 4.0 }",
     ] {
         let shown = model_report(line);
         assert!(shown.starts_with("spec::not_supported_yet"), "{line}: {shown}");
         assert!(shown.contains("help:"), "{line}: {shown}");
     }
-    for line in ["quantize_bits = 16", "gradient_checkpointing = false", "quantize = \"none\""] {
+    for line in ["quantize_bits = 16", "gradient_checkpointing = true", "quantize = \"none\""] {
         assert_eq!(model_report(line), "", "{line}");
+    }
+}
+
+#[test]
+fn a_budget_of_memory_has_units() {
+    let path = "training.gradient_checkpointing";
+    let read = |text: &str| {
+        let (spec, found) =
+            parse(&format!("[training]\ngradient_checkpointing = {text}\n"), Format::Toml, "s");
+        let codes: Vec<String> = found.into_iter().map(|d| d.code).collect();
+        (spec.and_then(|s| s.get(path).map(|f| f.value.clone())), codes)
+    };
+    for (text, bytes) in [
+        ("4096", 4096u64),
+        ("\"2 GiB\"", 2 << 30),
+        ("\"1.5GiB\"", 3 << 29),
+        ("\"500 MB\"", 500_000_000),
+        ("\"64 KiB\"", 64 << 10),
+    ] {
+        let (value, codes) = read(&format!("{{ budget = {text} }}"));
+        assert_eq!(
+            (value, codes),
+            (Some(serde_json::json!({ "budget": bytes })), vec![]),
+            "{text}"
+        );
+    }
+    for (text, code) in [
+        ("{ budget = \"2 gib\" }", "spec::wrong_type"),
+        ("{ budget = \"-1 GiB\" }", "spec::wrong_type"),
+        ("{ budget = 0 }", "spec::out_of_range"),
+        ("{ budgte = 4096 }", "spec::unknown_key"),
+        ("\"blocks\"", "spec::unknown_value"),
+        ("true", "spec::wrong_type"),
+        ("{}", "spec::wrong_type"),
+    ] {
+        assert!(read(text).1.contains(&code.to_string()), "{text}: {:?}", read(text).1);
     }
 }
 

@@ -54,9 +54,13 @@ fn fits(schema: &Value, value: &Value) -> bool {
         "maximum" => number(rule, |a, b| a <= b),
         "exclusiveMinimum" => number(rule, |a, b| a > b),
         "exclusiveMaximum" => number(rule, |a, b| a < b),
-        // Two patterns, as functions.
+        "required" => value.as_object().is_none_or(|members| {
+            rule.as_array().unwrap().iter().all(|name| members.contains_key(name.as_str().unwrap()))
+        }),
+        // Three patterns, as functions.
         "pattern" => value.as_str().is_none_or(|text| match rule.as_str().unwrap() {
             "^[0-9a-fA-F]{64}$" => text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit()),
+            pattern if pattern.contains("iB") => is_bytes(text),
             _ => is_count(text),
         }),
         other => panic!("the keyword {other}"),
@@ -70,6 +74,17 @@ fn is_count(text: &str) -> bool {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     let is_digits = |text: &str| text.chars().all(|c| c.is_ascii_digit() || c == '_');
     whole.contains(|c: char| c.is_ascii_digit()) && is_digits(whole) && is_digits(fraction)
+}
+
+/// The pattern of bytes: a number and a unit.
+fn is_bytes(text: &str) -> bool {
+    let text = text.trim();
+    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let units = ["", "B", "kB", "MB", "GB", "TB", "KiB", "MiB", "GiB", "TiB"];
+    let number_text = number.trim_end();
+    units.contains(&&text[number.len()..])
+        && number_text.starts_with(|c: char| c.is_ascii_digit())
+        && number_text.chars().all(|c| c.is_ascii_digit() || c == '_' || c == '.')
 }
 
 /// What the parser says of this value alone, conflicts and missing fields aside.
@@ -137,6 +152,11 @@ fn schema_and_parser_agree_on_every_field_under_every_name() {
         json!({ "least": 4 }),
         json!({ "min": 8, "max": 16, "multiple_of": 4 }),
         json!({ "type": "word" }),
+        json!({ "budget": "2 GiB" }),
+        json!({ "budget": 4096 }),
+        json!({ "budget": 0 }),
+        json!({ "budget": "2 Gib" }),
+        json!({ "budget": "much" }),
     ];
     for field in field::fields() {
         if let Kind::Choice(choices) | Kind::Choices(choices) = field.kind {

@@ -152,7 +152,9 @@ pub(super) fn prepare_if(
     go_on(observer, "rows")?;
 
     let module = build_model(model)?;
-    let gradient = llmc_passes::autodiff(&module, &Default::default())?;
+    let optimizer: &OptimizerConfig = section(&resolved.optimizer)?;
+    let threads = training_threads(model, training, options.threads)?;
+    let gradient = llmc_train::differentiate(&module, optimizer, training, threads)?;
     let detail = format!("{} parameters", model.solution.params);
     observer.event(&Event::Stage { name: "model", detail });
     go_on(observer, "model")?;
@@ -176,6 +178,21 @@ fn check_vocabulary(model: &ResolvedModel, tokenizer: &Tokenizer) -> Result<(), 
 /// few hundred times takes longer, milliseconds on a busy machine.
 const SERIAL_FLOPS: f64 = 2e7;
 
+/// Threads of a training: those asked for, by the call or the spec, otherwise one per core or, for a
+/// small model, one.
+fn training_threads(
+    model: &ResolvedModel,
+    training: &TrainingConfig,
+    asked: Option<usize>,
+) -> Result<usize, Failure> {
+    let tokens_per_step = training.batch_size.saturating_mul(training.sequence_length);
+    let flops_per_step = 6.0 * model.solution.params as f64 * tokens_per_step as f64;
+    match asked.is_none() && training.threads.is_none() && flops_per_step < SERIAL_FLOPS {
+        true => Ok(1),
+        false => thread_count(asked, training.threads),
+    }
+}
+
 /// A trainer for a prepared run, with its initial weights.
 pub fn trainer(
     prepared: &Prepared,
@@ -193,13 +210,6 @@ pub fn trainer(
         n_layers: model.dims.num_layers,
         init: model.architecture.init,
     };
-    let tokens_per_step = training.batch_size.saturating_mul(training.sequence_length);
-    let flops_per_step = 6.0 * model.solution.params as f64 * tokens_per_step as f64;
-    let is_chosen = threads.or(training.threads.map(|n| n as usize)).is_some();
-    let threads = match !is_chosen && flops_per_step < SERIAL_FLOPS {
-        true => 1,
-        false => thread_count(threads, training.threads)?,
-    };
-    let engine = Engine::new(threads, isa)?;
+    let engine = Engine::new(training_threads(model, training, threads)?, isa)?;
     Ok(Trainer::new(modules, optimizer, training, engine)?)
 }

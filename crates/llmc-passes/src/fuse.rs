@@ -1,0 +1,201 @@
+//! Fusion: nodes that are faster or smaller in one become one composite.
+//!
+//! Only patterns whose composite decomposes into the very nodes it replaces, so that no bit changes:
+//!
+//! - a linear map whose logits only a cross entropy reads: `linear_cross_entropy`;
+//! - that with the gradients of x and w: `linear_cross_entropy_grad`.
+//!
+//! The new node stands where the last of the old ones stood; what depends on its results and
+//! stood before moves behind it.
+
+use crate::each_function;
+use crate::rebuild::Rebuild;
+use llmc_base::Diagnostic;
+use llmc_ir::ops::{LinearCrossEntropy, LinearCrossEntropyGrad};
+use llmc_ir::{DType, Function, Module, Node, Op, ValueDef, ValueId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Fuses the nodes of every function.
+pub fn fuse(module: &Module) -> Result<Module, Diagnostic> {
+    each_function(module, |new, function| Ok(fuse_function(new, function)))
+}
+
+/// Nodes that become one.
+struct Group {
+    /// Their indices, ascending.
+    nodes: Vec<usize>,
+    op: Op,
+    operands: Vec<ValueId>,
+    /// What its results stand for.
+    results: Vec<ValueId>,
+}
+
+fn fuse_function(module: &Module, function: &Function) -> Function {
+    let users = users(function);
+    let heads = (0..function.nodes.len()).filter_map(|at| head(function, &users, at));
+    // By last member; groups share no node.
+    let groups: BTreeMap<usize, Group> = heads
+        .filter(|group| is_movable(function, group))
+        .map(|group| (group.nodes[group.nodes.len() - 1], group))
+        .collect();
+    if groups.is_empty() {
+        return function.clone();
+    }
+    let members: BTreeSet<usize> = groups.values().flat_map(|g| g.nodes.clone()).collect();
+    let mut rebuild = Rebuild::new(module, function);
+    let mut waiting: Vec<&Node> = Vec::new();
+    for (at, node) in function.nodes.iter().enumerate() {
+        if let Some(group) = groups.get(&at) {
+            let operands: Vec<ValueId> = group.operands.iter().map(|v| rebuild.get(*v)).collect();
+            let types = group.results.iter().map(|v| function.ty(*v).clone()).collect();
+            rebuild.b.set_origin(function.nodes[group.nodes[0]].origin);
+            let results = rebuild.b.push(group.op.clone(), &operands, types);
+            group.results.iter().zip(results).for_each(|(old, new)| rebuild.set(*old, new));
+            // What waited, in its order, as far as it can go on now.
+            for node in std::mem::take(&mut waiting) {
+                match node.operands.iter().all(|v| rebuild.has(*v)) {
+                    true => rebuild.copy(node),
+                    false => waiting.push(node),
+                }
+            }
+        } else if !members.contains(&at) {
+            match node.operands.iter().all(|v| rebuild.has(*v)) {
+                true => rebuild.copy(node),
+                false => waiting.push(node),
+            }
+        }
+    }
+    rebuild.finish()
+}
+
+/// The nodes that read each value; `usize::MAX` for a result of the function.
+fn users(function: &Function) -> Vec<Vec<usize>> {
+    let mut users = vec![Vec::new(); function.values.len()];
+    for (at, node) in function.nodes.iter().enumerate() {
+        node.operands.iter().for_each(|v| users[v.index()].push(at));
+    }
+    function.results.iter().for_each(|r| users[r.value.index()].push(usize::MAX));
+    users
+}
+
+/// The head of a language model that begins with the linear map at `at`.
+fn head(function: &Function, users: &[Vec<usize>], at: usize) -> Option<Group> {
+    let node = &function.nodes[at];
+    let (Op::Linear(_), &[x, w]) = (&node.op, &node.operands[..]) else { return None };
+    let logits = node.results[0];
+    if function.ty(logits).dtype != DType::F32 {
+        return None;
+    }
+    let reader = |at: &usize| function.nodes.get(*at);
+    let loss = |node: &Node| matches!(node.op, Op::CrossEntropy(_)) && node.operands[0] == logits;
+    match users[logits.index()][..] {
+        [only] => {
+            let entropy = reader(&only).filter(|n| loss(n))?;
+            let [_, targets, weights] = entropy.operands[..] else { return None };
+            Some(Group {
+                nodes: vec![at, only],
+                op: LinearCrossEntropy.into(),
+                operands: vec![x, w, targets, weights],
+                results: entropy.results.clone(),
+            })
+        }
+        [one, two] => {
+            let entropy = reader(&one).filter(|n| loss(n))?;
+            let [_, targets, weights] = entropy.operands[..] else { return None };
+            let backward = reader(&two)?;
+            let Op::CrossEntropyBackward(_) = backward.op else { return None };
+            let [_, same_targets, dloss] = backward.operands[..] else { return None };
+            let dlogits = backward.results[0];
+            let [input, weight] = users[dlogits.index()][..] else { return None };
+            let (dx, dw) = (reader(&input)?, reader(&weight)?);
+            let rank = function.ty(logits).rank();
+            let is_dx = matches!(&dx.op, Op::Dot(dot) if dot.lhs_batch.is_empty()
+                && dot.acc == DType::F32
+                && dot.lhs_contract == [rank - 1]
+                && dot.rhs_contract == [0])
+                && dx.operands == [dlogits, w];
+            let (Op::LinearWeightGrad(_), &[_, _, acc]) = (&dw.op, &dw.operands[..]) else {
+                return None;
+            };
+            let fits = is_dx && dw.operands[..2] == [dlogits, x] && same_targets == targets;
+            let mut nodes = vec![at, one, two, input, weight];
+            nodes.sort_unstable();
+            fits.then(|| Group {
+                nodes,
+                op: LinearCrossEntropyGrad.into(),
+                operands: vec![x, w, targets, weights, dloss, acc],
+                results: vec![entropy.results[0], dx.results[0], dw.results[0]],
+            })
+        }
+        _ => None,
+    }
+}
+
+/// Whether no operand of the group depends on one of its results, and no call would have to move:
+/// calls that share state stay in their order.
+fn is_movable(function: &Function, group: &Group) -> bool {
+    let mut tainted: BTreeSet<ValueId> =
+        group.nodes.iter().flat_map(|at| function.nodes[*at].results.clone()).collect();
+    let last = group.nodes[group.nodes.len() - 1];
+    for (at, node) in function.nodes.iter().enumerate().take(last) {
+        if !group.nodes.contains(&at) && node.operands.iter().any(|v| tainted.contains(v)) {
+            if matches!(node.op, Op::Call(_)) {
+                return false;
+            }
+            tainted.extend(node.results.iter().copied());
+        }
+    }
+    let is_defined_before = |value: ValueId| match function.value(value).def {
+        ValueDef::Node { node, .. } => node.index() < last,
+        ValueDef::Param(_) => true,
+    };
+    group.operands.iter().all(|v| !tainted.contains(v) && is_defined_before(*v))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fuse;
+    use crate::autodiff::{Options, autodiff};
+    use crate::tests::module;
+    use llmc_ir::Module;
+
+    const HEAD: &str = "fn @loss(%x: f32[B, 2], %t: i32[B], %s: f32[B], weight %e \"e\": f32[2, 2],
+            weight %w \"w\": f32[3, 2], state %loss \"loss\": f32[]) -> (state \"loss\": f32[]) {
+            %h = linear(%x, %e) : f32[B, 2]
+            %logits = linear(%h, %w) : f32[B, 3]
+            %y = cross_entropy(%logits, %t, %s) : f32[B]
+            %l = reduce_sum(%y, %loss) {axes = [0], order = chain, acc = f32} : f32[]
+            return %l
+        }";
+
+    fn ops(module: &Module, function: &str) -> Vec<&'static str> {
+        let function = module.function(module.find(function).unwrap());
+        function.nodes.iter().map(|node| node.op.name()).collect()
+    }
+
+    #[test]
+    fn a_head_and_its_gradients_become_one_node() {
+        let grad = autodiff(&module(HEAD), &Options::default()).unwrap();
+        let fused = fuse(&grad).unwrap();
+        assert_eq!(ops(&fused, "loss"), ["linear", "linear_cross_entropy", "reduce"]);
+        let ops = ops(&fused, "grad");
+        assert!(ops.contains(&"linear_cross_entropy_grad"), "{ops:?}");
+        let gone = ["cross_entropy", "cross_entropy_backward", "dot"];
+        assert!(ops.iter().all(|op| !gone.contains(op)), "{ops:?}");
+        // The loss is summed after the node that makes it, though it stood before.
+        let at = |name: &str| ops.iter().position(|op| *op == name).unwrap();
+        assert!(at("linear_cross_entropy_grad") < at("reduce"), "{ops:?}");
+    }
+
+    #[test]
+    fn logits_that_others_read_stay() {
+        let read = HEAD.replace(
+            "%l = reduce_sum(%y, %loss)",
+            "%z = reduce_max(%logits) {axes = [1], order = lanes, acc = f32} : f32[B]
+             %q = add(%y, %z) : f32[B]
+             %l = reduce_sum(%q, %loss)",
+        );
+        let read = module(&read);
+        assert_eq!(ops(&fuse(&read).unwrap(), "loss"), ops(&read, "loss"));
+    }
+}
