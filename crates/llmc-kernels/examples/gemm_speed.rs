@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use llmc_kernels::{Ctx, Gemm, Isa, MatRef, Parallel, gemm, gemm_scratch_len};
+use llmc_kernels::{Ctx, Gemm, Isa, MatRef, Parallel, Precision, gemm, gemm_scratch_len};
 
 /// m, n, k of `C[m, n] = A[m, k]·B`, and the layout of A and B.
 const SHAPES: [(usize, usize, usize, Form); 20] = [
@@ -52,31 +52,42 @@ fn main() {
     println!("GFLOP/s with 1 and 2 threads, and their ratio");
     for isa in Isa::available() {
         for (m, n, k, form) in SHAPES {
-            let name = format!("{} {m}x{n}x{k} {form:?}", isa.name());
-            if !name.contains(&filter) {
-                continue;
+            for (word, precision) in
+                [("f32", Precision::F32), ("bf16", Precision::Bf16 { group: k })]
+            {
+                let name = format!("{} {word} {m}x{n}x{k} {form:?}", isa.name());
+                if !name.contains(&filter) {
+                    continue;
+                }
+                let speed = |threads| measure(isa, threads, (m, n, k), form, precision);
+                let [one, two] = [1, 2].map(speed);
+                println!("{name:>28} {one:8.1} {two:8.1} {:8.2}", two / one);
             }
-            let [one, two] = [1, 2].map(|threads| measure(isa, threads, (m, n, k), form));
-            println!("{name:>24} {one:8.1} {two:8.1} {:8.2}", two / one);
         }
     }
 }
 
 /// The best speed of about a second of runs.
-fn measure(isa: Isa, threads: usize, (m, n, k): (usize, usize, usize), form: Form) -> f64 {
+fn measure(
+    isa: Isa,
+    threads: usize,
+    (m, n, k): (usize, usize, usize),
+    form: Form,
+    precision: Precision,
+) -> f64 {
     let pool = Pool::new(threads);
     let ctx = Ctx::new(isa, &pool).expect("the instruction set is available");
     let values = |len: usize| -> Vec<f32> { (0..len).map(|i| (i % 251) as f32 / 251.0).collect() };
     let (a, b) = (values(m * k), values(k * n));
     let mut c = vec![0.0; m * n];
-    let mut scratch = vec![0.0; gemm_scratch_len(m, n, k, threads)];
+    let mut scratch = vec![0.0; gemm_scratch_len(m, n, k, precision, threads)];
     let (a, b) = match form {
         Form::NT => (MatRef::row_major(&a, k), MatRef::row_major(&b, k).transposed()),
         Form::NN => (MatRef::row_major(&a, k), MatRef::row_major(&b, n)),
         Form::TN => (MatRef::row_major(&a, m).transposed(), MatRef::row_major(&b, n)),
     };
-    let problem =
-        Gemm { m, n, k, a, b, accumulate: matches!(form, Form::TN), bias: None, residual: None };
+    let accumulate = matches!(form, Form::TN);
+    let problem = Gemm { m, n, k, a, b, accumulate, bias: None, residual: None, precision };
     let mut best = f64::INFINITY;
     let mut runs = 0;
     let start = Instant::now();

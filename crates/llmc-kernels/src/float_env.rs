@@ -32,6 +32,29 @@ impl Drop for DefaultFloats {
     }
 }
 
+/// Where the machine has the control bits for it, FMAs flush subnormal operands and results as
+/// [`fma_flushed`](llmc_base::math::fma_flushed) does, until this is dropped. Elsewhere nothing changes, and kernels call that function.
+pub(crate) struct FlushedFloats {
+    found: Control,
+}
+
+impl FlushedFloats {
+    /// Sets the control bits.
+    #[inline]
+    pub fn enter() -> Self {
+        let found = read();
+        write(found | FLUSH);
+        Self { found }
+    }
+}
+
+impl Drop for FlushedFloats {
+    #[inline]
+    fn drop(&mut self) {
+        write(self.found);
+    }
+}
+
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 mod machine {
     //! MXCSR; Intel SDM volume 1, 10.2.3.
@@ -41,6 +64,8 @@ mod machine {
     pub const CONTROL_MASK: Control = 0xffc0;
     /// All exceptions masked, nearest even, no DAZ, no FTZ.
     pub const DEFAULT: Control = 0x1f80;
+    /// DAZ, and FTZ, which looks at the result after rounding.
+    pub const FLUSH: Control = 0x8040;
 
     #[inline]
     pub fn read() -> Control {
@@ -75,6 +100,8 @@ mod machine {
     pub const CONTROL_MASK: Control = 0x07c8_9f03;
     /// Nearest even, denormals kept, no traps, NaN propagated.
     pub const DEFAULT: Control = 0;
+    /// FZ looks at the result before rounding: no use here.
+    pub const FLUSH: Control = 0;
 
     #[inline]
     pub fn read() -> Control {
@@ -102,6 +129,7 @@ mod machine {
     pub type Control = u32;
     pub const CONTROL_MASK: Control = 0;
     pub const DEFAULT: Control = 0;
+    pub const FLUSH: Control = 0;
 
     pub fn read() -> Control {
         0
@@ -109,4 +137,4 @@ mod machine {
     pub fn write(_control: Control) {}
 }
 
-use machine::{CONTROL_MASK, Control, DEFAULT, read, write};
+use machine::{CONTROL_MASK, Control, DEFAULT, FLUSH, read, write};

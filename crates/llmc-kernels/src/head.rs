@@ -6,7 +6,7 @@
 
 use crate::disjoint::DisjointMut;
 use crate::error::{Error, check_len, product};
-use crate::gemm::{Gemm, MatRef, gemm, gemm_scratch_len};
+use crate::gemm::{Gemm, MatRef, Precision, gemm, gemm_scratch_len};
 use crate::isa::{Kernel, dispatch};
 use crate::parallel::Ctx;
 use crate::simd::{LANES, Simd, generic};
@@ -32,6 +32,8 @@ pub struct Head<'a> {
     pub targets: &'a [i32],
     /// \[tokens\]: factors of the losses.
     pub weights: &'a [f32],
+    /// Of all three products; the group is that of the tokens, the length of a sequence.
+    pub precision: Precision,
 }
 
 impl Head<'_> {
@@ -60,19 +62,57 @@ pub struct HeadGrad<'a> {
     pub dw: &'a mut [f32],
 }
 
-/// Tokens whose logits exist at a time.
-fn tile_of(tokens: usize, vocab: usize) -> usize {
-    (TILE_LOGITS / vocab.max(1)).clamp(MIN_TILE, MAX_TILE).min(tokens.max(1))
+/// Tokens whose logits exist at a time. A pair of tokens is not torn.
+fn tile_of(tokens: usize, vocab: usize, precision: Precision) -> usize {
+    let tile = (TILE_LOGITS / vocab.max(1)).clamp(MIN_TILE, MAX_TILE).min(tokens.max(1));
+    let step = match precision {
+        Precision::F32 => 1,
+        Precision::Bf16 { group } if group % 2 == 0 => 2,
+        Precision::Bf16 { group } => group,
+    };
+    (tile / step * step).max(step)
+}
+
+/// The same precision for a product over `k` that are no tokens.
+fn whole(precision: Precision, k: usize) -> Precision {
+    match precision {
+        Precision::F32 => Precision::F32,
+        Precision::Bf16 { .. } => Precision::Bf16 { group: k.max(1) },
+    }
+}
+
+/// The precision of a product over some of the tokens.
+fn over_tokens(precision: Precision, tokens: usize) -> Precision {
+    match precision {
+        Precision::Bf16 { group } if group % 2 == 1 => precision,
+        _ => whole(precision, tokens),
+    }
 }
 
 /// Elements of scratch that [`linear_cross_entropy`] and its gradient need.
-pub fn head_scratch_len(tokens: usize, vocab: usize, width: usize, threads: usize) -> usize {
-    scratch_of(tile_of(tokens, vocab), vocab, width, threads)
+pub fn head_scratch_len(
+    tokens: usize,
+    vocab: usize,
+    width: usize,
+    precision: Precision,
+    threads: usize,
+) -> usize {
+    scratch_of(tile_of(tokens, vocab, precision), vocab, width, precision, threads)
 }
 
-fn scratch_of(tile: usize, vocab: usize, width: usize, threads: usize) -> usize {
-    let products = [(tile, vocab, width), (tile, width, vocab), (vocab, width, tile)];
-    let products = products.into_iter().map(|(m, n, k)| gemm_scratch_len(m, n, k, threads));
+fn scratch_of(
+    tile: usize,
+    vocab: usize,
+    width: usize,
+    precision: Precision,
+    threads: usize,
+) -> usize {
+    let products = [
+        (tile, vocab, width, whole(precision, width)),
+        (tile, width, vocab, whole(precision, vocab)),
+        (vocab, width, tile, over_tokens(precision, tile)),
+    ];
+    let products = products.into_iter().map(|(m, n, k, p)| gemm_scratch_len(m, n, k, p, threads));
     tile.saturating_mul(vocab).saturating_add(products.max().unwrap_or(0))
 }
 
@@ -92,7 +132,7 @@ pub fn linear_cross_entropy(
     scratch: &mut [f32],
 ) -> Result<(), Error> {
     let vocab = head.vocab()?;
-    let tile = tile_of(head.targets.len(), vocab);
+    let tile = tile_of(head.targets.len(), vocab, head.precision);
     in_tiles(ctx, head, tile, loss, grad, scratch)
 }
 
@@ -112,7 +152,7 @@ fn in_tiles(
         check_len("dx", grad.dx, head.x.len())?;
         check_len("dw", grad.dw, head.w.len())?;
     }
-    let expected = scratch_of(tile, vocab, width, ctx.threads());
+    let expected = scratch_of(tile, vocab, width, head.precision, ctx.threads());
     if scratch.len() < expected {
         return Err(Error::Scratch { expected, actual: scratch.len() });
     }
@@ -131,6 +171,7 @@ fn in_tiles(
             accumulate: false,
             bias: None,
             residual: None,
+            precision: whole(head.precision, width),
         };
         gemm(ctx, &plain, logits, vocab, scratch)?;
         let dloss = grad.as_ref().map(|grad| &grad.dloss[rows.clone()]);
@@ -154,7 +195,8 @@ fn in_tiles(
         let Some(grad) = &mut grad else { continue };
         let dlogits = MatRef::row_major(logits, vocab);
         let dx = &mut grad.dx[rows.start * width..rows.end * width];
-        let inputs = Gemm { n: width, k: vocab, a: dlogits, b: w, ..plain };
+        let precision = whole(head.precision, vocab);
+        let inputs = Gemm { n: width, k: vocab, a: dlogits, b: w, precision, ..plain };
         gemm(ctx, &inputs, dx, width, scratch)?;
         let weight = Gemm {
             m: vocab,
@@ -163,6 +205,7 @@ fn in_tiles(
             a: dlogits.transposed(),
             b: x,
             accumulate: true,
+            precision: over_tokens(head.precision, rows.len()),
             ..plain
         };
         gemm(ctx, &weight, grad.dw, width, scratch)?;
@@ -230,39 +273,48 @@ mod tests {
         let (tokens, width) = (head.targets.len(), head.width);
         let vocab = head.w.len() / width;
         let mut logits = vec![0.0; tokens * vocab];
-        let run = |m, n, k, a, b, accumulate, c: &mut [f32]| {
-            let (bias, residual) = (None, None);
-            let problem = Gemm { m, n, k, a, b, accumulate, bias, residual };
-            let mut scratch = vec![0.0; gemm_scratch_len(m, n, k, ctx.threads())];
+        let run = |m, n, k, precision, a, b, c: &mut [f32]| {
+            let (bias, residual, accumulate) = (None, None, n == width && m == vocab);
+            let problem = Gemm { m, n, k, a, b, accumulate, bias, residual, precision };
+            let mut scratch = vec![0.0; gemm_scratch_len(m, n, k, precision, ctx.threads())];
             gemm(ctx, &problem, c, n, &mut scratch).unwrap();
         };
         let (x, w) = (MatRef::row_major(head.x, width), MatRef::row_major(head.w, width));
-        run(tokens, vocab, width, x, w.transposed(), false, &mut logits);
+        let of_width = whole(head.precision, width);
+        run(tokens, vocab, width, of_width, x, w.transposed(), &mut logits);
         let mut losses = vec![0.0; tokens];
         crate::cross_entropy(ctx, &logits, head.targets, head.weights, &mut losses).unwrap();
         let mut dlogits = vec![0.0; tokens * vocab];
         crate::cross_entropy_backward(ctx, &logits, head.targets, dloss, &mut dlogits).unwrap();
         let d = MatRef::row_major(&dlogits, vocab);
         let mut dx = vec![0.0; tokens * width];
-        run(tokens, width, vocab, d, w, false, &mut dx);
+        run(tokens, width, vocab, whole(head.precision, vocab), d, w, &mut dx);
         let mut dw = acc.to_vec();
-        run(vocab, width, tokens, d.transposed(), x, true, &mut dw);
+        run(vocab, width, tokens, head.precision, d.transposed(), x, &mut dw);
         [losses, dx, dw]
     }
 
     #[test]
     fn tiles_leave_no_trace() {
         let mut values = Values::new(7);
-        for (tokens, vocab, width, tile) in [(37, 61, 8, 16), (37, 61, 8, 36), (5, 33, 3, 1)] {
+        let bf16 = |group| Precision::Bf16 { group };
+        for (tokens, vocab, width, tile, precision) in [
+            (37, 61, 8, 16, Precision::F32),
+            (37, 61, 8, 36, Precision::F32),
+            (5, 33, 3, 1, Precision::F32),
+            (36, 61, 8, 16, bf16(12)),
+            (35, 61, 8, 15, bf16(5)),
+            (35, 61, 9, 35, bf16(35)),
+        ] {
             let (x, w) = (values.units(tokens * width), values.units(vocab * width));
             let targets: Vec<i32> = (0..tokens).map(|i| ((i * 7919) % vocab) as i32).collect();
             let (weights, dloss) = (values.units(tokens), values.units(tokens));
             let acc = values.units(vocab * width);
             let (targets, weights) = (&targets[..], &weights[..]);
-            let head = Head { width, x: &x, w: &w, targets, weights };
+            let head = Head { width, x: &x, w: &w, targets, weights, precision };
             everywhere(|ctx| {
                 let [losses, dx, dw] = separate(ctx, &head, &dloss, &acc);
-                let needed = scratch_of(tile, vocab, width, ctx.threads());
+                let needed = scratch_of(tile, vocab, width, precision, ctx.threads());
                 let mut scratch = vec![f32::NAN; needed];
                 let mut run = |loss: &mut [f32], grad: Option<HeadGrad<'_>>, from| {
                     in_tiles(ctx, &head, tile, loss, grad, &mut scratch[from..])
@@ -284,16 +336,19 @@ mod tests {
     #[test]
     fn a_tile_is_bounded_by_the_vocabulary() {
         let tiles = [(2048, 8192), (2048, 50_000), (2048, 1 << 20), (2048, 10), (5, 10), (0, 10)];
-        let tiles = tiles.map(|(tokens, vocab)| tile_of(tokens, vocab));
-        assert_eq!(tiles, [512, 83, MIN_TILE, MAX_TILE, 5, 1]);
+        let of = |precision| tiles.map(|(tokens, vocab)| tile_of(tokens, vocab, precision));
+        assert_eq!(of(Precision::F32), [512, 83, MIN_TILE, MAX_TILE, 5, 1]);
+        assert_eq!(of(Precision::Bf16 { group: 256 }), [512, 82, MIN_TILE, MAX_TILE, 4, 2]);
+        assert_eq!(of(Precision::Bf16 { group: 5 }), [510, 80, 60, 1020, 5, 5]);
     }
 
     #[test]
     fn wrong_shapes_are_refused() {
         let ctx = Ctx::detect(&crate::Serial);
         let (x, w, weights) = ([0.0; 6], [0.0; 10], [1.0; 3]);
-        let head = Head { width: 2, x: &x, w: &w, targets: &[0, 4, 1], weights: &weights };
-        let mut scratch = vec![0.0; head_scratch_len(3, 5, 2, 1)];
+        let (targets, precision) = (&[0, 4, 1], Precision::F32);
+        let head = Head { width: 2, x: &x, w: &w, targets, weights: &weights, precision };
+        let mut scratch = vec![0.0; head_scratch_len(3, 5, 2, Precision::F32, 1)];
         let mut run = |head: &Head<'_>, loss: &mut [f32]| {
             linear_cross_entropy(&ctx, head, loss, None, &mut scratch)
         };

@@ -8,13 +8,13 @@
 //! graphs; threads come from the caller through [`Parallel`], memory too.
 //!
 //! ```
-//! use llmc_kernels::{Ctx, Gemm, MatRef, Serial, gemm, gemm_scratch_len};
+//! use llmc_kernels::{Ctx, Gemm, MatRef, Precision, Serial, gemm, gemm_scratch_len};
 //!
 //! // y = x·Wᵀ with x [2, 3] and W [4, 3].
 //! let (x, w) = ([1.0; 6], [0.5; 12]);
 //! let ctx = Ctx::detect(&Serial);
 //! let mut y = [0.0; 8];
-//! let mut scratch = vec![0.0; gemm_scratch_len(2, 4, 3, ctx.threads())];
+//! let mut scratch = vec![0.0; gemm_scratch_len(2, 4, 3, Precision::F32, ctx.threads())];
 //! let problem = Gemm {
 //!     m: 2,
 //!     n: 4,
@@ -24,6 +24,7 @@
 //!     accumulate: false,
 //!     bias: None,
 //!     residual: None,
+//!     precision: Precision::F32,
 //! };
 //! gemm(&ctx, &problem, &mut y, 4, &mut scratch)?;
 //! assert_eq!(y, [1.5; 8]);
@@ -98,7 +99,7 @@ pub use elementwise::{
 };
 pub use embedding::{embedding, embedding_grad};
 pub use error::Error;
-pub use gemm::{Gemm, MatRef, gemm, gemm_scratch_len};
+pub use gemm::{Gemm, MatRef, Precision, gemm, gemm_scratch_len};
 pub use head::{Head, HeadGrad, head_scratch_len, linear_cross_entropy};
 pub use isa::Isa;
 pub use norm::{layer_norm, layer_norm_backward, norm_scratch_len, rms_norm, rms_norm_backward};

@@ -479,7 +479,7 @@ fn layer(ctx: &Ctx<'_>) -> u64 {
     let linear = |x: &[f32], w: &[f32], n: usize| {
         let k = w.len() / n;
         let mut y = vec![0.0; tokens * n];
-        let mut scratch = vec![0.0; gemm_scratch_len(tokens, n, k, ctx.threads())];
+        let mut scratch = vec![0.0; gemm_scratch_len(tokens, n, k, Precision::F32, ctx.threads())];
         let problem = Gemm {
             m: tokens,
             n,
@@ -489,6 +489,7 @@ fn layer(ctx: &Ctx<'_>) -> u64 {
             accumulate: false,
             bias: None,
             residual: None,
+            precision: Precision::F32,
         };
         gemm(ctx, &problem, &mut y, n, &mut scratch).unwrap();
         y

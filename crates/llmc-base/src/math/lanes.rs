@@ -298,6 +298,12 @@ pub fn fma_f32(a: f32, b: f32, c: f32) -> f32 {
 /// [`fma_f32`] in f64 arithmetic.
 #[inline(always)]
 pub(crate) fn fma_by_f64(a: f32, b: f32, c: f32) -> f32 {
+    fma_to_odd(a, b, c) as f32
+}
+
+/// `a · b + c` in f64, rounded to odd where it is not exact.
+#[inline(always)]
+pub(crate) fn fma_to_odd(a: f32, b: f32, c: f32) -> f64 {
     let product = f64::from(a) * f64::from(b);
     let addend = f64::from(c);
     let sum = product + addend;
@@ -308,7 +314,7 @@ pub(crate) fn fma_by_f64(a: f32, b: f32, c: f32) -> f32 {
     if error != 0.0 && sum.is_finite() && bits & 1 == 0 {
         let away_from_zero = (error > 0.0) == (sum > 0.0);
         let odd = if away_from_zero { bits + 1 } else { bits - 1 };
-        return f64::from_bits(odd) as f32;
+        return f64::from_bits(odd);
     }
-    sum as f32
+    sum
 }

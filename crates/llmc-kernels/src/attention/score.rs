@@ -147,7 +147,7 @@ pub(super) unsafe fn pack_keys<V: Simd>(shape: &Attention, start: *const f32, to
         // SAFETY: the caller's; panels follow each other in ascending order, the
         // last one's slack is at the end.
         unsafe {
-            pack_panel::<V>(block, height, dim, height, to.as_mut_ptr().add(key * dim));
+            pack_panel::<V, false>(block, height, dim, dim, height, to.as_mut_ptr().add(key * dim));
         }
         key += V::TILE_ROWS;
     }
@@ -195,7 +195,9 @@ pub(super) unsafe fn pack_queries<V: Simd>(
 ) {
     let block = Block { start, i_stride: shape.q_stride(), k_stride: 1 };
     // SAFETY: the caller's; the width is a multiple of 16.
-    unsafe { pack_panel::<V>(block, rows, shape.head_dim, ROWS, to.as_mut_ptr()) };
+    unsafe {
+        pack_panel::<V, false>(block, rows, shape.head_dim, shape.head_dim, ROWS, to.as_mut_ptr())
+    };
 }
 
 /// 1 where dropout keeps the probability of a key, 0 where it drops it, for the keys that each row may

@@ -2,10 +2,11 @@
 
 use core::ops::Range;
 
-use super::Gemm;
-use super::pack::{Block, PANEL_SLACK, pack_panel};
+use super::pack::{Block, PANEL_SLACK, pack_groups, pack_panel};
 use super::tile::{Rows, Tile};
+use super::{Gemm, Precision};
 use crate::disjoint::DisjointMut;
+use crate::float_env::FlushedFloats;
 use crate::isa::{Kernel, dispatch};
 use crate::parallel::{Ctx, part};
 use crate::simd::{LANES, Simd};
@@ -50,7 +51,8 @@ pub(super) fn run(
     c_stride: usize,
     scratch: &mut [f32],
 ) {
-    let &Gemm { m, n, k, .. } = problem;
+    let &Gemm { m, n, precision, .. } = problem;
+    let k = precision.chain_len(problem.k);
     let (k_block, n_block) = b_blocks(n, k);
     let (packed, a_scratch) = scratch.split_at_mut(k_block * n_block);
     let c = DisjointMut::new(c);
@@ -146,21 +148,56 @@ impl Kernel for PackB<'_> {
         };
         for k in (0..k_len).step_by(step) {
             let k_count = step.min(k_len - k);
+            let k_start = self.chain.start + k;
             for (index, panel) in self.panels.clone().enumerate() {
                 let column = self.columns.start + panel * PANEL;
                 let i_len = (self.columns.end - column).min(PANEL);
                 let block = Block {
-                    start: b.data.as_ptr().wrapping_add(
-                        column * b.col_stride + (self.chain.start + k) * b.row_stride,
-                    ),
+                    start: b.data.as_ptr().wrapping_add(column * b.col_stride),
                     i_stride: b.col_stride,
                     k_stride: b.row_stride,
                 };
                 let to = &mut packed[(index * k_len + k) * PANEL..];
                 // SAFETY: columns and chain are inside of B, whose reach was
                 // checked; the panel is a multiple of 16 wide and fits its place.
-                unsafe { pack_panel::<V>(block, i_len, k_count, PANEL, to.as_mut_ptr()) };
+                unsafe {
+                    pack::<V>(
+                        self.problem,
+                        block,
+                        i_len,
+                        k_start..k_start + k_count,
+                        PANEL,
+                        to.as_mut_ptr(),
+                    );
+                }
             }
+        }
+    }
+}
+
+/// Packs some places of the chains of a block that begins at k = 0, as the problem's precision wants them.
+///
+/// # Safety
+/// As for [`pack_panel`].
+#[inline(always)]
+unsafe fn pack<V: Simd>(
+    problem: &Gemm<'_>,
+    block: Block,
+    i_len: usize,
+    places: Range<usize>,
+    width: usize,
+    to: *mut f32,
+) {
+    let len = places.len();
+    let present = places.end.min(problem.k).saturating_sub(places.start);
+    // SAFETY: the caller's. Places are k but for odd groups; an odd rest has one place more.
+    unsafe {
+        let here =
+            Block { start: block.start.wrapping_add(places.start * block.k_stride), ..block };
+        match (problem.precision, problem.precision.odd_group(problem.k)) {
+            (Precision::F32, _) => pack_panel::<V, false>(here, i_len, len, len, width, to),
+            (_, None) => pack_panel::<V, true>(here, i_len, len, present, width, to),
+            (_, Some(group)) => pack_groups(block, i_len, places, group, width, to),
         }
     }
 }
@@ -184,6 +221,8 @@ impl Kernel for Multiply<'_> {
 
     #[inline(always)]
     fn run<V: Simd>(self) {
+        // What is packed and multiplied in bf16 knows no subnormals.
+        let _flushed = (self.problem.precision != Precision::F32).then(FlushedFloats::enter);
         // SAFETY: each task has a block of its own.
         let a_pack = unsafe { self.a_scratch.range(self.a_offset..self.a_offset + A_PACK_LEN) };
         for m_start in self.rows.clone().step_by(M_BLOCK) {
@@ -215,7 +254,7 @@ impl Multiply<'_> {
         self.pack_a::<V>(rows.clone(), tiles, chain.clone(), a_pack);
 
         let first = chain.start == 0;
-        let last = chain.end == problem.k;
+        let last = chain.end == problem.precision.chain_len(problem.k);
         let packed_len = self.chain.len();
         for panel in self.panels.clone() {
             let column = self.columns.start + panel * PANEL;
@@ -253,6 +292,7 @@ impl Multiply<'_> {
                         c_stride: self.c_stride,
                         columns,
                         accumulate: problem.accumulate || !first,
+                        flush: problem.precision != Precision::F32,
                         bias,
                         residual,
                         residual_stride,
@@ -282,8 +322,7 @@ impl Multiply<'_> {
     ) {
         let a = &self.problem.a;
         let k_len = chain.len();
-        let start =
-            a.data.as_ptr().wrapping_add(rows.start * a.row_stride + chain.start * a.col_stride);
+        let start = a.data.as_ptr().wrapping_add(rows.start * a.row_stride);
         // Where rows are adjacent, a few k at a time for all tiles, so that each
         // stretch of memory is read once.
         let step = if a.row_stride == 1 { K_STEP } else { k_len.max(1) };
@@ -293,7 +332,7 @@ impl Multiply<'_> {
                 let tile_rows = part(rows.len(), tiles, tile);
                 let height = tile_rows.len();
                 let block = Block {
-                    start: start.wrapping_add(tile_rows.start * a.row_stride + k * a.col_stride),
+                    start: start.wrapping_add(tile_rows.start * a.row_stride),
                     i_stride: a.row_stride,
                     k_stride: a.col_stride,
                 };
@@ -303,10 +342,11 @@ impl Multiply<'_> {
                 // or the slack at the end of the block; adjacent rows do not
                 // spill.
                 unsafe {
-                    pack_panel::<V>(
+                    pack::<V>(
+                        self.problem,
                         block,
                         height,
-                        k_count,
+                        chain.start + k..chain.start + k + k_count,
                         height,
                         a_pack.as_mut_ptr().add(tile_rows.start * k_len + k * height),
                     );

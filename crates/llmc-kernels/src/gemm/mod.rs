@@ -17,6 +17,7 @@ mod skinny;
 mod tests;
 pub(crate) mod tile;
 
+use crate::disjoint::DisjointMut;
 use crate::error::{Error, check_len};
 use crate::parallel::Ctx;
 
@@ -47,6 +48,40 @@ impl<'a> MatRef<'a> {
     }
 }
 
+/// What the products of a chain are taken of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// The f32 operands: one FMA for each k.
+    F32,
+    /// The operands rounded to bf16, in pairs along k, subnormals flushed: `docs/numerics.md`, "Products in
+    /// bf16".
+    Bf16 {
+        /// k over which no pair goes: the length of the innermost contracted dim. A divisor of `k`.
+        group: usize,
+    },
+}
+
+impl Precision {
+    /// Places of a chain over k: pairs are whole.
+    fn chain_len(self, k: usize) -> usize {
+        match self {
+            Precision::F32 => k,
+            Precision::Bf16 { group } if group == 0 || group >= k || group % 2 == 0 => {
+                k.next_multiple_of(2)
+            }
+            Precision::Bf16 { group } => k / group * (group + 1),
+        }
+    }
+
+    /// The group, where its pairs are not simply those of the whole chain.
+    fn odd_group(self, k: usize) -> Option<usize> {
+        match self {
+            Precision::Bf16 { group } if group % 2 == 1 && group < k => Some(group),
+            _ => None,
+        }
+    }
+}
+
 /// One matrix product and what is fused behind it.
 #[derive(Clone, Copy, Debug)]
 pub struct Gemm<'a> {
@@ -67,11 +102,22 @@ pub struct Gemm<'a> {
     /// [m, n] with this row stride, added after the bias with a rounding of its
     /// own.
     pub residual: Option<(&'a [f32], usize)>,
+    /// What the products are taken of.
+    pub precision: Precision,
 }
 
 /// Elements of scratch that [`gemm`] needs for these sizes and threads.
-pub fn gemm_scratch_len(m: usize, n: usize, k: usize, threads: usize) -> usize {
-    if m <= skinny::MAX_ROWS { 0 } else { blocked::scratch_len(n, k, threads) }
+pub fn gemm_scratch_len(
+    m: usize,
+    n: usize,
+    k: usize,
+    precision: Precision,
+    threads: usize,
+) -> usize {
+    match precision {
+        Precision::F32 if m <= skinny::MAX_ROWS => 0,
+        _ => blocked::scratch_len(n, precision.chain_len(k), threads),
+    }
 }
 
 /// `C = (init + A·B) + bias + residual`: c [m, n] with rows `c_stride` apart.
@@ -101,17 +147,41 @@ pub fn gemm(
     if let Some((residual, stride)) = problem.residual {
         check_reach("residual", residual, m, stride, n, 1)?;
     }
-    let expected = gemm_scratch_len(m, n, k, ctx.threads());
+    if let Precision::Bf16 { group } = problem.precision
+        && (group == 0 || k % group != 0)
+        && k > 0
+    {
+        return Err(Error::Dimension { what: "the groups of pairs do not divide `k`" });
+    }
+    let expected = gemm_scratch_len(m, n, k, problem.precision, ctx.threads());
     if scratch.len() < expected {
         return Err(Error::Scratch { expected, actual: scratch.len() });
     }
     if m == 0 || n == 0 {
         return Ok(());
     }
-    if m <= skinny::MAX_ROWS {
+    if problem.precision == Precision::F32 && m <= skinny::MAX_ROWS {
         skinny::run(ctx, problem, c, c_stride);
-    } else {
+    } else if problem.precision == Precision::F32 {
         blocked::run(ctx, problem, c, c_stride, scratch);
+    } else {
+        // What is added keeps its subnormals, so it comes after the products.
+        let products = Gemm { bias: None, residual: None, ..*problem };
+        blocked::run(ctx, &products, c, c_stride, scratch);
+        if problem.bias.is_some() || problem.residual.is_some() {
+            let c = DisjointMut::new(c);
+            ctx.split(m, n, &|rows| {
+                for i in rows {
+                    // SAFETY: the rows of tasks are disjoint.
+                    let row = unsafe { c.range(i * c_stride..i * c_stride + n) };
+                    let bias = problem.bias.into_iter().flatten();
+                    row.iter_mut().zip(bias).for_each(|(x, bias)| *x += bias);
+                    if let Some((residual, stride)) = problem.residual {
+                        row.iter_mut().zip(&residual[i * stride..]).for_each(|(x, r)| *x += r);
+                    }
+                }
+            });
+        }
     }
     Ok(())
 }

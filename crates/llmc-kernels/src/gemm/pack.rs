@@ -2,6 +2,7 @@
 //! it: for each k, the elements of a panel side by side.
 
 use crate::simd::{LANES, Simd};
+use llmc_base::math::round_bf16;
 
 /// A block of a matrix: element (i, k) is at `start + i·i_stride + k·k_stride`.
 /// For the left operand i counts rows, for the right one columns.
@@ -33,15 +34,20 @@ pub(crate) const PANEL_SLACK: usize = LANES;
 /// Packs `i_len × k_len` elements into `to[k·width + i]`, i_len ≤ width.
 /// Lanes from `i_len` to the next multiple of 16 within `width` become zeros.
 ///
+/// With `PAIRS` the elements are rounded to bf16 and those of each pair of k change places, so that the
+/// odd one comes first. The block then has `present` k, of which the first is even; what is missing up to `k_len`
+/// is zero. Otherwise `present` is `k_len`.
+///
 /// # Safety
-/// The block is readable; `to` is writable for `k_len·width + PANEL_SLACK`
+/// The block is readable for `present` k; `to` is writable for `k_len·width + PANEL_SLACK`
 /// floats, of which those past `k_len·width` are left with any value. None of them
 /// is touched if `width` is a multiple of 16 or `i_stride` is 1.
 #[inline(always)]
-pub(crate) unsafe fn pack_panel<V: Simd>(
+pub(crate) unsafe fn pack_panel<V: Simd, const PAIRS: bool>(
     block: Block,
     i_len: usize,
     k_len: usize,
+    present: usize,
     width: usize,
     to: *mut f32,
 ) {
@@ -51,16 +57,21 @@ pub(crate) unsafe fn pack_panel<V: Simd>(
     unsafe {
         if block.i_stride == 1 {
             for k in 0..k_len {
-                let from = block.start.add(k * block.k_stride);
+                let source = if PAIRS { k ^ 1 } else { k };
+                let is_there = !PAIRS || source < present;
+                let from = block.start.wrapping_add(source * block.k_stride);
                 let to = to.add(k * width);
                 let mut i = 0;
                 while i < i_len {
                     let count = (i_len - i).min(LANES);
-                    let value = if count == LANES {
+                    let value = if !is_there {
+                        V::splat(0.0)
+                    } else if count == LANES {
                         V::load(from.add(i))
                     } else {
                         V::load_first(from.add(i), count, 0.0)
                     };
+                    let value = if PAIRS { round_bf16(value) } else { value };
                     if i + LANES <= width {
                         value.store(to.add(i));
                     } else {
@@ -73,15 +84,17 @@ pub(crate) unsafe fn pack_panel<V: Simd>(
             let mut k = 0;
             while k < k_len {
                 let k_count = (k_len - k).min(LANES);
+                let k_present = (present - k).min(LANES);
                 let mut i = 0;
                 while i < i_len {
                     let rows =
-                        transposed_block::<V>(block.at(i, k), (i_len - i).min(LANES), k_count);
+                        transposed_block::<V>(block.at(i, k), (i_len - i).min(LANES), k_present);
                     let to = to.add(k * width + i);
                     let mut kk = 0;
                     while kk < LANES {
                         if kk < k_count {
-                            rows[kk].store(to.add(kk * width));
+                            let row = if PAIRS { round_bf16(rows[kk ^ 1]) } else { rows[kk] };
+                            row.store(to.add(kk * width));
                         }
                         kk += 1;
                     }
@@ -91,8 +104,10 @@ pub(crate) unsafe fn pack_panel<V: Simd>(
             }
         } else {
             for k in 0..k_len {
+                let source = if PAIRS { k ^ 1 } else { k };
                 for i in 0..i_len {
-                    *to.add(k * width + i) = *block.at(i, k).start;
+                    let value = if source < present { *block.at(i, source).start } else { 0.0 };
+                    *to.add(k * width + i) = if PAIRS { round_bf16(value) } else { value };
                 }
                 for i in i_len..i_len.next_multiple_of(LANES).min(width) {
                     *to.add(k * width + i) = 0.0;
@@ -128,4 +143,30 @@ pub(crate) unsafe fn transposed_block<V: Simd>(
     }
     V::transpose(&mut rows);
     rows
+}
+
+/// [`pack_panel`] with `PAIRS` for chains that consist of groups of an odd length: no pair goes over the
+/// end of a group. `slots` are places of the padded chain, a group taking `group + 1` of them.
+///
+/// # Safety
+/// As for [`pack_panel`]; the block starts at k = 0 of the whole chain.
+pub(crate) unsafe fn pack_groups(
+    block: Block,
+    i_len: usize,
+    slots: core::ops::Range<usize>,
+    group: usize,
+    width: usize,
+    to: *mut f32,
+) {
+    for (k, slot) in slots.enumerate() {
+        let (index, place) = (slot / (group + 1), (slot % (group + 1)) ^ 1);
+        for i in 0..i_len.next_multiple_of(LANES).min(width) {
+            // SAFETY: the caller's; places past the end of a group are not read.
+            unsafe {
+                let is_there = place < group && i < i_len;
+                let value = if is_there { *block.at(i, index * group + place).start } else { 0.0 };
+                *to.add(k * width + i) = round_bf16(value);
+            }
+        }
+    }
 }

@@ -19,8 +19,27 @@ fn reference(problem: &Gemm<'_>, c: &mut [f32], c_stride: usize) {
         for j in 0..problem.n {
             let c = &mut c[i * c_stride + j];
             let mut acc = if problem.accumulate { *c } else { 0.0 };
-            for k in 0..problem.k {
-                acc = math::fma(at(&problem.a, i, k), at(&problem.b, k, j), acc);
+            match problem.precision {
+                Precision::F32 => {
+                    for k in 0..problem.k {
+                        acc = math::fma(at(&problem.a, i, k), at(&problem.b, k, j), acc);
+                    }
+                }
+                Precision::Bf16 { group } => {
+                    for k in (0..problem.k).step_by(group) {
+                        for pair in (k..k + group).step_by(2) {
+                            for k in [pair + 1, pair] {
+                                let is_there = k < pair - pair % group + group;
+                                let value = |mat, i, j| math::round_bf16(at(mat, i, j));
+                                let (a, b) = match is_there {
+                                    true => (value(&problem.a, i, k), value(&problem.b, k, j)),
+                                    false => (0.0, 0.0),
+                                };
+                                acc = math::fma_flushed(a, b, acc);
+                            }
+                        }
+                    }
+                }
             }
             if let Some(bias) = problem.bias {
                 acc += bias[j];
@@ -42,7 +61,17 @@ enum Form {
 }
 
 /// Sizes, form, and bits: accumulate, bias, residual, wild values.
-fn check((m, n, k): (usize, usize, usize), form: Form, flags: u32, seed: u64) {
+fn check(size: (usize, usize, usize), form: Form, flags: u32, seed: u64) {
+    check_with(size, form, flags, seed, Precision::F32);
+}
+
+fn check_with(
+    (m, n, k): (usize, usize, usize),
+    form: Form,
+    flags: u32,
+    seed: u64,
+    precision: Precision,
+) {
     let mut values = Values::new(seed);
     let mut make = |len: usize| {
         if flags & 8 != 0 { values.wild(len) } else { values.units(len) }
@@ -69,12 +98,13 @@ fn check((m, n, k): (usize, usize, usize), form: Form, flags: u32, seed: u64) {
         accumulate: flags & 1 != 0,
         bias: (flags & 2 != 0).then_some(&bias[..]),
         residual: (flags & 4 != 0).then_some((&residual[..], n + 1)),
+        precision,
     };
     let mut want = c.clone();
     reference(&problem, &mut want, c_stride);
     everywhere(|ctx| {
         let mut got = c.clone();
-        let mut scratch = vec![f32::NAN; gemm_scratch_len(m, n, k, ctx.threads())];
+        let mut scratch = vec![f32::NAN; gemm_scratch_len(m, n, k, precision, ctx.threads())];
         gemm(ctx, &problem, &mut got, c_stride, &mut scratch).unwrap();
         assert_bits(&format!("{form:?} {m}x{n}x{k} {flags}"), ctx, &got, &want);
     });
@@ -113,6 +143,34 @@ fn sizes_around_the_tiles() {
 }
 
 #[test]
+fn pairs_in_bf16() {
+    let sizes = [
+        (1, 1, 1),
+        (3, 16, 300),
+        (7, 31, 15),
+        (17, 17, 17),
+        (29, 64, 33),
+        (170, 65, 257),
+        (20, 100, 530),
+        (5, 5, 0),
+    ];
+    for (i, &(m, n, k)) in sizes.iter().enumerate() {
+        for form in FORMS {
+            for flags in [0, 1, 6, 15, 16 + 7] {
+                let precision = Precision::Bf16 { group: k.max(1) };
+                check_with((m, n, k), form, flags, i as u64, precision);
+            }
+        }
+    }
+    // Groups of even and odd length, and chains over several blocks of k.
+    for (k, group) in [(30, 5), (30, 10), (30, 1), (9 * 77, 77), (600, 50), (2 * 2051, 2051)] {
+        for form in FORMS {
+            check_with((18, 33, k), form, 9, k as u64, Precision::Bf16 { group });
+        }
+    }
+}
+
+#[test]
 fn empty_sizes() {
     for size in [(0, 5, 5), (5, 0, 5), (5, 5, 0), (40, 40, 0), (1, 1, 0)] {
         for flags in 0..8 {
@@ -142,12 +200,13 @@ fn non_finite_values_go_through() {
         accumulate: false,
         bias: None,
         residual: None,
+        precision: Precision::F32,
     };
     let mut want = vec![0.0; 400];
     reference(&problem, &mut want, 20);
     everywhere(|ctx| {
         let mut got = vec![0.0; 400];
-        let mut scratch = vec![0.0; gemm_scratch_len(20, 20, 20, ctx.threads())];
+        let mut scratch = vec![0.0; gemm_scratch_len(20, 20, 20, Precision::F32, ctx.threads())];
         gemm(ctx, &problem, &mut got, 20, &mut scratch).unwrap();
         assert_bits("non-finite", ctx, &got, &want);
     });
@@ -159,7 +218,7 @@ fn a_split_of_the_tokens_leaves_the_weight_gradient_alone() {
     let mut values = Values::new(9);
     let (dy, x, acc) =
         (values.units(tokens * out), values.units(tokens * inp), values.units(out * inp));
-    let run = |ctx: &Ctx<'_>, from: usize, to: usize, acc: &mut [f32]| {
+    let run = |ctx: &Ctx<'_>, from: usize, to: usize, precision: Precision, acc: &mut [f32]| {
         let problem = Gemm {
             m: out,
             n: inp,
@@ -169,20 +228,28 @@ fn a_split_of_the_tokens_leaves_the_weight_gradient_alone() {
             accumulate: true,
             bias: None,
             residual: None,
+            precision,
         };
-        let mut scratch = vec![0.0; gemm_scratch_len(out, inp, to - from, ctx.threads())];
+        let mut scratch =
+            vec![0.0; gemm_scratch_len(out, inp, to - from, precision, ctx.threads())];
         gemm(ctx, &problem, acc, inp, &mut scratch).unwrap();
     };
     everywhere(|ctx| {
-        let mut whole = acc.clone();
-        run(ctx, 0, tokens, &mut whole);
-        for cuts in [&[0, 48, 96][..], &[0, 1, 33, 96], &[0, 32, 64, 80, 96]] {
-            let mut parts = acc.clone();
-            for cut in cuts.windows(2) {
-                run(ctx, cut[0], cut[1], &mut parts);
+        let splits = |precision, cuts: &[&[usize]]| {
+            let mut whole = acc.clone();
+            run(ctx, 0, tokens, precision, &mut whole);
+            for cuts in cuts {
+                let mut parts = acc.clone();
+                for cut in cuts.windows(2) {
+                    run(ctx, cut[0], cut[1], precision, &mut parts);
+                }
+                assert_bits("split", ctx, &parts, &whole);
             }
-            assert_bits("split", ctx, &parts, &whole);
-        }
+        };
+        splits(Precision::F32, &[&[0, 48, 96], &[0, 1, 33, 96], &[0, 32, 64, 80, 96]]);
+        // Sequences of 3 and of 16 tokens.
+        splits(Precision::Bf16 { group: 3 }, &[&[0, 48, 96], &[0, 3, 33, 96]]);
+        splits(Precision::Bf16 { group: 16 }, &[&[0, 48, 96], &[0, 16, 32, 96]]);
     });
 }
 
@@ -198,6 +265,7 @@ fn wrong_shapes_are_refused() {
         accumulate: false,
         bias: None,
         residual: None,
+        precision: Precision::F32,
     };
     let ctx = Ctx::detect(&crate::Serial);
     let run =

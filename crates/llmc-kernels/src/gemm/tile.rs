@@ -36,6 +36,8 @@ pub(crate) struct Tile {
     pub columns: usize,
     /// Whether the chain starts from C instead of +0.
     pub accumulate: bool,
+    /// Whether subnormals are flushed. Read where the machine's control word does not do it.
+    pub flush: bool,
     /// Added to each row after the chain, or null.
     pub bias: *const f32,
     /// Added to each element after that, or null.
@@ -75,6 +77,7 @@ impl Tile {
         c_stride: 0,
         columns: 0,
         accumulate: false,
+        flush: false,
         bias: core::ptr::null(),
         residual: core::ptr::null(),
         residual_stride: 0,
@@ -84,7 +87,8 @@ impl Tile {
 }
 
 /// The tile with its size known to the compiler: `ROWS × VECTORS` accumulators
-/// stay in registers. `APART` is the distance between rows of A.
+/// stay in registers. `APART` is the distance between rows of A; with `FLUSH` the FMAs flush subnormals
+/// whatever the control word.
 ///
 /// # Safety
 /// As for [`Tile`].
@@ -94,6 +98,7 @@ pub(crate) unsafe fn tile_body<
     const ROWS: usize,
     const VECTORS: usize,
     const APART: usize,
+    const FLUSH: bool,
 >(
     tile: &Tile,
 ) {
@@ -118,7 +123,10 @@ pub(crate) unsafe fn tile_body<
             for (r, row) in sums.iter_mut().enumerate() {
                 let factor = V::splat(*a.add(r * APART));
                 for (sum, &column) in row.iter_mut().zip(&columns) {
-                    *sum = factor.fma(column, *sum);
+                    *sum = match FLUSH {
+                        true => factor.fma_flushed(column, *sum),
+                        false => factor.fma(column, *sum),
+                    };
                 }
             }
             // The last step may leave the operands' allocations.

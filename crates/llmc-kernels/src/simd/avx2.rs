@@ -38,8 +38,8 @@ unsafe fn tile<const ROWS: usize>(tile: &Tile) {
     // SAFETY: the caller's.
     unsafe {
         match tile.a_rows {
-            Rows::Adjacent => tile_body::<Avx2, ROWS, 1, 1>(tile),
-            Rows::Apart => tile_body::<Avx2, ROWS, 1, APART>(tile),
+            Rows::Adjacent => tile_body::<Avx2, ROWS, 1, 1, false>(tile),
+            Rows::Apart => tile_body::<Avx2, ROWS, 1, APART, false>(tile),
         }
     }
 }

@@ -30,8 +30,8 @@ unsafe fn tile<const ROWS: usize, const VECTORS: usize>(tile: &Tile) {
     // SAFETY: the caller's.
     unsafe {
         match tile.a_rows {
-            Rows::Adjacent => tile_body::<Avx512, ROWS, VECTORS, 1>(tile),
-            Rows::Apart => tile_body::<Avx512, ROWS, VECTORS, APART>(tile),
+            Rows::Adjacent => tile_body::<Avx512, ROWS, VECTORS, 1, false>(tile),
+            Rows::Apart => tile_body::<Avx512, ROWS, VECTORS, APART, false>(tile),
         }
     }
 }

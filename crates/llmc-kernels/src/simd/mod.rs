@@ -79,6 +79,15 @@ pub(crate) unsafe trait Simd: Lanes {
     /// # Safety
     /// `count` floats are writable at `to`.
     unsafe fn store_first(self, to: *mut f32, count: usize);
+    /// [`fma_flushed`](llmc_base::math::fma_flushed) in every lane, whatever the control word.
+    #[inline(always)]
+    fn fma_flushed(self, factor: Self, addend: Self) -> Self {
+        let (factor, mut sums) = (factor.to_array(), addend.to_array());
+        for ((sum, a), b) in sums.iter_mut().zip(self.to_array()).zip(factor) {
+            *sum = llmc_base::math::fma_flushed(a, b, *sum);
+        }
+        Self::from_array(&sums)
+    }
     /// Sixteen integers from memory.
     ///
     /// # Safety

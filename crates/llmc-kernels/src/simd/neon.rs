@@ -37,9 +37,11 @@ pub(crate) unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
 unsafe fn tile<const ROWS: usize>(tile: &Tile) {
     // SAFETY: the caller's.
     unsafe {
-        match tile.a_rows {
-            Rows::Adjacent => tile_body::<Neon, ROWS, 1, 1>(tile),
-            Rows::Apart => tile_body::<Neon, ROWS, 1, APART>(tile),
+        match (tile.flush, tile.a_rows) {
+            // FPCR.FZ flushes before rounding, which the definition does not.
+            (true, _) => tile_body::<Neon, ROWS, 1, 1, true>(tile),
+            (_, Rows::Adjacent) => tile_body::<Neon, ROWS, 1, 1, false>(tile),
+            (_, Rows::Apart) => tile_body::<Neon, ROWS, 1, APART, false>(tile),
         }
     }
 }

@@ -180,15 +180,19 @@ unsafe impl Simd for Scalar {
     unsafe fn run_tile(tile: &Tile, rows: usize, _vectors: usize) {
         // SAFETY: the caller's.
         unsafe {
-            match (rows, tile.a_rows) {
-                (1, Rows::Adjacent) => tile_body::<Self, 1, 1, 1>(tile),
-                (2, Rows::Adjacent) => tile_body::<Self, 2, 1, 1>(tile),
-                (3, Rows::Adjacent) => tile_body::<Self, 3, 1, 1>(tile),
-                (_, Rows::Adjacent) => tile_body::<Self, 4, 1, 1>(tile),
-                (1, Rows::Apart) => tile_body::<Self, 1, 1, APART>(tile),
-                (2, Rows::Apart) => tile_body::<Self, 2, 1, APART>(tile),
-                (3, Rows::Apart) => tile_body::<Self, 3, 1, APART>(tile),
-                (_, Rows::Apart) => tile_body::<Self, 4, 1, APART>(tile),
+            match (tile.flush, rows, tile.a_rows) {
+                (true, 1, _) => tile_body::<Self, 1, 1, 1, true>(tile),
+                (true, 2, _) => tile_body::<Self, 2, 1, 1, true>(tile),
+                (true, 3, _) => tile_body::<Self, 3, 1, 1, true>(tile),
+                (true, _, _) => tile_body::<Self, 4, 1, 1, true>(tile),
+                (_, 1, Rows::Adjacent) => tile_body::<Self, 1, 1, 1, false>(tile),
+                (_, 2, Rows::Adjacent) => tile_body::<Self, 2, 1, 1, false>(tile),
+                (_, 3, Rows::Adjacent) => tile_body::<Self, 3, 1, 1, false>(tile),
+                (_, _, Rows::Adjacent) => tile_body::<Self, 4, 1, 1, false>(tile),
+                (_, 1, Rows::Apart) => tile_body::<Self, 1, 1, APART, false>(tile),
+                (_, 2, Rows::Apart) => tile_body::<Self, 2, 1, APART, false>(tile),
+                (_, 3, Rows::Apart) => tile_body::<Self, 3, 1, APART, false>(tile),
+                (_, _, Rows::Apart) => tile_body::<Self, 4, 1, APART, false>(tile),
             }
         }
     }
