@@ -214,7 +214,7 @@ fn statement(
             match choices.below(3) {
                 0 => b.op(RmsNorm { eps: 1e-5 }, &[x, w]),
                 1 => b.op(LayerNorm { eps: 1e-6 }, &[x, w]),
-                _ => b.op(Linear, &[x, w]),
+                _ => b.op(Linear::default(), &[x, w]),
             }
         }
         13 => region(module, b, values, x, choices),

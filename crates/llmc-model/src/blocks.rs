@@ -128,7 +128,7 @@ impl Ctx<'_> {
         if has_bias {
             operands.push(b.weight(&format!("{path}.bias"), float(&[out])));
         }
-        b.op1(Linear, &operands)
+        b.op1(Linear::default(), &operands)
     }
 
     /// Queries, keys and values [B, T, heads, D] of normed activations [B, T, E], rotated if

@@ -81,7 +81,8 @@ fn users(function: &Function) -> Vec<Vec<usize>> {
 /// The head of a language model that begins with the linear map at `at`.
 fn head(function: &Function, users: &[Vec<usize>], at: usize) -> Option<Group> {
     let node = &function.nodes[at];
-    let (Op::Linear(_), &[x, w]) = (&node.op, &node.operands[..]) else { return None };
+    let (Op::Linear(linear), &[x, w]) = (&node.op, &node.operands[..]) else { return None };
+    let precision = linear.precision;
     let logits = node.results[0];
     if function.ty(logits).dtype != DType::F32 {
         return None;
@@ -94,7 +95,7 @@ fn head(function: &Function, users: &[Vec<usize>], at: usize) -> Option<Group> {
             let [_, targets, weights] = entropy.operands[..] else { return None };
             Some(Group {
                 nodes: vec![at, only],
-                op: LinearCrossEntropy.into(),
+                op: LinearCrossEntropy { precision }.into(),
                 operands: vec![x, w, targets, weights],
                 results: entropy.results.clone(),
             })
@@ -112,17 +113,21 @@ fn head(function: &Function, users: &[Vec<usize>], at: usize) -> Option<Group> {
             let is_dx = matches!(&dx.op, Op::Dot(dot) if dot.lhs_batch.is_empty()
                 && dot.acc == DType::F32
                 && dot.lhs_contract == [rank - 1]
-                && dot.rhs_contract == [0])
+                && dot.rhs_contract == [0]
+                && dot.precision == precision)
                 && dx.operands == [dlogits, w];
-            let (Op::LinearWeightGrad(_), &[_, _, acc]) = (&dw.op, &dw.operands[..]) else {
+            let (Op::LinearWeightGrad(grad), &[_, _, acc]) = (&dw.op, &dw.operands[..]) else {
                 return None;
             };
-            let fits = is_dx && dw.operands[..2] == [dlogits, x] && same_targets == targets;
+            let fits = is_dx
+                && grad.precision == precision
+                && dw.operands[..2] == [dlogits, x]
+                && same_targets == targets;
             let mut nodes = vec![at, one, two, input, weight];
             nodes.sort_unstable();
             fits.then(|| Group {
                 nodes,
-                op: LinearCrossEntropyGrad.into(),
+                op: LinearCrossEntropyGrad { precision }.into(),
                 operands: vec![x, w, targets, weights, dloss, acc],
                 results: vec![entropy.results[0], dx.results[0], dw.results[0]],
             })

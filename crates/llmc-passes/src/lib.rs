@@ -11,6 +11,7 @@ pub mod dce;
 pub mod fuse;
 pub mod inline;
 pub mod legalise;
+pub mod precision;
 mod rebuild;
 pub mod simplify;
 
@@ -20,6 +21,7 @@ pub use dce::dce;
 pub use fuse::fuse;
 pub use inline::inline;
 pub use legalise::legalise;
+pub use precision::with_precision;
 pub use simplify::simplify;
 
 use llmc_base::Diagnostic;

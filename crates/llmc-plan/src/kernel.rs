@@ -3,7 +3,7 @@
 
 use crate::layout::accumulator;
 use crate::space::View;
-use llmc_ir::ops::{BinaryKind, Dot, ReduceKind};
+use llmc_ir::ops::{BinaryKind, Dot, Precision, ReduceKind};
 use llmc_ir::{DType, Op};
 
 /// What executes a launch.
@@ -42,6 +42,8 @@ pub struct Gemm {
     pub init: GemmInit,
     /// Whether operand 2 is a bias \[n\], added last.
     pub has_bias: bool,
+    /// Products of operands rounded to bf16, in pairs within so many k; `None` is f32.
+    pub pairs: Option<usize>,
 }
 
 /// Distance in words between neighbours in a matrix.
@@ -71,7 +73,7 @@ pub fn select(op: &Op, operands: &[View], results: &[View]) -> Kernel {
     };
     match op {
         Op::Reshape(_) => Kernel::Copy,
-        Op::Linear(_) if all_f32 => {
+        Op::Linear(linear) if all_f32 => {
             let (n, k) = (operands[1].shape[0], operands[1].shape[1]);
             Kernel::Gemm(Gemm {
                 m: operands[0].region.len / k.max(1),
@@ -81,10 +83,13 @@ pub fn select(op: &Op, operands: &[View], results: &[View]) -> Kernel {
                 b: Strides { row: 1, col: k },
                 init,
                 has_bias: operands.len() == 3,
+                pairs: (linear.precision == Precision::Bf16).then_some(k),
             })
         }
-        Op::LinearWeightGrad(_) if all_f32 => {
+        Op::LinearWeightGrad(grad) if all_f32 => {
             let (m, n) = (results[0].shape[0], results[0].shape[1]);
+            // Pairs stay within a sequence.
+            let tokens = operands[0].shape.iter().rev().nth(1).copied().unwrap_or(1);
             Kernel::Gemm(Gemm {
                 m,
                 n,
@@ -93,6 +98,7 @@ pub fn select(op: &Op, operands: &[View], results: &[View]) -> Kernel {
                 b: Strides { row: n, col: 1 },
                 init,
                 has_bias: false,
+                pairs: (grad.precision == Precision::Bf16).then_some(tokens),
             })
         }
         Op::Dot(dot) if all_f32 && dot.acc == DType::F32 => {
@@ -120,7 +126,9 @@ fn dot_as_gemm(dot: &Dot, operands: &[View], init: GemmInit) -> Option<Gemm> {
     let (n, _, b_trails) = split(&operands[1], &dot.rhs_contract)?;
     let a = if a_trails { Strides { row: k, col: 1 } } else { Strides { row: 1, col: m } };
     let b = if b_trails { Strides { row: 1, col: k } } else { Strides { row: n, col: 1 } };
-    Some(Gemm { m, n, k, a, b, init, has_bias: false })
+    let last = dot.lhs_contract.last().map_or(1, |axis| operands[0].shape[*axis]);
+    let pairs = (dot.precision == Precision::Bf16).then_some(last);
+    Some(Gemm { m, n, k, a, b, init, has_bias: false, pairs })
 }
 
 /// The table of ops with a kernel of their own; `llmc-runtime` launches exactly these.

@@ -2,7 +2,7 @@
 
 use crate::exec::{RunError, Slices};
 use llmc_ir::Op;
-use llmc_ir::ops::{Attention, BinaryKind, Dropout, RopeScaling, rope_frequencies};
+use llmc_ir::ops::{Attention, BinaryKind, Dropout, Precision, RopeScaling, rope_frequencies};
 use llmc_kernels as k;
 use llmc_kernels::{Ctx, MatRef, Segments};
 use llmc_plan::{Gemm, GemmInit, Kernel, Launch, View};
@@ -10,15 +10,15 @@ use llmc_plan::{Gemm, GemmInit, Kernel, Launch, View};
 /// Words of scratch that a launch needs.
 pub(crate) fn scratch_words(launch: &Launch, threads: usize) -> usize {
     match (&launch.kernel, &launch.op) {
-        (Kernel::Gemm(g), _) => k::gemm_scratch_len(g.m, g.n, g.k, threads),
+        (Kernel::Gemm(g), _) => k::gemm_scratch_len(g.m, g.n, g.k, precision(g.pairs), threads),
         (Kernel::NormGrad, _) => {
             let view = &launch.operands[0];
             k::norm_scratch_len(view.region.len / last(view).max(1))
         }
         (Kernel::Native, Op::LinearCrossEntropy(_) | Op::LinearCrossEntropyGrad(_)) => {
             let (x, w) = (&launch.operands[0], &launch.operands[1]);
-            let width = last(w);
-            k::head_scratch_len(x.region.len / width.max(1), w.shape[0], width, threads)
+            let (width, precision) = (last(w), head_precision(launch));
+            k::head_scratch_len(x.region.len / width.max(1), w.shape[0], width, precision, threads)
         }
         (Kernel::Native, Op::Attention(op)) => {
             let shape = attention_shape(&launch.operands, op);
@@ -30,6 +30,24 @@ pub(crate) fn scratch_words(launch: &Launch, threads: usize) -> usize {
         }
         _ => 0,
     }
+}
+
+/// What the products of a launch are taken of.
+fn precision(pairs: Option<usize>) -> k::Precision {
+    match pairs {
+        Some(group) => k::Precision::Bf16 { group: group.max(1) },
+        None => k::Precision::F32,
+    }
+}
+
+/// The precision of a head, whose pairs of tokens stay within a sequence.
+fn head_precision(launch: &Launch) -> k::Precision {
+    let declared = match &launch.op {
+        Op::LinearCrossEntropy(op) => op.precision,
+        Op::LinearCrossEntropyGrad(op) => op.precision,
+        _ => Precision::F32,
+    };
+    precision((declared == Precision::Bf16).then(|| last(&launch.operands[2])))
 }
 
 /// The sum of squares of `values` in f64, chunked as `docs/numerics.md` says.
@@ -73,9 +91,10 @@ fn attention_shape(operands: &[View], op: &Attention) -> k::Attention {
 }
 
 /// The head of a model, from x, w, targets and weights.
-fn head<'a>(width: usize, operands: &[&'a [f32]]) -> k::Head<'a> {
+fn head<'a>(launch: &Launch, operands: &[&'a [f32]]) -> k::Head<'a> {
     k::Head {
-        width,
+        width: last(&launch.operands[1]),
+        precision: head_precision(launch),
         x: operands[0],
         w: operands[1],
         targets: ints(operands[2]),
@@ -158,7 +177,7 @@ fn dispatch(
         Op::LinearCrossEntropyGrad(_) => {
             let [loss, dx, dw] = results::<3>(slices)?;
             let grad = k::HeadGrad { dloss: operands[4], dx, dw };
-            let head = head(width, &operands);
+            let head = head(launch, &operands);
             return k::linear_cross_entropy(ctx, &head, loss, Some(grad), scratch).map_err(text);
         }
         Op::SwigluBackward(_) => {
@@ -207,7 +226,7 @@ fn dispatch(
         }
         Op::CrossEntropy(_) => k::cross_entropy(ctx, operand(0), ints(operand(1)), operand(2), y),
         Op::LinearCrossEntropy(_) => {
-            k::linear_cross_entropy(ctx, &head(width, &operands), y, None, scratch)
+            k::linear_cross_entropy(ctx, &head(launch, &operands), y, None, scratch)
         }
         Op::CrossEntropyBackward(_) => {
             k::cross_entropy_backward(ctx, operand(0), ints(operand(1)), operand(2), y)
@@ -320,6 +339,7 @@ fn gemm(
         accumulate: g.init == GemmInit::Accumulate,
         bias: if g.has_bias { operands.get(2).copied() } else { None },
         residual: None,
+        precision: precision(g.pairs),
     };
     k::gemm(ctx, &problem, c, g.n, scratch)
 }

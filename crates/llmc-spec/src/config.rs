@@ -300,10 +300,13 @@ pub enum GradientCheckpointing {
     Budget(u64),
 }
 
-/// Dtype of weights and arithmetic.
+/// Dtype of the arithmetic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
     /// IEEE single precision.
     Float32,
+    /// Matrix products of operands rounded to bfloat16, accumulated in f32; weights, gradients and
+    /// everything else stay f32.
+    Bfloat16,
 }

@@ -4,12 +4,12 @@
 //! cargo run --release -p llmc-train --example train_speed -- b 6 2
 //! ```
 //!
-//! Arguments: size (`tiny`, `b` of 7.9 M parameters, `c` of 46 M), timed steps, threads. Prints tokens per second of the
-//! median step, and the memory that the process took at most.
+//! Arguments: size (`tiny`, `b` of 7.9 M parameters, `c` of 46 M), timed steps, threads, `float32` or
+//! `bfloat16`. Prints tokens per second of the median step.
 
 use llmc_runtime::Engine;
 use llmc_spec::{DimExprs, Goal, from_json, resolve};
-use llmc_train::{Batch, Modules, Trainer, optim};
+use llmc_train::{Batch, Modules, Trainer, differentiate, optim};
 use serde_json::json;
 use std::time::Instant;
 
@@ -18,6 +18,7 @@ fn main() {
     let size = args.next().unwrap_or_else(|| "b".to_string());
     let steps: usize = args.next().and_then(|n| n.parse().ok()).unwrap_or(6);
     let threads: usize = args.next().and_then(|n| n.parse().ok()).unwrap_or(2);
+    let precision = args.next().unwrap_or_else(|| "float32".to_string());
     // vocab, hidden, layers, heads, kv heads, ffn, sequence, batch
     let (v, e, l, h, k, f, t, b) = match size.as_str() {
         "tiny" => (32, 16, 1, 2, 1, 32, 16, 2),
@@ -33,7 +34,7 @@ fn main() {
         "dataset": {"domains": ["synthetic"], "target_tokens": 100},
         "tokenizer": {"type": "char", "vocab_size": v},
         "optimizer": {"type": "adamw", "lr": 1e-3, "max_grad_norm": 1.0},
-        "training": {"batch_size": b, "microbatch_size": b, "max_steps": 1000},
+        "training": {"batch_size": b, "microbatch_size": b, "max_steps": 1000, "precision": precision},
     });
     let (spec, diagnostics) = from_json(&spec, &[]);
     let spec = spec.unwrap_or_else(|| panic!("{diagnostics:?}"));
@@ -43,7 +44,9 @@ fn main() {
     let model = resolved.model.expect("the spec has a model");
     let module =
         llmc_model::build(&model.architecture, &DimExprs::from(&model.dims)).expect("builds");
-    let gradient = llmc_passes::autodiff(&module, &Default::default()).expect("differentiable");
+    let optimizer = resolved.optimizer.expect("written");
+    let training = resolved.training.expect("written");
+    let gradient = differentiate(&module, &optimizer, &training, threads).expect("differentiable");
     let modules = Modules {
         model: &module,
         gradient: &gradient,
@@ -53,8 +56,6 @@ fn main() {
     };
     let engine = Engine::new(threads, None).expect("an engine");
     let isa = engine.isa();
-    let (optimizer, training) =
-        (resolved.optimizer.expect("written"), resolved.training.expect("written"));
     let mut trainer = Trainer::new(modules, &optimizer, &training, engine).expect("plans");
     let n = b * t;
     let mut times = Vec::new();

@@ -9,7 +9,7 @@ use llmc_ir::{FuncId, Module};
 use llmc_passes::autodiff::{Options, Recompute};
 use llmc_plan::{AddressSpace, Plan, PlanRequest, WORD_BYTES, plan_all};
 use llmc_runtime::scratch_words;
-use llmc_spec::{GradientCheckpointing, OptimizerConfig, TrainingConfig};
+use llmc_spec::{GradientCheckpointing, OptimizerConfig, Precision, TrainingConfig};
 
 /// Every plan of a training.
 pub struct Plans {
@@ -40,6 +40,15 @@ fn dims(batch: u64, length: u64) -> Env {
     Env::from([(Symbol::new("B"), i128::from(batch)), (Symbol::new("T"), i128::from(length))])
 }
 
+/// The model with the arithmetic of the training.
+fn in_precision(model: &Module, training: &TrainingConfig) -> Result<Module, TrainError> {
+    let precision = match training.precision {
+        Precision::Float32 => llmc_ir::ops::Precision::F32,
+        Precision::Bfloat16 => llmc_ir::ops::Precision::Bf16,
+    };
+    Ok(llmc_passes::with_precision(model, precision)?)
+}
+
 impl Plans {
     /// Plans the training of `model`, whose gradient module is `gradient`.
     pub fn new(
@@ -49,7 +58,7 @@ impl Plans {
         optimizer: &OptimizerConfig,
         training: &TrainingConfig,
     ) -> Result<Self, TrainError> {
-        let model = llmc_passes::fuse(model)?;
+        let model = llmc_passes::fuse(&in_precision(model, training)?)?;
         let gradient = llmc_passes::fuse(gradient)?;
         let merge = merge_module(parameters)?;
         let update = optim::runnable(&update_module(optimizer, parameters)?)?;
@@ -103,8 +112,9 @@ pub fn differentiate(
     training: &TrainingConfig,
     threads: usize,
 ) -> Result<Module, TrainError> {
+    let narrow = in_precision(model, training)?;
     let with = |recompute| -> Result<Module, TrainError> {
-        Ok(llmc_passes::autodiff(model, &Options { recompute, ..Options::default() })?)
+        Ok(llmc_passes::autodiff(&narrow, &Options { recompute, ..Options::default() })?)
     };
     let budget = match training.gradient_checkpointing {
         GradientCheckpointing::None => return with(Recompute::Cheap),

@@ -363,6 +363,47 @@ fn sgd_is_its_formula() {
 }
 
 #[test]
+fn training_in_bf16_leaves_no_trace_and_stays_near_f32() {
+    // An odd and an even sequence length: pairs of tokens stay within a sequence.
+    for length in [7, 8] {
+        let model = json!({
+            "vocab_size": 32, "context_length": 8, "num_layers": 2, "hidden_size": 16,
+            "num_heads": 4, "num_kv_heads": 2, "intermediate_size": 24, "activation": "swiglu",
+            "norm": "rmsnorm", "attention": "gqa",
+        });
+        let with = |precision: &str, micro: u64, threads, isa, checkpointing: &str| {
+            let training = json!({
+                "batch_size": 6, "microbatch_size": micro, "sequence_length": length,
+                "max_steps": 12, "precision": precision, "gradient_checkpointing": checkpointing,
+            });
+            Setup::new(model.clone(), training, threads, isa).trainer()
+        };
+        let steps = |mut trainer: Trainer, n: u64| {
+            let losses: Vec<f64> = (0..n)
+                .map(|step| trainer.step(&batch(step % 2, 6, length)).expect("finite").loss)
+                .collect();
+            let bits: Vec<u64> =
+                weights(&trainer).into_values().flatten().map(f64::to_bits).collect();
+            (bits, losses)
+        };
+        let reference = steps(with("bfloat16", 6, 1, None, "none"), 3);
+        for (micro, threads) in [(3, 2), (2, 8), (1, 3)] {
+            let other = steps(with("bfloat16", micro, threads, None, "block"), 3);
+            assert!(other == reference, "length {length}, micro-batch {micro}, {threads} threads");
+        }
+        for isa in Isa::available() {
+            assert!(steps(with("bfloat16", 2, 2, Some(isa), "none"), 3) == reference, "{isa:?}");
+        }
+        let (_, narrow) = steps(with("bfloat16", 6, 2, None, "none"), 12);
+        let (_, wide) = steps(with("float32", 6, 2, None, "none"), 12);
+        assert_ne!(narrow, wide);
+        for (a, b) in narrow.iter().zip(&wide) {
+            assert!((a - b).abs() < 0.02, "{narrow:?}\n{wide:?}");
+        }
+    }
+}
+
+#[test]
 fn recomputation_takes_less_memory_and_leaves_no_trace() {
     let model = || {
         json!({

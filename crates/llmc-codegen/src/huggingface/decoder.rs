@@ -12,7 +12,7 @@
 
 use super::view::{Place, Source, View};
 use llmc_base::expr::Env;
-use llmc_ir::ops::{Attention, Binary, BinaryKind, LayerNorm, RmsNorm, Rope, RopeScaling};
+use llmc_ir::ops::{Attention, Binary, BinaryKind, LayerNorm, Linear, RmsNorm, Rope, RopeScaling};
 use llmc_ir::{DType, Module, Node, Op};
 
 /// A decoder of pre-norm blocks.
@@ -241,9 +241,13 @@ impl<'m> Reader<'m> {
 
     /// A linear map: what goes in, and its weights.
     fn linear(&mut self, y: Place, what: &str) -> Matched<(Place, Projection)> {
-        let Source::Node(Node { op: Op::Linear(_), .. }, operands) = self.view.source(y) else {
+        let Source::Node(Node { op: Op::Linear(linear), .. }, operands) = self.view.source(y)
+        else {
             return self.expected(&format!("{what} (`linear`)"), y);
         };
+        if *linear != Linear::default() {
+            return self.expected(&format!("{what} (`linear` in f32)"), y);
+        }
         let weight = self.weight(operands[1])?;
         let bias = match operands.get(2) {
             Some(bias) => Some(self.weight(*bias)?),

@@ -67,6 +67,17 @@ pub enum EmitError {
         /// The dtype.
         dtype: DType,
     },
+    /// PyTorch has no product of these bits.
+    #[error(
+        "`{op}` of function `@{function}` takes its products in bf16, which is not emitted; emit the \
+         model rather than its training"
+    )]
+    Precision {
+        /// The function.
+        function: String,
+        /// The op.
+        op: &'static str,
+    },
     /// A path that names no attribute, or two things at one place.
     #[error("`{path}` cannot name a module: `{name}` is taken or reserved")]
     Path {

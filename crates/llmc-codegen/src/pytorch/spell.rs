@@ -23,6 +23,10 @@ pub struct NodeCtx<'b, 'f, 's, 'm> {
 /// The text of a node; `None` if it is to be decomposed.
 pub fn spell(cx: &mut NodeCtx) -> Spelled {
     let node = cx.node;
+    if node.op.attrs().iter().any(|(name, _)| *name == "precision") {
+        let function = cx.body.function.name.clone();
+        return Err(EmitError::Precision { function, op: node.op.name() });
+    }
     let code = match &node.op {
         Op::Embedding(_) | Op::Linear(_) | Op::RmsNorm(_) | Op::LayerNorm(_) => cx.leaf()?,
         Op::Relu(_) => cx.functional("F.relu", &[])?,

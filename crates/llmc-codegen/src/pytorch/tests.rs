@@ -343,6 +343,12 @@ fn says_what_it_cannot_emit() {
         "PyTorch does not compute in `u64` (in function `@forward`)",
     );
     refuse(
+        "module @m {\n  fn @forward(%x: f32[4, 2], weight %w \"w\": f32[3, 2]) -> (y: f32[4, 3]) {\n    \
+         %y = linear(%x, %w) {precision = bf16} : f32[4, 3]\n    return %y\n  }\n}",
+        "`linear` of function `@forward` takes its products in bf16, which is not emitted; emit the \
+         model rather than its training",
+    );
+    refuse(
         "module @m {\n  fn @forward(%x: f32[4], state %s \"s\": f32[4]) -> (y: f32[4], state \"s\": f32[4]) {\n    return %x, %s\n  }\n}",
         "function `@forward` has state `s`, which is not emitted",
     );

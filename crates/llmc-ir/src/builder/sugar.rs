@@ -2,6 +2,7 @@
 
 use super::FunctionBuilder;
 use crate::module::ValueId;
+use crate::ops::Precision;
 use crate::ops::{
     Binary, BinaryKind, Broadcast, Cast, Compare, CompareKind, Concat, Constant, DimSize, Dot,
     Gather, Iota, Literal, Op, Order, Pad, Reduce, ReduceKind, Reshape, ScatterAdd, Select, Slice,
@@ -325,6 +326,27 @@ impl FunctionBuilder<'_> {
             lhs_contract: contract.0.to_vec(),
             rhs_contract: contract.1.to_vec(),
             acc: compute_dtype(self.ty(a).dtype),
+            precision: Precision::F32,
+        };
+        self.token_sum(op, &[a, b], init)
+    }
+
+    /// Product without batch axes, with the accumulator and result in f32 (f64 for f64).
+    pub(crate) fn dot_with(
+        &mut self,
+        a: ValueId,
+        b: ValueId,
+        contract: (&[usize], &[usize]),
+        init: Option<ValueId>,
+        precision: Precision,
+    ) -> Built {
+        let op = Dot {
+            lhs_batch: Vec::new(),
+            rhs_batch: Vec::new(),
+            lhs_contract: contract.0.to_vec(),
+            rhs_contract: contract.1.to_vec(),
+            acc: compute_dtype(self.ty(a).dtype),
+            precision,
         };
         self.token_sum(op, &[a, b], init)
     }

@@ -6,9 +6,9 @@
 use super::layout::{strided, strides};
 use super::number::wrap;
 use super::{Data, EvalError, Mode, Tensor};
-use crate::ops::Dot;
+use crate::ops::{Dot, Precision};
 use crate::types::DType;
-use llmc_base::math::fma_f32;
+use llmc_base::math::{fma_f32, fma_flushed, round_bf16};
 
 /// The general product, from `init` if there is one.
 pub(crate) fn dot(
@@ -35,6 +35,11 @@ pub(crate) fn dot(
             let init = init.map(Tensor::as_floats).transpose()?;
             let (x, y) = (arranged(x, &a.shape, &lhs), arranged(y, &b.shape, &rhs));
             Data::Float(match (mode, op.acc) {
+                (Mode::Rounded, DType::F32) if op.precision == Precision::Bf16 => {
+                    let last = op.lhs_contract.last().map_or(1, |axis| a.shape[*axis]);
+                    let out = product_of_pairs(sizes, last, &x, &y, init);
+                    out.into_iter().map(f64::from).collect()
+                }
                 (Mode::Rounded, DType::F32) => {
                     let to_f32 = |v: &[f64]| v.iter().map(|x| *x as f32).collect::<Vec<f32>>();
                     let out = product(sizes, &to_f32(&x), &to_f32(&y), init.map(to_f32));
@@ -165,6 +170,38 @@ fn product_with<T: Fma>(
             }
         }
     }
+}
+
+/// [batch, M, K] times [batch, K, N] of operands rounded to bf16, in pairs that stay within groups of
+/// `group` of k: the odd one first, subnormals flushed (`docs/numerics.md`).
+fn product_of_pairs(
+    sizes: Sizes,
+    group: usize,
+    a: &[f64],
+    b: &[f64],
+    init: Option<&[f64]>,
+) -> Vec<f32> {
+    let Sizes { batch, m, n, k } = sizes;
+    let rounded = |v: &[f64]| v.iter().map(|x| round_bf16(*x as f32)).collect::<Vec<f32>>();
+    let (a, b) = (rounded(a), rounded(b));
+    let zeros = || vec![0.0; batch * m * n];
+    let mut out: Vec<f32> = init.map_or_else(zeros, |v| v.iter().map(|x| *x as f32).collect());
+    for (i, acc) in out.iter_mut().enumerate() {
+        let (row, column) = (i / n, i % n);
+        let (a, b) = (&a[row * k..(row + 1) * k], &b[row / m * k * n..]);
+        for start in (0..k).step_by(group.max(1)) {
+            for even in (start..start + group).step_by(2) {
+                let odd = even + 1;
+                let (x, y) = match odd < start + group {
+                    true => (a[odd], b[odd * n + column]),
+                    false => (0.0, 0.0),
+                };
+                *acc = fma_flushed(x, y, *acc);
+                *acc = fma_flushed(a[even], b[even * n + column], *acc);
+            }
+        }
+    }
+    out
 }
 
 /// Integers wrap.

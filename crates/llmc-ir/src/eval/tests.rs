@@ -74,6 +74,7 @@ fn dot_is_one_fma_chain() {
         lhs_contract: vec![1],
         rhs_contract: vec![1],
         acc: DType::F32,
+        precision: crate::ops::Precision::F32,
     };
     let operands = [
         Tensor::f32(&[m, k], &a).unwrap(),

@@ -8,20 +8,20 @@ use crate::cost::Cost;
 use crate::eval::{self, EvalError, Mode, Tensor};
 use crate::module::{Module, ValueId};
 use crate::op::{Class, Cotangents, OpDef, VjpInput};
-use crate::ops::compute_dtype;
+use crate::ops::{Precision, compute_dtype};
 use crate::sample::{BadSample, Fill, Sample, Samples, f32, typed};
 use crate::types::{DType, TensorType, TypeError, ensure};
 use llmc_base::Expr;
 
 /// Sum of products over contracted axes, one FMA chain in row-major order of the pairs as
-/// they are listed.
+/// they are listed; with `precision = bf16` in pairs along the last of them (`docs/numerics.md`).
 ///
 /// a, b: one dtype; init (optional): the result type → dtype `acc`, dims
 /// [batch…, free axes of a…, free axes of b…]. The chain starts from init, or +0.
 ///
 /// Errors: `dot::c1` if axes are not distinct axes of their operand or the lists do not pair up,
 /// `dot::c2` if paired dims differ, `dot::c3` if the dtypes differ or `acc` does not fit,
-/// `dot::c4` if init has another type.
+/// `dot::c4` if init has another type, `dot::c5` if operands or `acc` do not fit the precision.
 /// Source: `dot_general` of StableHLO.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dot {
@@ -35,6 +35,8 @@ pub struct Dot {
     pub rhs_contract: Vec<usize>,
     /// Dtype of the accumulator and of the result.
     pub acc: DType,
+    /// What the products are taken of; other than f32 only where `acc` is f32.
+    pub precision: Precision,
 }
 
 impl Dot {
@@ -87,6 +89,7 @@ impl Dot {
             lhs_contract: made.collect(),
             rhs_contract: other_free,
             acc: compute_dtype(dtype),
+            precision: self.precision,
         };
         // Axis p of the product is axis order[p] of the operand.
         let mut order = [&own_batch[..], &own_free].concat();
@@ -123,6 +126,7 @@ impl OpDef for Dot {
         attrs.push(("lhs_contract", check::axes_attr(&self.lhs_contract)));
         attrs.push(("rhs_contract", check::axes_attr(&self.rhs_contract)));
         attrs.push(("acc", Attr::DType(self.acc)));
+        attrs.extend(self.precision.attrs());
         attrs
     }
 
@@ -133,6 +137,7 @@ impl OpDef for Dot {
             lhs_contract: check::axes(attrs, "lhs_contract")?,
             rhs_contract: check::axes(attrs, "rhs_contract")?,
             acc: attrs.req("acc")?,
+            precision: Precision::from_attrs(attrs)?,
         })
     }
 
@@ -153,6 +158,10 @@ impl OpDef for Dot {
         }
         ensure(a.dtype == b.dtype, "dot::c3", || format!("dtypes of {a} and {b} differ"))?;
         check::ensure_accumulates("dot::c3", self.acc, a.dtype)?;
+        self.precision.ensure_fits("dot::c5", a)?;
+        ensure(self.precision == Precision::F32 || self.acc == DType::F32, "dot::c5", || {
+            format!("`precision = bf16` accumulates in f32, not in {}", self.acc)
+        })?;
         let axes_a = self.lhs_batch.iter().copied().chain(self.lhs_free(a.rank()));
         let mut shape: Vec<Expr> = axes_a.map(|axis| a.shape[axis].clone()).collect();
         shape.extend(self.rhs_free(b.rank()).into_iter().map(|axis| b.shape[axis].clone()));
@@ -204,6 +213,7 @@ impl OpDef for Dot {
                         lhs_contract: vec![1],
                         rhs_contract: vec![1],
                         acc: DType::F32,
+                        precision: Precision::F32,
                     },
                     [(f32(&[5, 7]), Fill::Normal), (f32(&[3, 7]), Fill::Normal)],
                     &[0, 1],
@@ -215,9 +225,26 @@ impl OpDef for Dot {
                         lhs_contract: vec![1],
                         rhs_contract: vec![0],
                         acc: DType::F32,
+                        precision: Precision::F32,
                     },
                     [(f32(&[5, 33]), Fill::Normal), (f32(&[33, 17]), Fill::Normal)],
                     &[0, 1],
+                ),
+                Sample::new(
+                    Dot {
+                        lhs_batch: vec![],
+                        rhs_batch: vec![],
+                        lhs_contract: vec![0, 1],
+                        rhs_contract: vec![0, 1],
+                        acc: DType::F32,
+                        precision: Precision::Bf16,
+                    },
+                    [
+                        (f32(&[2, 5, 3]), Fill::Normal),
+                        (f32(&[2, 5, 4]), Fill::Normal),
+                        (f32(&[3, 4]), Fill::Normal),
+                    ],
+                    &[],
                 ),
                 Sample::new(
                     Dot {
@@ -226,6 +253,7 @@ impl OpDef for Dot {
                         lhs_contract: vec![2],
                         rhs_contract: vec![0],
                         acc: DType::F32,
+                        precision: Precision::F32,
                     },
                     [
                         (f32(&[2, 3, 5]), Fill::Normal),
@@ -241,6 +269,7 @@ impl OpDef for Dot {
                         lhs_contract: vec![3, 1],
                         rhs_contract: vec![1, 3],
                         acc: DType::F32,
+                        precision: Precision::F32,
                     },
                     [(f32(&[2, 3, 4, 5]), Fill::Normal), (f32(&[2, 5, 4, 3]), Fill::Normal)],
                     &[0, 1],
@@ -252,6 +281,7 @@ impl OpDef for Dot {
                         lhs_contract: vec![],
                         rhs_contract: vec![],
                         acc: DType::F32,
+                        precision: Precision::F32,
                     },
                     [(f32(&[3]), Fill::Normal), (f32(&[4]), Fill::Normal)],
                     &[0, 1],
@@ -263,6 +293,7 @@ impl OpDef for Dot {
                         lhs_contract: vec![0],
                         rhs_contract: vec![0],
                         acc: DType::F32,
+                        precision: Precision::F32,
                     },
                     [(f32(&[0, 3]), Fill::Normal), (f32(&[0, 2]), Fill::Normal)],
                     &[],
@@ -274,6 +305,7 @@ impl OpDef for Dot {
                         lhs_contract: vec![1],
                         rhs_contract: vec![1],
                         acc: DType::F32,
+                        precision: Precision::F32,
                     },
                     [
                         (typed(DType::Bf16, &[3, 9]), Fill::Normal),
@@ -288,6 +320,7 @@ impl OpDef for Dot {
                         lhs_contract: vec![1],
                         rhs_contract: vec![1],
                         acc: DType::F64,
+                        precision: Precision::F32,
                     },
                     [
                         (typed(DType::F64, &[3, 9]), Fill::Normal),
@@ -302,6 +335,7 @@ impl OpDef for Dot {
                         lhs_contract: vec![1],
                         rhs_contract: vec![1],
                         acc: DType::I32,
+                        precision: Precision::F32,
                     },
                     [
                         (typed(DType::I8, &[3, 9]), Fill::Normal),
@@ -315,9 +349,34 @@ impl OpDef for Dot {
                     Dot {
                         lhs_batch: vec![],
                         rhs_batch: vec![],
+                        lhs_contract: vec![1],
+                        rhs_contract: vec![1],
+                        acc: DType::F32,
+                        precision: Precision::Bf16,
+                    },
+                    [typed(DType::Bf16, &[5, 7]), typed(DType::Bf16, &[3, 7])],
+                    "dot::c5",
+                ),
+                BadSample::new(
+                    Dot {
+                        lhs_batch: vec![],
+                        rhs_batch: vec![],
+                        lhs_contract: vec![1],
+                        rhs_contract: vec![1],
+                        acc: DType::F64,
+                        precision: Precision::Bf16,
+                    },
+                    [f32(&[5, 7]), f32(&[3, 7])],
+                    "dot::c5",
+                ),
+                BadSample::new(
+                    Dot {
+                        lhs_batch: vec![],
+                        rhs_batch: vec![],
                         lhs_contract: vec![2],
                         rhs_contract: vec![1],
                         acc: DType::F32,
+                        precision: Precision::F32,
                     },
                     [f32(&[5, 7]), f32(&[3, 7])],
                     "dot::c1",
@@ -329,6 +388,7 @@ impl OpDef for Dot {
                         lhs_contract: vec![1, 1],
                         rhs_contract: vec![0, 1],
                         acc: DType::F32,
+                        precision: Precision::F32,
                     },
                     [f32(&[5, 7]), f32(&[3, 7])],
                     "dot::c1",
@@ -340,6 +400,7 @@ impl OpDef for Dot {
                         lhs_contract: vec![1],
                         rhs_contract: vec![1],
                         acc: DType::F32,
+                        precision: Precision::F32,
                     },
                     [f32(&[5, 7]), f32(&[3, 7])],
                     "dot::c1",
@@ -351,6 +412,7 @@ impl OpDef for Dot {
                         lhs_contract: vec![1],
                         rhs_contract: vec![1],
                         acc: DType::F32,
+                        precision: Precision::F32,
                     },
                     [f32(&[5, 7]), f32(&[3, 8])],
                     "dot::c2",
@@ -362,6 +424,7 @@ impl OpDef for Dot {
                         lhs_contract: vec![1],
                         rhs_contract: vec![1],
                         acc: DType::F32,
+                        precision: Precision::F32,
                     },
                     [f32(&[5, 7]), typed(DType::F64, &[3, 7])],
                     "dot::c3",
@@ -373,6 +436,7 @@ impl OpDef for Dot {
                         lhs_contract: vec![1],
                         rhs_contract: vec![1],
                         acc: DType::F16,
+                        precision: Precision::F32,
                     },
                     [typed(DType::F16, &[5, 7]), typed(DType::F16, &[3, 7])],
                     "dot::c3",
@@ -384,6 +448,7 @@ impl OpDef for Dot {
                         lhs_contract: vec![1],
                         rhs_contract: vec![1],
                         acc: DType::F32,
+                        precision: Precision::F32,
                     },
                     [f32(&[5, 7]), f32(&[3, 7]), f32(&[5, 4])],
                     "dot::c4",

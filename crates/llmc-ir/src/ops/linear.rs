@@ -3,12 +3,12 @@
 //! y = x · wᵀ + b, with w stored [out, in].
 
 use super::check;
-use crate::attr::{AttrError, AttrReader};
+use crate::attr::{AttrError, AttrReader, Attrs};
 use crate::builder::FunctionBuilder;
 use crate::cost::Cost;
 use crate::module::{Module, ValueId};
 use crate::op::{Class, Cotangents, OpDef, VjpInput};
-use crate::ops::{Order, Reduce, ReduceKind};
+use crate::ops::{Order, Precision, Reduce, ReduceKind};
 use crate::sample::{BadSample, Fill, Sample, Samples, f32, i32, typed};
 use crate::types::{DType, TensorType, TypeError, ensure};
 
@@ -17,18 +17,25 @@ use crate::types::{DType, TensorType, TypeError, ensure};
 /// x: [..., I], w: [O, I], b: `[O]` (optional) → [..., O]. Accumulated in f32 (f64 for f64).
 ///
 /// Errors: `linear::c1` if w is not [O, I], `linear::c2` if b is not `[O]`, `linear::c3` if the
-/// dtypes are not one float type.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Linear;
+/// dtypes are not one float type, `linear::c4` if they do not fit the precision.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Linear {
+    /// What the products are taken of, here and in the gradients; other than f32 only for f32 operands.
+    pub precision: Precision,
+}
 
 /// Gradient of [`Linear`] for its weight: the sum over tokens of dy ⊗ x, in token order.
 ///
 /// dy: [..., O], x: [..., I], acc: [O, I] (optional) → [O, I], of the dtype of acc, or of dy.
 ///
 /// Errors: `linear_weight_grad::c1` if dy and x differ before their last dims or in dtype,
-/// `linear_weight_grad::c2` if acc is not [O, I] of the dtype of dy or the one it computes in.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LinearWeightGrad;
+/// `linear_weight_grad::c2` if acc is not [O, I] of the dtype of dy or the one it computes in,
+/// `linear_weight_grad::c3` if the dtypes do not fit the precision.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LinearWeightGrad {
+    /// What the products are taken of; other than f32 only for f32 operands.
+    pub precision: Precision,
+}
 
 /// Sum over all axes but the last, in token order: the gradient of a bias or a norm weight.
 ///
@@ -63,8 +70,12 @@ impl OpDef for Linear {
     const NAME: &'static str = "linear";
     const CLASS: Class = Class::Composite;
 
-    fn from_attrs(_: &mut AttrReader) -> Result<Self, AttrError> {
-        Ok(Linear)
+    fn attrs(&self) -> Attrs {
+        self.precision.attrs()
+    }
+
+    fn from_attrs(attrs: &mut AttrReader) -> Result<Self, AttrError> {
+        Ok(Linear { precision: Precision::from_attrs(attrs)? })
     }
 
     fn infer(&self, _: &Module, types: &[TensorType]) -> Result<Vec<TensorType>, TypeError> {
@@ -76,6 +87,7 @@ impl OpDef for Linear {
         ensure(x.dtype.is_float() && x.dtype == w.dtype, "linear::c3", || {
             format!("dtypes of x {x} and w {w} must be one float type")
         })?;
+        self.precision.ensure_fits("linear::c4", x)?;
         let mut result = x.clone();
         result.shape[x.rank() - 1] = w.shape[0].clone();
         if let Some(b) = types.get(2) {
@@ -92,7 +104,7 @@ impl OpDef for Linear {
     fn decompose(&self, b: &mut FunctionBuilder, v: &[ValueId]) -> Result<Vec<ValueId>, TypeError> {
         let last = b.ty(v[0]).rank() - 1;
         let dtype = b.ty(v[0]).dtype;
-        let mut y = b.dot(v[0], v[1], (&[], &[]), (&[last], &[1]))?;
+        let mut y = b.dot_with(v[0], v[1], (&[last], &[1]), None, self.precision)?;
         if let Some(bias) = v.get(2) {
             let bias = b.widen(*bias)?;
             let bias = b.broadcast_like(bias, y)?;
@@ -113,12 +125,15 @@ impl OpDef for Linear {
             // dx = dy · w: a linear map by the transposed weight.
             let last = b.ty(x).rank() - 1;
             let dtype = b.ty(x).dtype;
-            let dx = b.dot(dy, w, (&[], &[]), (&[last], &[0]))?;
+            let dx = b.dot_with(dy, w, (&[last], &[0]), None, self.precision)?;
             let dx = b.cast(dx, dtype)?;
             out[0] = Some(input.fold(b, 0, dx)?);
         }
         if input.needed[1] {
-            out[1] = Some(b.token_sum(LinearWeightGrad, &[dy, x], input.accumulators[1])?);
+            out[1] = {
+                let op = LinearWeightGrad { precision: self.precision };
+                Some(b.token_sum(op, &[dy, x], input.accumulators[1])?)
+            };
         }
         if input.needed.get(2) == Some(&true) {
             out[2] = Some(b.token_sum(BiasGrad, &[dy], input.accumulators[2])?);
@@ -138,12 +153,12 @@ impl OpDef for Linear {
         Samples {
             good: vec![
                 Sample::new(
-                    Linear,
+                    Linear::default(),
                     [(f32(&[2, 3, 5]), Fill::Normal), (f32(&[7, 5]), Fill::Normal)],
                     &[0, 1],
                 ),
                 Sample::new(
-                    Linear,
+                    Linear::default(),
                     [
                         (f32(&[3, 33]), Fill::Normal),
                         (f32(&[17, 33]), Fill::Normal),
@@ -152,7 +167,7 @@ impl OpDef for Linear {
                     &[0, 1, 2],
                 ),
                 Sample::new(
-                    Linear,
+                    Linear::default(),
                     [
                         (f32(&[5]), Fill::Normal),
                         (f32(&[2, 5]), Fill::Normal),
@@ -161,7 +176,7 @@ impl OpDef for Linear {
                     &[0, 1, 2],
                 ),
                 Sample::new(
-                    Linear,
+                    Linear::default(),
                     [
                         (typed(DType::Bf16, &[3, 9]), Fill::Normal),
                         (typed(DType::Bf16, &[4, 9]), Fill::Normal),
@@ -170,7 +185,16 @@ impl OpDef for Linear {
                     &[0, 1, 2],
                 ),
                 Sample::new(
-                    Linear,
+                    Linear { precision: Precision::Bf16 },
+                    [
+                        (f32(&[3, 33]), Fill::Normal),
+                        (f32(&[17, 33]), Fill::Normal),
+                        (f32(&[17]), Fill::Normal),
+                    ],
+                    &[],
+                ),
+                Sample::new(
+                    Linear::default(),
                     [
                         (typed(DType::F64, &[3, 9]), Fill::Normal),
                         (typed(DType::F64, &[4, 9]), Fill::Normal),
@@ -179,12 +203,25 @@ impl OpDef for Linear {
                 ),
             ],
             bad: vec![
-                BadSample::new(Linear, [f32(&[2, 5]), f32(&[7, 4])], "linear::c1"),
-                BadSample::new(Linear, [f32(&[2, 5]), f32(&[5])], "linear::c1"),
-                BadSample::new(Linear, [f32(&[2, 5]), f32(&[7, 5]), f32(&[5])], "linear::c2"),
-                BadSample::new(Linear, [f32(&[2, 5]), typed(DType::F16, &[7, 5])], "linear::c3"),
-                BadSample::new(Linear, [i32(&[2, 5]), i32(&[7, 5])], "linear::c3"),
-                BadSample::new(Linear, [f32(&[5])], "linear::arity"),
+                BadSample::new(
+                    Linear { precision: Precision::Bf16 },
+                    [typed(DType::F64, &[2, 5]), typed(DType::F64, &[7, 5])],
+                    "linear::c4",
+                ),
+                BadSample::new(Linear::default(), [f32(&[2, 5]), f32(&[7, 4])], "linear::c1"),
+                BadSample::new(Linear::default(), [f32(&[2, 5]), f32(&[5])], "linear::c1"),
+                BadSample::new(
+                    Linear::default(),
+                    [f32(&[2, 5]), f32(&[7, 5]), f32(&[5])],
+                    "linear::c2",
+                ),
+                BadSample::new(
+                    Linear::default(),
+                    [f32(&[2, 5]), typed(DType::F16, &[7, 5])],
+                    "linear::c3",
+                ),
+                BadSample::new(Linear::default(), [i32(&[2, 5]), i32(&[7, 5])], "linear::c3"),
+                BadSample::new(Linear::default(), [f32(&[5])], "linear::arity"),
             ],
         }
     }
@@ -194,8 +231,12 @@ impl OpDef for LinearWeightGrad {
     const NAME: &'static str = "linear_weight_grad";
     const CLASS: Class = Class::Composite;
 
-    fn from_attrs(_: &mut AttrReader) -> Result<Self, AttrError> {
-        Ok(LinearWeightGrad)
+    fn attrs(&self) -> Attrs {
+        self.precision.attrs()
+    }
+
+    fn from_attrs(attrs: &mut AttrReader) -> Result<Self, AttrError> {
+        Ok(LinearWeightGrad { precision: Precision::from_attrs(attrs)? })
     }
 
     fn infer(&self, _: &Module, types: &[TensorType]) -> Result<Vec<TensorType>, TypeError> {
@@ -209,6 +250,7 @@ impl OpDef for LinearWeightGrad {
         ensure(valid, "linear_weight_grad::c1", || {
             format!("dy {dy} and x {x} must agree in floats and in all dims but the last")
         })?;
+        self.precision.ensure_fits("linear_weight_grad::c3", dy)?;
         let last = dy.rank() - 1;
         let shape = vec![dy.shape[last].clone(), x.shape[last].clone()];
         let plain = TensorType { dtype: dy.dtype, shape };
@@ -219,7 +261,7 @@ impl OpDef for LinearWeightGrad {
         let tokens = axes(b.ty(v[0]).rank() - 1);
         let dtype = b.ty(*v.get(2).unwrap_or(&v[0])).dtype;
         let init = v.get(2).map(|acc| b.widen(*acc)).transpose()?;
-        let grad = b.dot_into(v[0], v[1], (&[], &[]), (&tokens, &tokens), init)?;
+        let grad = b.dot_with(v[0], v[1], (&tokens, &tokens), init, self.precision)?;
         Ok(vec![b.cast(grad, dtype)?])
     }
 
@@ -232,12 +274,12 @@ impl OpDef for LinearWeightGrad {
         Samples {
             good: vec![
                 Sample::new(
-                    LinearWeightGrad,
+                    LinearWeightGrad::default(),
                     [(f32(&[2, 3, 7]), Fill::Normal), (f32(&[2, 3, 5]), Fill::Normal)],
                     &[0, 1],
                 ),
                 Sample::new(
-                    LinearWeightGrad,
+                    LinearWeightGrad::default(),
                     [
                         (f32(&[9, 17]), Fill::Normal),
                         (f32(&[9, 33]), Fill::Normal),
@@ -246,12 +288,26 @@ impl OpDef for LinearWeightGrad {
                     &[0, 1, 2],
                 ),
                 Sample::new(
-                    LinearWeightGrad,
+                    LinearWeightGrad { precision: Precision::Bf16 },
+                    [
+                        (f32(&[3, 5, 17]), Fill::Normal),
+                        (f32(&[3, 5, 9]), Fill::Normal),
+                        (f32(&[17, 9]), Fill::Normal),
+                    ],
+                    &[],
+                ),
+                Sample::new(
+                    LinearWeightGrad { precision: Precision::Bf16 },
+                    [(f32(&[2, 6, 7]), Fill::Normal), (f32(&[2, 6, 5]), Fill::Normal)],
+                    &[],
+                ),
+                Sample::new(
+                    LinearWeightGrad::default(),
                     [(f32(&[3]), Fill::Normal), (f32(&[5]), Fill::Normal)],
                     &[0, 1],
                 ),
                 Sample::new(
-                    LinearWeightGrad,
+                    LinearWeightGrad::default(),
                     [
                         (typed(DType::Bf16, &[9, 3]), Fill::Normal),
                         (typed(DType::Bf16, &[9, 4]), Fill::Normal),
@@ -260,7 +316,7 @@ impl OpDef for LinearWeightGrad {
                     &[0, 1, 2],
                 ),
                 Sample::new(
-                    LinearWeightGrad,
+                    LinearWeightGrad::default(),
                     [
                         (typed(DType::Bf16, &[9, 3]), Fill::Normal),
                         (typed(DType::Bf16, &[9, 4]), Fill::Normal),
@@ -271,18 +327,27 @@ impl OpDef for LinearWeightGrad {
             ],
             bad: vec![
                 BadSample::new(
-                    LinearWeightGrad,
+                    LinearWeightGrad { precision: Precision::Bf16 },
+                    [typed(DType::Bf16, &[2, 3]), typed(DType::Bf16, &[2, 5])],
+                    "linear_weight_grad::c3",
+                ),
+                BadSample::new(
+                    LinearWeightGrad::default(),
                     [f32(&[2, 3]), f32(&[3, 3])],
                     "linear_weight_grad::c1",
                 ),
-                BadSample::new(LinearWeightGrad, [f32(&[]), f32(&[])], "linear_weight_grad::c1"),
                 BadSample::new(
-                    LinearWeightGrad,
+                    LinearWeightGrad::default(),
+                    [f32(&[]), f32(&[])],
+                    "linear_weight_grad::c1",
+                ),
+                BadSample::new(
+                    LinearWeightGrad::default(),
                     [f32(&[2, 3]), f32(&[2, 5]), f32(&[5, 3])],
                     "linear_weight_grad::c2",
                 ),
                 BadSample::new(
-                    LinearWeightGrad,
+                    LinearWeightGrad::default(),
                     [f32(&[2, 3]), f32(&[2, 5]), typed(DType::F64, &[3, 5])],
                     "linear_weight_grad::c2",
                 ),

@@ -3,7 +3,7 @@
 use crate::support::{evaluate, good_samples};
 use llmc_base::Expr;
 use llmc_ir::eval::{Mode, Tensor};
-use llmc_ir::ops::{Broadcast, Dot, Embedding, Gather, LayerNorm, Linear, RmsNorm};
+use llmc_ir::ops::{Broadcast, Dot, Embedding, Gather, LayerNorm, Linear, Precision, RmsNorm};
 use llmc_ir::sample::{Fill, f32, filled, i32};
 use llmc_ir::{DType, Op, TensorType, ValueId, VjpInput};
 
@@ -72,8 +72,8 @@ fn batch_splits_leave_weight_gradients_alone() {
     let n = Fill::Normal;
     let x = f32(&[5, 3, 8]);
     let linear = [(x.clone(), n), (f32(&[6, 8]), n), (f32(&[6]), n)];
-    check(|_| Linear.into(), &linear, 1, f32(&[5, 3, 6]), &[0]);
-    check(|_| Linear.into(), &linear, 2, f32(&[5, 3, 6]), &[0]);
+    check(|_| Linear::default().into(), &linear, 1, f32(&[5, 3, 6]), &[0]);
+    check(|_| Linear::default().into(), &linear, 2, f32(&[5, 3, 6]), &[0]);
     let rms = [(x.clone(), n), (f32(&[8]), Fill::Positive)];
     check(|_| RmsNorm { eps: 1e-5 }.into(), &rms, 1, x.clone(), &[0]);
     let layer = [(x.clone(), n), (f32(&[8]), Fill::Positive), (f32(&[8]), n)];
@@ -95,6 +95,7 @@ fn batch_splits_leave_weight_gradients_alone() {
             lhs_contract: vec![2],
             rhs_contract: vec![0],
             acc: DType::F32,
+            precision: Precision::F32,
         }
         .into()
     };

@@ -31,7 +31,7 @@ fn linear_is_a_matrix_product() {
     let (xs, ws, bs) = (floats(&x), floats(&w), floats(&b));
     let y =
         |i: usize| (0..5).map(|k| xs[i / 4 * 5 + k] * ws[i % 4 * 5 + k]).sum::<f64>() + bs[i % 4];
-    agree("linear", &real(Linear, &[x, w, b]), &(0..12).map(y).collect::<Vec<_>>());
+    agree("linear", &real(Linear::default(), &[x, w, b]), &(0..12).map(y).collect::<Vec<_>>());
 }
 
 #[test]

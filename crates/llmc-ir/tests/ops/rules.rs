@@ -90,6 +90,7 @@ fn rounded_is_near_real() {
             };
             let tolerance = match real.dtype.to_string().as_str() {
                 "f64" => 1e-12,
+                "f32" if sample.op.attrs().iter().any(|(name, _)| *name == "precision") => 2e-2,
                 // `adamw_step` takes 1 − β2 in f32, which alone is 5e-5 off.
                 "f32" => 3e-5,
                 "f16" => 2e-3,
@@ -166,7 +167,7 @@ fn regions_are_read_from_attributes() {
 #[test]
 fn costs_count_multiply_adds_twice() {
     use llmc_ir::sample::f32;
-    let linear: Op = llmc_ir::ops::Linear.into();
+    let linear: Op = llmc_ir::ops::Linear::default().into();
     let operands = [f32(&[2, 3, 5]), f32(&[7, 5]), f32(&[7])];
     let results = linear.infer(&Module::new(""), &operands).unwrap();
     assert_eq!(linear.cost(&operands, &results).flops, (2 * 6 * 5 * 7 + 6 * 7).into());

@@ -178,7 +178,7 @@ pub(super) fn head(
     if arch.biases.lm_head {
         operands.push(b.weight("lm_head.bias", float(&[&dims.vocab_size])));
     }
-    let logits = b.op1(Linear, &operands)?;
+    let logits = b.op1(Linear::default(), &operands)?;
     b.name(logits, "logits");
     Ok(logits)
 }

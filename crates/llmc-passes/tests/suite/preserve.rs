@@ -211,7 +211,7 @@ fn random_node(
             if rank >= 5 { None } else { one(b.op1(Broadcast { dims, axes }, &[x])) }
         }
         14 => one(b.op1(RmsNorm { eps: 1e-5 }, &[x, pool[3]])),
-        15 => one(b.op1(Linear, &[x, pool[2], pool[3]])),
+        15 => one(b.op1(Linear::default(), &[x, pool[2], pool[3]])),
         16 => one(b.op1(Softmax, &[x])),
         17 => one(b.op1(Gelu, &[x])),
         18 => one(b.op1(Swiglu, &[x, other])),

@@ -10,7 +10,8 @@ const SCHEDULE: &[Choice] = &[
     built("linear"),
     built("inverse_sqrt"),
 ];
-const PRECISION: &[Choice] = &[also("float32", &["f32"]), later("bfloat16"), later("float16")];
+const PRECISION: &[Choice] =
+    &[also("float32", &["f32"]), also("bfloat16", &["bf16"]), later("float16")];
 const MAX: u64 = 1 << 53;
 const COUNT: Kind = Kind::Int { min: 1, max: MAX };
 const COUNT_OR_ZERO: Kind = Kind::Int { min: 0, max: MAX };
@@ -164,7 +165,7 @@ pub(super) const FIELDS: &[Field] = &[
         "training.precision",
         Kind::Choice(PRECISION),
         Is(Lit::Text("float32")),
-        "Dtype of weights and arithmetic in training.",
+        "Arithmetic of training and its evaluations. `bfloat16` rounds the operands of matrix products; weights, sums, gradients and the optimizer stay float32.",
     ),
 ];
 
