@@ -26,6 +26,8 @@ mod linear;
 mod lion_step;
 mod newton_schulz;
 mod optimizer;
+mod packed_linear;
+mod quantized_linear;
 mod random;
 mod reduce;
 mod relu;
@@ -178,8 +180,12 @@ ops! {
     linear::Linear,
     linear::LinearWeightGrad,
     linear::BiasGrad,
+    packed_linear::PackedLinear,
+    quantized_linear::QuantizedLinear,
     embedding::Embedding,
     embedding::EmbeddingGrad,
+    packed_linear::PackedEmbedding,
+    quantized_linear::QuantizedEmbedding,
     rms_norm::RmsNorm,
     rms_norm::RmsNormBackward,
     layer_norm::LayerNorm,
