@@ -4,6 +4,7 @@
 
 mod exec;
 mod memory;
+mod narrow;
 mod native;
 mod pool;
 mod sample;

@@ -37,10 +37,14 @@ pub fn f16_from_f32(value: f32) -> u16 {
     sign | (bits.wrapping_add(0xfff + (bits >> 13 & 1)) >> 13) as u16
 }
 
-/// The f32 of a finite f16.
-fn f32_from_f16(half: u16) -> f32 {
-    // 2¹¹², the distance between the exponents.
-    let magnitude = f32::from_bits(u32::from(half & 0x7fff) << 13) * 5.192_297e33;
+/// The value of an f16, exactly.
+pub fn f32_from_f16(half: u16) -> f32 {
+    let bits = u32::from(half & 0x7fff) << 13;
+    // 2¹¹², the distance between the exponents; ∞ and NaN have the largest exponent in both.
+    let magnitude = match half & 0x7c00 {
+        0x7c00 => f32::from_bits(bits | 0x7f80_0000),
+        _ => f32::from_bits(bits) * f32::from_bits((127 + 112) << 23),
+    };
     if half & 0x8000 == 0 { magnitude } else { -magnitude }
 }
 

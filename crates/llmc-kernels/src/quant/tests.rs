@@ -60,6 +60,7 @@ fn every_f16_is_read_and_written() {
             let same = read.to_bits() == expected.to_bits() || read.is_nan() && expected.is_nan();
             assert!(same, "{half:#x} on {}: {read:e}, expected {expected:e}", isa.name());
             if !expected.is_nan() {
+                assert_eq!(f32_from_f16(half).to_bits(), expected.to_bits());
                 assert_eq!(f16_from_f32(expected), half);
             }
         }
