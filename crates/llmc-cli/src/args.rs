@@ -3,6 +3,7 @@
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use llmc::pipeline::emit;
+use llmc::pipeline::generate::WeightFormat;
 use llmc::pipeline::quickstart::STEPS;
 use std::path::PathBuf;
 
@@ -399,6 +400,10 @@ pub struct Generate {
     /// Use the checkpoint with the lowest validation loss instead of the last.
     #[arg(long)]
     pub best: bool,
+    /// Round the weights of linear maps and embeddings to f32 (as trained), bf16, q8_0 or q4_0: less to
+    /// read per token.
+    #[arg(long, value_name = "FORMAT", default_value = "f32", value_parser = weight_formats())]
+    pub weights: WeightFormat,
 }
 
 /// `llmc runs …`.
@@ -465,6 +470,12 @@ fn formats() -> impl TypedValueParser<Value = &'static emit::Format> {
     let value = |format: &emit::Format| PossibleValue::new(format.name).help(format.summary);
     PossibleValuesParser::new(emit::FORMATS.iter().map(value))
         .try_map(|name| emit::find(&name).ok_or_else(|| format!("`{name}` is no format")))
+}
+
+/// Formats of weights, from the list that `llmc` keeps.
+fn weight_formats() -> impl TypedValueParser<Value = WeightFormat> {
+    PossibleValuesParser::new(WeightFormat::ALL.map(|(_, name)| name))
+        .try_map(|name| WeightFormat::parse(&name).ok_or_else(|| format!("`{name}` is no format")))
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Graph to graph: each pass is a pure function from a module to a module.
 //!
 //! Every pass keeps the bits of an evaluation in `Rounded` mode and the value
-//! in `Real` mode; [`autodiff()`] adds functions and leaves the others alone.
+//! in `Real` mode; [`autodiff()`] adds functions and leaves the others alone, and [`pack_weights()`]
+//! rounds weights because it is asked to.
 //! In debug builds every pass runs the verifier over what it made.
 //! This crate knows no specs and no source languages.
 
@@ -10,6 +11,7 @@ pub mod cse;
 pub mod dce;
 pub mod inline;
 pub mod legalise;
+pub mod pack_weights;
 mod rebuild;
 pub mod simplify;
 
@@ -18,6 +20,7 @@ pub use cse::cse;
 pub use dce::dce;
 pub use inline::inline;
 pub use legalise::legalise;
+pub use pack_weights::{WeightFormat, pack_weights};
 pub use simplify::simplify;
 
 use llmc_base::Diagnostic;

@@ -169,8 +169,7 @@ fn split<'a>(launch: &Launch, words: &'a mut [f32]) -> Option<Slices<'a>> {
 fn evaluate(launch: &Launch, memory: &mut Memory) -> Result<(), RunError> {
     let op = launch.op.name();
     let fail = |e: EvalError| RunError::Kernel { op, message: e.to_string() };
-    let operands: Vec<Tensor> =
-        launch.operands.iter().map(|view| memory.tensor(view)).collect();
+    let operands: Vec<Tensor> = launch.operands.iter().map(|view| memory.tensor(view)).collect();
     let no_functions = Module::default();
     let results =
         llmc_ir::eval::op(&no_functions, &launch.op, &operands, Mode::Rounded).map_err(fail)?;

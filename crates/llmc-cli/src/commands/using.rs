@@ -46,7 +46,7 @@ pub fn generate(args: &Generate, out: &mut Output) -> Result<u8, Failure> {
     };
     let run = run_folder(&args.run)?;
     let which = if args.best { Which::Best } else { Which::Last };
-    let model = Model::open(&FsStore, &run, which)?;
+    let model = Model::open(&FsStore, &run, which)?.with_weights(args.weights)?;
     let mut session = model.session(None, environment::isa()?)?;
     let is_json = out.is_json;
     if !is_json {

@@ -9,8 +9,9 @@ use crate::checkpoint::{self, Checkpoint};
 use crate::store::Store;
 use llmc_base::Diagnostic;
 use llmc_data::tokenizer::{StreamDecoder, Tokenizer};
-use llmc_formats::safetensors::SafeTensors;
 use llmc_ir::Module;
+pub use llmc_passes::WeightFormat;
+use llmc_passes::pack_weights;
 use llmc_runtime::{Context, Engine, Isa, Sampling, Session, StopStrings, logprobs, sample};
 use serde::Serialize;
 use std::path::Path;
@@ -68,6 +69,13 @@ impl Model {
         Ok(Model { project, module, tokenizer, checkpoint, weights })
     }
 
+    /// The model with its weights rounded to a format, as sessions are to hold them.
+    ///
+    /// Errors: those of the pass.
+    pub fn with_weights(self, format: WeightFormat) -> Result<Model, Failure> {
+        Ok(Model { module: pack_weights(&self.module, format)?, ..self })
+    }
+
     /// A generation session with these weights.
     pub fn session(&self, threads: Option<usize>, isa: Option<Isa>) -> Result<Session, Failure> {
         let training = self.project.resolved.training.as_ref();
@@ -77,22 +85,7 @@ impl Model {
         let internal = |e: llmc_runtime::SessionError| Failure::Internal(e.to_string());
         let engine = Engine::new(threads, isa)?;
         let mut session = Session::new(&self.module, capacity, engine).map_err(internal)?;
-        let bad = |e: llmc_formats::safetensors::Error| -> Failure {
-            let file = self.checkpoint.path.join(WEIGHTS);
-            let message = format!("`{}`: {e}", file.display());
-            Diagnostic::error("checkpoint::weights", message).into()
-        };
-        let parsed = SafeTensors::parse(&self.weights).map_err(bad)?;
-        for path in session.weights() {
-            let values = parsed.tensor(&path).and_then(|t| t.to_f32()).map_err(bad)?;
-            let out = session.weight_mut(&path).map_err(internal)?;
-            if out.len() != values.len() {
-                let message =
-                    format!("`{path}` has {} elements, expected {}", values.len(), out.len());
-                return Err(Diagnostic::error("checkpoint::weights", message).into());
-            }
-            out.copy_from_slice(&values);
-        }
+        super::weights::fill(&mut session, &self.weights, &self.checkpoint.path.join(WEIGHTS))?;
         Ok(session)
     }
 }

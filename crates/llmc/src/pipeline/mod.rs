@@ -25,6 +25,7 @@ mod state;
 mod tests;
 pub mod text;
 pub mod train;
+mod weights;
 
 pub use failure::Failure;
 pub use observer::{Event, Observer, Silent};

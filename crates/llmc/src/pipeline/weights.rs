@@ -1,0 +1,89 @@
+//! The weights of a model in a session: from f32 as trained, or from the format that a file holds.
+//!
+//! The session's types say what it wants (`llmc_passes::pack_weights`): f32 is packed or quantised on the way where
+//! the file has f32, and what the file holds in the wanted type is copied as it is.
+
+use super::failure::Failure;
+use llmc_base::Diagnostic;
+use llmc_formats::safetensors::{DType as FileType, SafeTensors};
+use llmc_ir::DType;
+use llmc_passes::pack_weights::SCALE;
+use llmc_runtime::{Session, pack_weight};
+use std::path::Path;
+
+/// The type by which a file holds elements of `dtype`, two of 4 bits as one byte.
+pub(super) fn file_type(dtype: DType) -> Result<FileType, Failure> {
+    match dtype {
+        DType::F32 => Ok(FileType::F32),
+        DType::Bf16 => Ok(FileType::Bf16),
+        DType::F16 => Ok(FileType::F16),
+        DType::I8 => Ok(FileType::I8),
+        DType::I4 => Ok(FileType::U8),
+        other => Err(Failure::Internal(format!("no weight has dtype {other}"))),
+    }
+}
+
+/// The shape by which a file holds a tensor: two elements of 4 bits along the last axis make one byte.
+pub(super) fn file_shape(dtype: DType, shape: &[usize]) -> Vec<usize> {
+    match (dtype, shape) {
+        (DType::I4, [rest @ .., 2]) => rest.to_vec(),
+        _ => shape.to_vec(),
+    }
+}
+
+/// Fills every weight of a session from the bytes of a safetensors file.
+///
+/// Errors: `checkpoint::weights` if the file is damaged, lacks a weight or has it in another shape.
+pub(super) fn fill(session: &mut Session, bytes: &[u8], file: &Path) -> Result<(), Failure> {
+    let bad = |message: String| -> Failure {
+        let message = format!("`{}`: {message}", file.display());
+        Diagnostic::error("checkpoint::weights", message).into()
+    };
+    let parsed = SafeTensors::parse(bytes).map_err(|e| bad(e.to_string()))?;
+    for path in session.weights() {
+        let Some(view) = session.weight_view(&path) else { continue };
+        let (dtype, shape) = (view.dtype, view.shape.clone());
+        let is_packed_here =
+            |path: &str| parsed.tensor(path).is_ok_and(|t| t.info.dtype == FileType::F32);
+        if path.strip_suffix(SCALE).is_some_and(is_packed_here) {
+            // Comes with the weight that it is the scale of.
+            continue;
+        }
+        let tensor = parsed.tensor(&path).map_err(|e| bad(e.to_string()))?;
+        let (have, wanted) = (&tensor.info.shape, file_shape(dtype, &shape));
+        if tensor.info.dtype == file_type(dtype)? && *have == wanted {
+            put(session, &path, tensor.data).map_err(bad)?;
+            continue;
+        }
+        // Panels of 16 rows, of which the last may be partly used.
+        let rows = have.first().map_or(0, |rows| rows.div_ceil(16));
+        let fits = have.len() == 2 && shape.len() >= 3 && shape[0] == rows;
+        if !fits || tensor.info.dtype != FileType::F32 {
+            return Err(bad(format!(
+                "`{path}` is {}{have:?}, expected {dtype}{wanted:?}",
+                tensor.info.dtype
+            )));
+        }
+        let values = tensor.to_f32().map_err(|e| bad(e.to_string()))?;
+        let packed = pack_weight(dtype, &values, have[1]);
+        let packed = packed.map_err(|e| bad(format!("`{path}`: {e}")))?;
+        put(session, &path, &packed.values).map_err(bad)?;
+        if let Some(scale) = &packed.scale {
+            put(session, &format!("{path}{SCALE}"), scale).map_err(bad)?;
+        }
+    }
+    Ok(())
+}
+
+/// Copies the bytes of a weight; what fills up its last word stays.
+fn put(session: &mut Session, path: &str, bytes: &[u8]) -> Result<(), String> {
+    let to = session.weight_bytes_mut(path).map_err(|e| e.to_string())?;
+    let have = to.len();
+    match to.get_mut(..bytes.len()) {
+        Some(to) => {
+            to.copy_from_slice(bytes);
+            Ok(())
+        }
+        None => Err(format!("`{path}` has {} bytes, expected at most {have}", bytes.len())),
+    }
+}
