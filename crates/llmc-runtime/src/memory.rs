@@ -72,6 +72,11 @@ impl Memory {
     }
 
     /// The bytes of a view of any dtype, up to the end of its last word.
+    pub fn bytes(&self, view: &View) -> &[u8] {
+        bytemuck::cast_slice(self.f32s(view))
+    }
+
+    /// The bytes of a view of any dtype, up to the end of its last word.
     pub fn bytes_mut(&mut self, view: &View) -> &mut [u8] {
         bytemuck::cast_slice_mut(self.f32s_mut(view))
     }

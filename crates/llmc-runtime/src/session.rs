@@ -89,6 +89,12 @@ impl Session {
         self.space.get(path)
     }
 
+    /// Bytes of a weight of any dtype, up to the end of its last word.
+    pub fn weight_bytes(&self, path: &str) -> Result<&[u8], SessionError> {
+        let view = self.space.get(path).ok_or_else(|| SessionError::UnknownTensor(path.into()))?;
+        Ok(self.memory.bytes(view))
+    }
+
     /// Bytes of a weight of any dtype, up to the end of its last word, to be filled.
     pub fn weight_bytes_mut(&mut self, path: &str) -> Result<&mut [u8], SessionError> {
         let view = self.space.get(path).ok_or_else(|| SessionError::UnknownTensor(path.into()))?;

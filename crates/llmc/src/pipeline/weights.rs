@@ -31,59 +31,72 @@ pub(super) fn file_shape(dtype: DType, shape: &[usize]) -> Vec<usize> {
     }
 }
 
-/// Fills every weight of a session from the bytes of a safetensors file.
+/// A weight that is to be filled.
+pub(super) struct Wanted {
+    /// Its path.
+    pub path: String,
+    /// Its element type in memory.
+    pub dtype: DType,
+    /// Its shape in memory.
+    pub shape: Vec<usize>,
+}
+
+/// The weights of a session.
+pub(super) fn wanted(session: &Session) -> Vec<Wanted> {
+    let weight = |path: String| {
+        let view = session.weight_view(&path)?;
+        Some(Wanted { dtype: view.dtype, shape: view.shape.clone(), path })
+    };
+    session.weights().into_iter().filter_map(weight).collect()
+}
+
+/// Takes the bytes of a weight by its path.
+pub(super) type Put<'a> = &'a mut dyn FnMut(&str, &[u8]) -> Result<(), String>;
+
+/// Gives every weight to `put` from the bytes of a safetensors file.
 ///
 /// Errors: `checkpoint::weights` if the file is damaged, lacks a weight or has it in another shape.
-pub(super) fn fill(session: &mut Session, bytes: &[u8], file: &Path) -> Result<(), Failure> {
+pub(super) fn fill(weights: &[Wanted], bytes: &[u8], file: &Path, put: Put) -> Result<(), Failure> {
     let bad = |message: String| -> Failure {
         let message = format!("`{}`: {message}", file.display());
         Diagnostic::error("checkpoint::weights", message).into()
     };
     let parsed = SafeTensors::parse(bytes).map_err(|e| bad(e.to_string()))?;
-    for path in session.weights() {
-        let Some(view) = session.weight_view(&path) else { continue };
-        let (dtype, shape) = (view.dtype, view.shape.clone());
-        let is_packed_here =
-            |path: &str| parsed.tensor(path).is_ok_and(|t| t.info.dtype == FileType::F32);
-        if path.strip_suffix(SCALE).is_some_and(is_packed_here) {
+    let is_f32 = |path: &str| parsed.tensor(path).is_ok_and(|t| t.info.dtype == FileType::F32);
+    for Wanted { path, dtype, shape } in weights {
+        if path.strip_suffix(SCALE).is_some_and(is_f32) {
             // Comes with the weight that it is the scale of.
             continue;
         }
-        let tensor = parsed.tensor(&path).map_err(|e| bad(e.to_string()))?;
-        let (have, wanted) = (&tensor.info.shape, file_shape(dtype, &shape));
-        if tensor.info.dtype == file_type(dtype)? && *have == wanted {
-            put(session, &path, tensor.data).map_err(bad)?;
+        let tensor = parsed.tensor(path).map_err(|e| bad(e.to_string()))?;
+        let (have, wanted) = (&tensor.info.shape, file_shape(*dtype, shape));
+        if tensor.info.dtype == file_type(*dtype)? && *have == wanted {
+            put(path, tensor.data).map_err(bad)?;
             continue;
         }
         // Panels of 16 rows, of which the last may be partly used.
-        let rows = have.first().map_or(0, |rows| rows.div_ceil(16));
-        let fits = have.len() == 2 && shape.len() >= 3 && shape[0] == rows;
+        let panels = have.first().map(|rows| rows.div_ceil(16));
+        let fits = have.len() == 2 && shape.len() >= 3 && shape.first().copied() == panels;
         if !fits || tensor.info.dtype != FileType::F32 {
-            return Err(bad(format!(
-                "`{path}` is {}{have:?}, expected {dtype}{wanted:?}",
-                tensor.info.dtype
-            )));
+            let found = tensor.info.dtype;
+            return Err(bad(format!("`{path}` is {found}{have:?}, expected {dtype}{wanted:?}")));
         }
         let values = tensor.to_f32().map_err(|e| bad(e.to_string()))?;
-        let packed = pack_weight(dtype, &values, have[1]);
+        let packed = pack_weight(*dtype, &values, have[1]);
         let packed = packed.map_err(|e| bad(format!("`{path}`: {e}")))?;
-        put(session, &path, &packed.values).map_err(bad)?;
+        put(path, &packed.values).map_err(bad)?;
         if let Some(scale) = &packed.scale {
-            put(session, &format!("{path}{SCALE}"), scale).map_err(bad)?;
+            put(&format!("{path}{SCALE}"), scale).map_err(bad)?;
         }
     }
     Ok(())
 }
 
-/// Copies the bytes of a weight; what fills up its last word stays.
-fn put(session: &mut Session, path: &str, bytes: &[u8]) -> Result<(), String> {
-    let to = session.weight_bytes_mut(path).map_err(|e| e.to_string())?;
+/// Copies the bytes of a weight into its place; what fills up the last word stays.
+pub(super) fn copy(path: &str, bytes: &[u8], to: &mut [u8]) -> Result<(), String> {
     let have = to.len();
-    match to.get_mut(..bytes.len()) {
-        Some(to) => {
-            to.copy_from_slice(bytes);
-            Ok(())
-        }
-        None => Err(format!("`{path}` has {} bytes, expected at most {have}", bytes.len())),
-    }
+    let to = to.get_mut(..bytes.len());
+    let to = to.ok_or_else(|| format!("`{path}` has {} bytes, expected {have}", bytes.len()))?;
+    to.copy_from_slice(bytes);
+    Ok(())
 }

@@ -1,6 +1,8 @@
 //! Generation from weights in narrow formats.
 
+use super::super::emit::emit;
 use super::super::generate::{Model, Which};
+use super::super::quantize::{Work, find, quantize};
 use super::*;
 use llmc_formats::safetensors::{DType, Data, SafeTensors, TensorSource, to_bytes};
 use llmc_passes::WeightFormat;
@@ -124,4 +126,56 @@ fn rows_that_are_not_whole_blocks_are_bf16_and_the_head_of_4_bits_has_8() {
     assert_eq!(dtype(WeightFormat::Q8, &query), Some(I8));
     assert_eq!(dtype(WeightFormat::Q8, &format!("{query}_scale")), Some(F16));
     assert_eq!(dtype(WeightFormat::Q8, &norm), Some(F32));
+}
+
+#[test]
+fn a_quantised_folder_stands_alone_and_says_what_it_costs() {
+    let (store, project) = (MemStore::new(), tiny(&WIDE));
+    let run = run_whole(&store, &project).run;
+    let model = Model::open(&store, &run, Which::Last).unwrap();
+    let work = Work { threads: Some(2), isa: None };
+    let recorded = metrics::read(&store, &run).unwrap().0;
+    let recorded = recorded.iter().rev().find_map(|r| match r {
+        Record::Validation(v) => Some(v.loss),
+        _ => None,
+    });
+    for (_, name) in WeightFormat::ALL.into_iter().filter(|(f, _)| *f != WeightFormat::F32) {
+        let format = WeightFormat::parse(name).unwrap();
+        let folder = run.join("exports").join(name);
+        let done = quantize(&store, (&run, &model), format, &folder, work).unwrap();
+        let (before, after) = (done.before.unwrap(), done.after.unwrap());
+        assert!((before.loss - recorded.unwrap()).abs() < 1e-5, "{before:?}, {recorded:?}");
+        assert_eq!(before.tokens, after.tokens);
+        assert!(after.loss != before.loss && (after.loss - before.loss).abs() < 0.1, "{done:?}");
+        assert!(done.bytes_after < done.bytes_before * 6 / 10);
+        // The same bits as from the f32 weights, without them.
+        let alone = MemStore::new();
+        create_dir_all(&alone, &folder).unwrap();
+        for entry in store.list(&folder).unwrap() {
+            let file = folder.join(&entry.name);
+            alone.write(&file, &store.read(&file).unwrap()).unwrap();
+        }
+        let opened = Model::open(&alone, &folder, Which::Last).unwrap();
+        let there = Model::open(&store, &run, Which::Last).unwrap().with_weights(format).unwrap();
+        assert_eq!(logits(&opened, 1, None), logits(&there, 2, None), "{name}");
+        assert_eq!(find(&alone, Path::new("runs"), folder.to_str()).unwrap(), folder);
+        // It is what it is.
+        let again = quantize(&store, (&run, &model), format, &folder, work);
+        assert_eq!(code(again), "quantize::exists");
+        let other = Path::new("other");
+        assert_eq!(
+            code(quantize(&alone, (&folder, &opened), format, other, work)),
+            "quantize::twice"
+        );
+        let exported =
+            emit(&alone, &opened, crate::pipeline::emit::find("pytorch").unwrap(), other);
+        assert_eq!(code(exported), "emit::quantized");
+        assert_eq!(code(opened.with_weights(WeightFormat::F32)), "generate::weights");
+        let bytes = alone.read(&folder.join("model.safetensors")).unwrap();
+        alone.write(&folder.join("model.safetensors"), &bytes[..bytes.len() - 1]).unwrap();
+        assert_eq!(code(Model::open(&alone, &folder, Which::Last)), "run::damaged");
+    }
+    let same = quantize(&store, (&run, &model), WeightFormat::F32, Path::new("f32"), work);
+    assert_eq!(code(same), "quantize::f32");
+    assert_eq!(crate::manifest::verify(&store, &run).unwrap().problems, []);
 }
