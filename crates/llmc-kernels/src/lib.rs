@@ -105,9 +105,9 @@ pub use norm::{layer_norm, layer_norm_backward, norm_scratch_len, rms_norm, rms_
 pub use optimizer::{AdamW, Lion, Sgd, adamw_step, lion_step, sgd_step};
 pub use parallel::{Ctx, Parallel, Serial};
 pub use quant::{
-    BLOCK, PANEL, Packed, Quants, Scales, bf16_from_f32, f16_from_f32, f32_from_f16, pack_bf16, pack_f32,
-    packed_embedding, packed_linear, panels, quantize_i4, quantize_i8, quantized_embedding,
-    quantized_linear, quantized_scratch_len,
+    BLOCK, PANEL, Packed, Quants, Scales, bf16_from_f32, f16_from_f32, f32_from_f16, pack_bf16,
+    pack_f32, packed_embedding, packed_linear, panels, quantize_i4, quantize_i8,
+    quantized_embedding, quantized_linear, quantized_scratch_len,
 };
 pub use reduce::{bias_grad, sum_chain, sum_rows, sum_squares};
 pub use rope::{rope, rope_backward};

@@ -9,7 +9,8 @@ use crate::simd::bytes::ByteDot;
 use crate::simd::{LANES, Lanes};
 use llmc_base::math::ROUND_TO_INTEGER;
 
-/// Where rounded activations lie in scratch: all quads, all starts, all scales.
+/// Where rounded activations lie in scratch: all quads, all starts, all scales, and within each the rows
+/// in groups that meet the weights together, side by side for each quad or block.
 #[derive(Clone, Copy)]
 pub(super) struct Layout {
     /// Rows of x.
@@ -18,51 +19,63 @@ pub(super) struct Layout {
     pub k: usize,
 }
 
+/// Some rows: four rounded activations to a word, and per block what the sum starts from and the scale.
+/// Element i of row r is at `i·step + r`.
+#[derive(Clone, Copy)]
+pub(super) struct Rows {
+    /// \[k/4, step\].
+    pub quads: *const i32,
+    /// \[k/32, step\]: minus the sum of the block, times what is added to each weight.
+    pub starts: *const i32,
+    /// \[k/32, step\].
+    pub scales: *const f32,
+    /// Rows of the group.
+    pub step: usize,
+}
+
 impl Layout {
     /// Words of scratch.
     pub fn words(&self) -> usize {
         let blocks = self.rows.saturating_mul(self.k / BLOCK);
         blocks.saturating_mul(BLOCK / 4 + 2)
     }
-}
 
-/// One row: four rounded activations to a word, and per block what the sum starts from and the scale.
-#[derive(Clone, Copy)]
-pub(super) struct Row {
-    /// \[k/4\].
-    pub quads: *const i32,
-    /// \[k/32\]: minus the sum of the block, times what is added to each weight.
-    pub starts: *const i32,
-    /// \[k/32\].
-    pub scales: *const f32,
-}
+    /// Rows of the group that begins at row `first`: the largest power of two up to `most` that is left.
+    #[inline(always)]
+    pub fn group(&self, first: usize, most: usize) -> usize {
+        let mut size = most;
+        while size > self.rows - first {
+            size /= 2;
+        }
+        size
+    }
 
-impl Layout {
-    /// Where a row lies.
+    /// Where the group lies that begins at row `first`.
     ///
     /// # Safety
-    /// `scratch` is valid for [`Layout::words`] words and `row` is one of the rows.
+    /// `scratch` is valid for [`Layout::words`] words, and a group of `step` rows begins there.
     #[inline(always)]
-    pub unsafe fn row(&self, scratch: *const f32, row: usize) -> Row {
+    pub unsafe fn rows(&self, scratch: *const f32, first: usize, step: usize) -> Rows {
         let blocks = self.k / BLOCK;
         // SAFETY: the caller's.
         unsafe {
             let starts = scratch.add(self.rows * self.k / 4);
-            Row {
-                quads: scratch.add(row * self.k / 4).cast(),
-                starts: starts.add(row * blocks).cast(),
-                scales: starts.add((self.rows + row) * blocks),
+            Rows {
+                quads: scratch.add(first * self.k / 4).cast(),
+                starts: starts.add(first * blocks).cast(),
+                scales: starts.add((self.rows + first) * blocks),
+                step,
             }
         }
     }
 }
 
-/// Rounds one row of x into its place; `offset` is what is added to each weight.
+/// Rounds row `r` of a group; `offset` is what is added to each weight.
 ///
 /// # Safety
-/// `to` points into scratch that is writable and this row's alone.
+/// `to` points into scratch that is writable, and this row is the caller's alone.
 #[inline(always)]
-pub(super) unsafe fn round_row<V: ByteDot>(x: &[f32], offset: i32, to: Row) {
+pub(super) unsafe fn round_row<V: ByteDot>(x: &[f32], offset: i32, to: Rows, r: usize) {
     for (block, x) in x.chunks_exact(BLOCK).enumerate() {
         let (a, b) = (V::at(x, 0, 0.0), V::at(x, LANES, 0.0));
         let largest = V::max(a.abs(), b.abs()).to_array();
@@ -88,10 +101,12 @@ pub(super) unsafe fn round_row<V: ByteDot>(x: &[f32], offset: i32, to: Row) {
         unsafe {
             for (i, quad) in quants.as_chunks::<4>().0.iter().enumerate() {
                 let bytes = quad.map(|q| q as i8 as u8);
-                to.quads.add(block * (BLOCK / 4) + i).cast_mut().write(i32::from_le_bytes(bytes));
+                let at = (block * (BLOCK / 4) + i) * to.step + r;
+                to.quads.add(at).cast_mut().write(i32::from_le_bytes(bytes));
             }
-            to.starts.add(block).cast_mut().write(-sum * offset);
-            to.scales.add(block).cast_mut().write(scale);
+            let at = block * to.step + r;
+            to.starts.add(at).cast_mut().write(-sum * offset);
+            to.scales.add(at).cast_mut().write(scale);
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use core::ops::Range;
 
-use super::activations::{Layout, Row, round_row};
+use super::activations::{Layout, Rows, round_row};
 use super::floats::finish;
 use super::{BLOCK, PANEL, Quants, Scales, check_quants, panels, tasks};
 use crate::disjoint::DisjointMut;
@@ -19,6 +19,12 @@ use crate::simd::bytes::{ByteDot, NIBBLE_OFFSET};
 const PANEL_BLOCK: usize = PANEL * BLOCK;
 /// Rows of x that meet a panel at a time where there are many registers.
 const MAX_ROWS: usize = 8;
+
+/// The most rows of x that meet a panel at a time.
+#[inline(always)]
+fn most_rows<V: ByteDot>() -> usize {
+    if V::TILE_VECTORS > 1 { MAX_ROWS } else { 2 }
+}
 
 /// Elements of scratch that [`quantized_linear`] needs.
 pub fn quantized_scratch_len(rows: usize, k: usize) -> usize {
@@ -88,12 +94,18 @@ impl ByteKernel for Round<'_> {
             Quants::I8(_) => V::OFFSET,
             Quants::I4(_) => NIBBLE_OFFSET,
         };
-        let k = self.layout.k;
+        let (k, most) = (self.layout.k, most_rows::<V>());
         for row in self.rows {
+            let mut first = row / most * most;
+            let mut step = self.layout.group(first, most);
+            while first + step <= row {
+                first += step;
+                step = self.layout.group(first, most);
+            }
             // SAFETY: the scratch is long enough, and the rows of tasks are disjoint.
             unsafe {
-                let to = self.layout.row(self.rounded.as_ptr(), row);
-                round_row::<V>(&self.x[row * k..(row + 1) * k], offset, to);
+                let to = self.layout.rows(self.rounded.as_ptr(), first, step);
+                round_row::<V>(&self.x[row * k..(row + 1) * k], offset, to, row - first);
             }
         }
     }
@@ -121,7 +133,7 @@ trait Source: Copy {
         self,
         at: usize,
         block: usize,
-        rows: &[Row; R],
+        rows: Rows,
         sums: &mut [V::Int; R],
     );
 }
@@ -139,12 +151,12 @@ struct I4(*const u8);
 unsafe fn add_quad<V: ByteDot, const R: usize>(
     weights: V::Bytes,
     quad: usize,
-    rows: &[Row; R],
+    rows: Rows,
     sums: &mut [V::Int; R],
 ) {
-    for (sum, row) in sums.iter_mut().zip(rows) {
+    for (r, sum) in sums.iter_mut().enumerate() {
         // SAFETY: the caller's.
-        *sum = V::dot(*sum, weights, unsafe { *row.quads.add(quad) });
+        *sum = V::dot(*sum, weights, unsafe { *rows.quads.add(quad * R + r) });
     }
 }
 
@@ -154,7 +166,7 @@ impl Source for I8 {
         self,
         at: usize,
         block: usize,
-        rows: &[Row; R],
+        rows: Rows,
         sums: &mut [V::Int; R],
     ) {
         let mut quad = 0;
@@ -175,7 +187,7 @@ impl Source for I4 {
         self,
         at: usize,
         block: usize,
-        rows: &[Row; R],
+        rows: Rows,
         sums: &mut [V::Int; R],
     ) {
         let mut quad = 0;
@@ -207,65 +219,53 @@ impl Columns<'_> {
     /// Panels outside, rows inside: a panel is read from memory once.
     #[inline(always)]
     fn all<V: ByteDot, S: Source>(&self, quants: S) {
-        let rows = self.layout.rows;
+        let most = most_rows::<V>();
         for panel in self.span.clone() {
-            let mut row = 0;
-            while V::TILE_VECTORS > 1 && row + MAX_ROWS <= rows {
-                self.tile::<V, S, MAX_ROWS>(quants, panel, row);
-                row += MAX_ROWS;
-            }
-            while V::TILE_VECTORS > 1 && row + 4 <= rows {
-                self.tile::<V, S, 4>(quants, panel, row);
-                row += 4;
-            }
-            while row + 2 <= rows {
-                self.tile::<V, S, 2>(quants, panel, row);
-                row += 2;
-            }
-            if row < rows {
-                self.tile::<V, S, 1>(quants, panel, row);
+            let mut first = 0;
+            while first < self.layout.rows {
+                let group = self.layout.group(first, most);
+                match group {
+                    MAX_ROWS => self.tile::<V, S, MAX_ROWS>(quants, panel, first),
+                    4 => self.tile::<V, S, 4>(quants, panel, first),
+                    2 => self.tile::<V, S, 2>(quants, panel, first),
+                    _ => self.tile::<V, S, 1>(quants, panel, first),
+                }
+                first += group;
             }
         }
     }
 
-    /// `R` rows by one panel, from end to end of the chains.
+    /// The `R` rows of a group by one panel, from end to end of the chains.
     #[inline(always)]
-    fn tile<V: ByteDot, S: Source, const R: usize>(&self, quants: S, panel: usize, row: usize) {
-        let mut rows = [Row {
-            quads: core::ptr::null(),
-            starts: core::ptr::null(),
-            scales: core::ptr::null(),
-        }; R];
-        for (r, place) in rows.iter_mut().enumerate() {
-            // SAFETY: the scratch is long enough and holds these rows.
-            *place = unsafe { self.layout.row(self.rounded, row + r) };
-        }
+    fn tile<V: ByteDot, S: Source, const R: usize>(&self, quants: S, panel: usize, first: usize) {
+        // SAFETY: the scratch is long enough and holds this group.
+        let rows = unsafe { self.layout.rows(self.rounded, first, R) };
         let blocks = self.layout.k / BLOCK;
         let mut sums = [V::splat(0.0); R];
         for block in 0..blocks {
             let at = panel * blocks + block;
             let mut products = [V::int_splat(0); R];
-            for (products, row) in products.iter_mut().zip(&rows) {
-                // SAFETY: the row has that block.
-                *products = V::int_splat(unsafe { *row.starts.add(block) });
+            for (r, products) in products.iter_mut().enumerate() {
+                // SAFETY: the rows have that block.
+                *products = V::int_splat(unsafe { *rows.starts.add(block * R + r) });
             }
             // SAFETY: panels and blocks are inside of the quants and scales, whose lengths were
             // checked.
             let scales = unsafe {
-                quants.add::<V, R>(at * PANEL_BLOCK, block, &rows, &mut products);
+                quants.add::<V, R>(at * PANEL_BLOCK, block, rows, &mut products);
                 match self.scales {
                     Scales::F32(s) => V::load(s.as_ptr().add(at * LANES)),
                     Scales::F16(s) => V::load_f16(s.as_ptr().add(at * LANES)),
                 }
             };
-            for ((sum, &products), row) in sums.iter_mut().zip(&products).zip(&rows) {
-                // SAFETY: the row has that block.
-                let scale = scales.mul(V::splat(unsafe { *row.scales.add(block) }));
+            for (r, (sum, &products)) in sums.iter_mut().zip(&products).enumerate() {
+                // SAFETY: the rows have that block.
+                let scale = scales.mul(V::splat(unsafe { *rows.scales.add(block * R + r) }));
                 *sum = V::from_int(products).fma(scale, *sum);
             }
         }
         for (r, &sum) in sums.iter().enumerate() {
-            finish(self.y, self.bias, self.outputs, row + r, panel, sum);
+            finish(self.y, self.bias, self.outputs, first + r, panel, sum);
         }
     }
 }

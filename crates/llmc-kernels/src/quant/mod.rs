@@ -24,7 +24,9 @@ mod tests;
 pub use blocks::{quantized_linear, quantized_scratch_len};
 pub use embed::{packed_embedding, quantized_embedding};
 pub use floats::packed_linear;
-pub use pack::{bf16_from_f32, f16_from_f32, f32_from_f16, pack_bf16, pack_f32, quantize_i4, quantize_i8};
+pub use pack::{
+    bf16_from_f32, f16_from_f32, f32_from_f16, pack_bf16, pack_f32, quantize_i4, quantize_i8,
+};
 
 use crate::error::{Error, check_len, product};
 use crate::simd::LANES;
