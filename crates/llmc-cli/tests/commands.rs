@@ -33,6 +33,7 @@ const COMMANDS: &[&[&str]] = &[
     &["verify"],
     &["rerun"],
     &["emit"],
+    &["quantize"],
     &["doctor"],
     &["help"],
 ];
@@ -56,6 +57,8 @@ fn a_wrong_command_line_is_2() {
     place.llmc(&["frobnicate"]).code(2);
     place.llmc(&["train"]).code(2);
     place.llmc(&["emit", "--to", "parchment"]).code(2);
+    place.llmc(&["quantize", "--to", "parchment"]).code(2);
+    place.llmc(&["generate", "--weights", "q3"]).code(2);
     for args in [&["resume", "--steps", "0"][..], &["quickstart", "--steps", "0"]] {
         let said = place.llmc(args).code(2);
         assert!(said.err.contains("--steps"), "{}", said.err);

@@ -116,3 +116,22 @@ fn an_unknown_run_names_those_that_are() {
     let said = place.llmc(&["verify"]).code(2);
     assert!(said.err.contains("llmc quickstart"), "{}", said.err);
 }
+
+#[test]
+fn a_quantised_folder_generates_what_the_run_does_with_such_weights() {
+    let place = Place::new();
+    let result = place.llmc(&["train", "tiny.toml", "--json"]).code(0).event("result");
+    let run = result["run"].as_str().unwrap();
+    let said = place.llmc(&["quantize", run, "--to", "bf16", "-o", "small"]).code(0);
+    assert!(said.out.contains("wrote small with bf16 weights"), "{}", said.out);
+    assert!(said.out.contains("held-out loss"), "{}", said.out);
+    let text =
+        |args: &[&str]| place.llmc(&[&["generate"], args, &["-n", "20"]].concat()).code(0).out;
+    assert_eq!(text(&["small"]), text(&[run, "--weights", "bf16"]));
+    let said = place.llmc(&["generate", "small", "--weights", "q8_0"]).code(2);
+    assert!(said.err.contains("generate::weights"), "{}", said.err);
+    let again = place.llmc(&["quantize", run, "--to", "q4_0", "--json"]).code(0).json();
+    assert_eq!(again["format"], "q4_0");
+    assert!(place.path().join(run).join("exports/q4_0/COMPLETE").exists());
+    place.llmc(&["quantize", run, "--to", "q4_0"]).code(2);
+}

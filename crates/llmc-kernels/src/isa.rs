@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicU8, Ordering};
 
 use crate::float_env::DefaultFloats;
 use crate::simd::Simd;
+use crate::simd::bytes::ByteDot;
 use crate::simd::scalar::Scalar;
 
 /// An instruction set that kernels are compiled for. All give the same bits.
@@ -103,10 +104,17 @@ fn machine_features() -> u8 {
         // Opmask, ZMM; AVX-512 F, DQ, BW, VL.
         if saved & 0xe6 == 0xe6 && has(extended.ebx, &[16, 17, 30, 31]) {
             found |= 1 << Isa::Avx512 as u8;
+            if has(extended.ecx, &[11]) {
+                found |= VNNI;
+            }
         }
     }
     found
 }
+
+/// The bit of [`features`] for VNNI, which byte products on AVX-512 take.
+#[cfg(target_arch = "x86_64")]
+const VNNI: u8 = 1 << 7;
 
 /// A computation written once for every instruction set.
 pub(crate) trait Kernel {
@@ -133,6 +141,34 @@ pub(crate) fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
         #[cfg(target_arch = "aarch64")]
         // SAFETY: as above.
         Isa::Neon => unsafe { crate::simd::neon::run(kernel) },
+        _ => kernel.run::<Scalar>(),
+    }
+}
+
+/// A [`Kernel`] that takes products of bytes too.
+pub(crate) trait ByteKernel {
+    /// What it returns.
+    type Output;
+
+    /// As [`Kernel::run`].
+    fn run<V: ByteDot>(self) -> Self::Output;
+}
+
+/// [`dispatch`] for products of bytes; AVX-512 without VNNI takes the way of AVX2.
+pub(crate) fn dispatch_bytes<K: ByteKernel>(isa: Isa, kernel: K) -> K::Output {
+    let _default = DefaultFloats::enter();
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a `Ctx` only holds an available instruction set; VNNI was found too.
+        Isa::Avx512 if features() & VNNI != 0 => unsafe {
+            crate::simd::avx512::bytes::run_bytes(kernel)
+        },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above; a machine with AVX-512 has AVX2, by the order of detection.
+        Isa::Avx512 | Isa::Avx2 => unsafe { crate::simd::avx2::bytes::run_bytes(kernel) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: as above.
+        Isa::Neon => unsafe { crate::simd::neon::bytes::run_bytes(kernel) },
         _ => kernel.run::<Scalar>(),
     }
 }

@@ -34,6 +34,7 @@
 //! | what | kernels |
 //! |---|---|
 //! | matrix product | [`gemm`]: `x·Wᵀ`, `dy·W`, `dyᵀ·x` accumulating; bias and residual fused |
+//! | narrow weights | [`packed_linear`], [`quantized_linear`] and their embeddings: panels of f32, bf16, f16, 8 and 4 bits |
 //! | attention | [`attention`], [`attention_backward`]: grouped heads, causal, window, segments |
 //! | normalisation | [`rms_norm`], [`layer_norm`] and their `_backward` |
 //! | activation | [`silu`], [`swiglu`], [`gelu`], [`gelu_tanh`], [`relu`] and their `_backward` |
@@ -79,6 +80,7 @@ mod isa;
 mod norm;
 mod optimizer;
 mod parallel;
+mod quant;
 mod reduce;
 mod rope;
 mod simd;
@@ -105,6 +107,11 @@ pub use isa::Isa;
 pub use norm::{layer_norm, layer_norm_backward, norm_scratch_len, rms_norm, rms_norm_backward};
 pub use optimizer::{AdamW, Lion, Sgd, adamw_step, lion_step, sgd_step};
 pub use parallel::{Ctx, Parallel, Serial};
+pub use quant::{
+    BLOCK, PANEL, Packed, Quants, Scales, bf16_from_f32, f16_from_f32, f32_from_f16, pack_bf16,
+    pack_f32, packed_embedding, packed_linear, panels, quantize_i4, quantize_i8,
+    quantized_embedding, quantized_linear, quantized_scratch_len,
+};
 pub use reduce::{bias_grad, sum_chain, sum_rows, sum_squares};
 pub use rope::{rope, rope_backward};
 pub use softmax::{cross_entropy, cross_entropy_backward, softmax};

@@ -1,7 +1,8 @@
 //! Graph to graph: each pass is a pure function from a module to a module.
 //!
 //! Every pass keeps the bits of an evaluation in `Rounded` mode and the value
-//! in `Real` mode; [`autodiff()`] adds functions and leaves the others alone.
+//! in `Real` mode; [`autodiff()`] adds functions and leaves the others alone, and [`pack_weights()`]
+//! rounds weights because it is asked to.
 //! In debug builds every pass runs the verifier over what it made.
 //! This crate knows no specs and no source languages.
 
@@ -11,6 +12,7 @@ pub mod dce;
 pub mod fuse;
 pub mod inline;
 pub mod legalise;
+pub mod pack_weights;
 pub mod precision;
 mod rebuild;
 pub mod simplify;
@@ -21,6 +23,7 @@ pub use dce::dce;
 pub use fuse::fuse;
 pub use inline::inline;
 pub use legalise::legalise;
+pub use pack_weights::{WeightFormat, pack_weights};
 pub use precision::with_precision;
 pub use simplify::simplify;
 

@@ -1,6 +1,6 @@
 //! Small cases of every pass: text in, text out.
 
-use crate::{Pass, cse, dce, find, inline, legalise, simplify};
+use crate::{Pass, WeightFormat, cse, dce, find, inline, legalise, pack_weights, simplify};
 use llmc_ir::text::{parse_and_verify, print};
 use llmc_ir::{Module, Op};
 
@@ -242,4 +242,72 @@ fn passes_have_names() {
     assert_eq!(names, ["autodiff", "fuse", "inline", "simplify", "cse", "dce", "legalise"]);
     assert!(names.iter().all(|name| find(name).is_some()));
     assert!(find("no such pass").is_none());
+}
+
+#[test]
+fn pack_weights_changes_what_is_only_multiplied_by_everywhere() {
+    let text = "fn @layer(%x: f32[B, 64], weight %q \"q\": f32[48, 64], weight %b \"b\": f32[48],
+               weight %odd \"odd\": f32[5, 48]) -> (y: f32[B, 5]) {
+            %h = linear(%x, %q, %b) : f32[B, 48]
+            %y = linear(%h, %odd) : f32[B, 5]
+            return %y
+        }
+        fn @main(%ids: i32[B], weight %e \"e\": f32[7, 64], weight %both \"both\": f32[5, 5])
+               -> (y: f32[B, 5], z: f32[5, 5], l: f32[B, 7]) {
+            %x = embedding(%e, %ids) : f32[B, 64]
+            %l = linear(%x, %e) : f32[B, 7]
+            %h = call @layer(%x) {scope = \"layers.0\"} : f32[B, 5]
+            %y = linear(%h, %both) : f32[B, 5]
+            %z = exp(%both) : f32[5, 5]
+            return %y, %z, %l
+        }";
+    let with = |format| move |module: &Module| pack_weights(module, format);
+    check(
+        with(WeightFormat::Bf16),
+        text,
+        "%x = packed_embedding(%e, %ids) {rows = 7}
+         %l = packed_linear(%x, %e) {outputs = 7}
+         %h = call @layer(%x) {scope = \"layers.0\"}
+         %y = linear(%h, %both)
+         %z = exp(%both)
+         return %y, %z, %l",
+    );
+    check(
+        with(WeightFormat::Q4),
+        text,
+        "%x = quantized_embedding(%e, %e_scale, %ids) {rows = 7}
+         %l = quantized_linear(%x, %e, %e_scale) {outputs = 7}
+         %h = call @layer(%x) {scope = \"layers.0\"}
+         %y = linear(%h, %both)
+         %z = exp(%both)
+         return %y, %z, %l",
+    );
+    let weights = |format| -> Vec<String> {
+        let module = pack_weights(&module(text), format).unwrap();
+        let f = module.function(module.find("layer").unwrap());
+        f.weights().map(|(path, value)| format!("{path} {}", f.ty(value))).collect()
+    };
+    assert_eq!(
+        weights(WeightFormat::Bf16),
+        ["b f32[48]", "q bf16[3, 64, 16]", "odd bf16[1, 48, 16]"]
+    );
+    // 48 is no multiple of 32.
+    let odd = "odd bf16[1, 48, 16]";
+    assert_eq!(
+        weights(WeightFormat::Q4),
+        ["b f32[48]", "q i4[3, 8, 16, 4, 2]", "q_scale f16[3, 2, 16]", odd]
+    );
+    assert_eq!(weights(WeightFormat::Q8)[1], "q i8[3, 16, 16, 4]");
+    assert_eq!(pack_weights(&module(text), WeightFormat::F32).unwrap(), module(text));
+    // A function that computes otherwise with the path keeps it as it is for all.
+    let other = format!(
+        "{text}
+        fn @other(weight %q \"q\": f32[48, 64]) -> (y: f32[48, 64]) {{
+            %y = exp(%q) : f32[48, 64]
+            return %y
+        }}"
+    );
+    let kept = pack_weights(&module(&other), WeightFormat::Q8).unwrap();
+    let f = kept.function(kept.find("layer").unwrap());
+    assert_eq!(f.ty(f.weights().next().unwrap().1).to_string(), "f32[48, 64]");
 }

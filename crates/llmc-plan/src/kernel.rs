@@ -133,6 +133,17 @@ fn dot_as_gemm(dot: &Dot, operands: &[View], init: GemmInit) -> Option<Gemm> {
 
 /// The table of ops with a kernel of their own; `llmc-runtime` launches exactly these.
 fn has_native(op: &Op, operands: &[View], all_f32: bool) -> bool {
+    let is_i32 = |view: &View| view.dtype == DType::I32;
+    match op {
+        Op::PackedLinear(_) | Op::QuantizedLinear(_) => return true,
+        Op::PackedEmbedding(_) => return is_i32(&operands[1]),
+        Op::QuantizedEmbedding(_) => return is_i32(&operands[2]),
+        // The others take one word per element.
+        _ if operands.iter().any(|v| v.dtype != DType::Bool && v.dtype.bits() != 32) => {
+            return false;
+        }
+        _ => {}
+    }
     match op {
         Op::Embedding(_)
         | Op::EmbeddingGrad(_)

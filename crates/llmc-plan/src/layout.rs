@@ -3,7 +3,7 @@
 
 use crate::fuse::{Fusion, fusions};
 use crate::plan::PlanError;
-use crate::space::{concrete, words_for};
+use crate::space::{concrete, tensor_words, words_for};
 use llmc_base::expr::Env;
 use llmc_ir::ops::unify;
 use llmc_ir::{FuncId, Function, Module, Op, ParamRole, ResultRole, TensorType, ValueId};
@@ -267,7 +267,8 @@ fn pack(
     let mut blocks: Vec<(usize, (usize, usize), Owner)> = Vec::new();
     for (root, life) in &life {
         if places[*root].is_none() {
-            let words = words_for(shapes[*root].iter().product());
+            let dtype = f.values[*root].ty.dtype;
+            let words = words_for(tensor_words(dtype, &shapes[*root]));
             blocks.push((words, *life, Owner::Root(*root)));
         }
     }

@@ -20,4 +20,4 @@ mod tests;
 
 pub use kernel::{Gemm, GemmInit, Kernel, Strides, select};
 pub use plan::{Launch, Plan, PlanError, PlanRequest, plan, plan_all};
-pub use space::{AddressSpace, Region, View, WORD_BYTES, words_for};
+pub use space::{AddressSpace, Region, View, WORD_BYTES, tensor_words, words_for};

@@ -3,7 +3,7 @@
 use crate::fuse::Fusion;
 use crate::kernel::{Kernel, select};
 use crate::layout::{Instance, Layout, Place, accumulator, layout};
-use crate::space::{AddressSpace, Region, View, words_for};
+use crate::space::{AddressSpace, Region, View, tensor_words, words_for};
 use llmc_base::expr::Env;
 use llmc_ir::module::join_path;
 use llmc_ir::{FuncId, Module, Op, TensorType, ValueId};
@@ -144,9 +144,10 @@ fn make(
     let mut at = frame_start;
     let mut block = |value: ValueId| {
         let shape = own.shapes[value.index()].clone();
-        let region = Region { start: at, len: shape.iter().product() };
+        let dtype = f.ty(value).dtype;
+        let region = Region { start: at, len: tensor_words(dtype, &shape) };
         at += words_for(region.len);
-        View { region, dtype: f.ty(value).dtype, shape }
+        View { region, dtype, shape }
     };
     let name = |v: ValueId| f.value(v).name.clone().unwrap_or_else(|| v.0.to_string());
     let inputs: Vec<(String, View)> = f.inputs().map(|v| (name(v), block(v))).collect();
@@ -198,8 +199,9 @@ impl Maker<'_> {
         };
         let view = |value: ValueId| {
             let shape = own.shapes[value.index()].clone();
-            let region = region(&own.places[value.index()], shape.iter().product());
-            View { region, dtype: f.ty(value).dtype, shape }
+            let dtype = f.ty(value).dtype;
+            let region = region(&own.places[value.index()], tensor_words(dtype, &shape));
+            View { region, dtype, shape }
         };
         let mut launches = std::mem::take(&mut self.launches);
         let mut flops = 0i128;

@@ -3,7 +3,7 @@
 use llmc_ir::{DType, TensorType};
 use std::collections::BTreeMap;
 
-/// Every element the engine computes with takes one word: f32, i32, u32 and bool.
+/// The unit of memory. An f32, i32, u32 or bool takes one word; narrower elements share words.
 pub const WORD_BYTES: usize = 4;
 
 /// Regions start at multiples of this many words (64 bytes, one cache line).
@@ -41,9 +41,19 @@ pub struct View {
     pub shape: Vec<usize>,
 }
 
-/// Words, rounded up to the alignment, that `len` elements take.
+/// Words, rounded up to the alignment, that a region of `len` words takes.
 pub fn words_for(len: usize) -> usize {
     len.div_ceil(ALIGN_WORDS).max(1) * ALIGN_WORDS
+}
+
+/// Words of a tensor: one per element of f32, i32, u32 and bool; narrower elements stand side by side,
+/// the first in the lowest bits, and fill up the last word with zeros.
+pub fn tensor_words(dtype: DType, shape: &[usize]) -> usize {
+    let len: usize = shape.iter().product();
+    match dtype {
+        DType::Bool => len,
+        _ => len.saturating_mul(dtype.bits() as usize).div_ceil(32),
+    }
 }
 
 /// Weights and state by absolute path. Several plans share one space, so that training,
@@ -63,7 +73,7 @@ impl AddressSpace {
             let same = view.dtype == dtype && view.shape == shape;
             return if same { Ok(view.clone()) } else { Err(view.clone()) };
         }
-        let len = shape.iter().product();
+        let len = tensor_words(dtype, shape);
         let view = View { region: Region { start: self.len, len }, dtype, shape: shape.to_vec() };
         self.len += words_for(len);
         self.views.insert(path.to_string(), view.clone());
@@ -93,7 +103,8 @@ impl AddressSpace {
 
 /// The shape of a type with no symbol left and a dtype the engine computes with.
 pub(crate) fn concrete(ty: &TensorType) -> Result<Vec<usize>, String> {
-    if !matches!(ty.dtype, DType::F32 | DType::I32 | DType::U32 | DType::Bool) {
+    let is_wide = matches!(ty.dtype, DType::I64 | DType::U64 | DType::F64);
+    if is_wide || matches!(ty.dtype, DType::F8E4M3 | DType::F8E5M2) {
         return Err(format!("the engine does not compute in `{}` yet: {ty}", ty.dtype));
     }
     ty.concrete().ok_or_else(|| format!("type {ty} has an unbound dim"))

@@ -3,7 +3,7 @@
 use crate::memory::Memory;
 use crate::native;
 use crate::pool::Pool;
-use llmc_ir::eval::{Data, EvalError, Mode, Tensor};
+use llmc_ir::eval::{EvalError, Mode, Tensor};
 use llmc_ir::{DType, Module};
 use llmc_kernels::{Ctx, Isa, Parallel};
 use llmc_plan::{Kernel, Launch, Plan, Region, View};
@@ -175,38 +175,12 @@ fn split<'a>(launch: &Launch, words: &'a mut [f32]) -> Option<Slices<'a>> {
 fn evaluate(launch: &Launch, memory: &mut Memory) -> Result<(), RunError> {
     let op = launch.op.name();
     let fail = |e: EvalError| RunError::Kernel { op, message: e.to_string() };
-    let operands: Vec<Tensor> =
-        launch.operands.iter().map(|view| to_tensor(view, memory.f32s(view))).collect();
+    let operands: Vec<Tensor> = launch.operands.iter().map(|view| memory.tensor(view)).collect();
     let no_functions = Module::default();
     let results =
         llmc_ir::eval::op(&no_functions, &launch.op, &operands, Mode::Rounded).map_err(fail)?;
     for (view, tensor) in launch.results.iter().zip(results) {
-        let out = memory.f32s_mut(view);
-        match tensor.data {
-            Data::Float(values) => {
-                out.iter_mut().zip(values).for_each(|(x, v)| *x = v as f32);
-            }
-            Data::Int(values) => {
-                let out: &mut [u32] = bytemuck::cast_slice_mut(out);
-                // The low 32 bits, as i32 and u32 share them.
-                out.iter_mut().zip(values).for_each(|(x, v)| *x = v as u32);
-            }
-        }
+        memory.write_tensor(view, &tensor);
     }
     Ok(())
-}
-
-fn to_tensor(view: &View, words: &[f32]) -> Tensor {
-    let data = match view.dtype {
-        DType::F32 => Data::Float(words.iter().map(|x| f64::from(*x)).collect()),
-        DType::I32 => {
-            let ints: &[i32] = bytemuck::cast_slice(words);
-            Data::Int(ints.iter().map(|x| i64::from(*x)).collect())
-        }
-        _ => {
-            let ints: &[u32] = bytemuck::cast_slice(words);
-            Data::Int(ints.iter().map(|x| i64::from(*x)).collect())
-        }
-    };
-    Tensor { dtype: view.dtype, shape: view.shape.clone(), data }
 }

@@ -4,7 +4,9 @@
 
 mod exec;
 mod memory;
+mod narrow;
 mod native;
+mod pack;
 mod pool;
 mod sample;
 mod session;
@@ -16,6 +18,7 @@ mod tests;
 pub use exec::{Engine, RunError, scratch_words};
 pub use llmc_kernels::Isa;
 pub use memory::Memory;
+pub use pack::{PackedWeight, pack_weight};
 pub use pool::Pool;
 pub use sample::{Context, Sampling, logprobs, sample};
 pub use session::{Session, SessionError};

@@ -1,6 +1,8 @@
 //! The words that plans compute in.
 
 use crate::exec::RunError;
+use crate::narrow;
+use llmc_ir::eval::Tensor;
 use llmc_plan::{AddressSpace, Plan, View, WORD_BYTES, words_for};
 
 /// One block of 4-byte words, aligned to 64 bytes. Grows, never moves an offset.
@@ -67,6 +69,26 @@ impl Memory {
     /// The elements of an f32 view.
     pub fn f32s_mut(&mut self, view: &View) -> &mut [f32] {
         &mut self.words_mut()[view.region.range()]
+    }
+
+    /// The bytes of a view of any dtype, up to the end of its last word.
+    pub fn bytes(&self, view: &View) -> &[u8] {
+        bytemuck::cast_slice(self.f32s(view))
+    }
+
+    /// The bytes of a view of any dtype, up to the end of its last word.
+    pub fn bytes_mut(&mut self, view: &View) -> &mut [u8] {
+        bytemuck::cast_slice_mut(self.f32s_mut(view))
+    }
+
+    /// The elements of a view of any dtype.
+    pub fn tensor(&self, view: &View) -> Tensor {
+        narrow::read(view, self.f32s(view))
+    }
+
+    /// Writes the elements of a view of any dtype; the tensor has its dtype and shape.
+    pub fn write_tensor(&mut self, view: &View, tensor: &Tensor) {
+        narrow::write(tensor, self.f32s_mut(view));
     }
 
     /// The elements of an i32 view.

@@ -1,6 +1,7 @@
 //! From launches to kernels: one arm per op that `llmc-plan` calls native.
 
 use crate::exec::{RunError, Slices};
+use crate::narrow;
 use llmc_ir::Op;
 use llmc_ir::ops::{Attention, BinaryKind, Dropout, Precision, RopeScaling, rope_frequencies};
 use llmc_kernels as k;
@@ -19,6 +20,10 @@ pub(crate) fn scratch_words(launch: &Launch, threads: usize) -> usize {
             let (x, w) = (&launch.operands[0], &launch.operands[1]);
             let (width, precision) = (last(w), head_precision(launch));
             k::head_scratch_len(x.region.len / width.max(1), w.shape[0], width, precision, threads)
+        }
+        (Kernel::Native, Op::QuantizedLinear(_)) => {
+            let x = &launch.operands[0];
+            k::quantized_scratch_len(x.region.len / last(x).max(1), last(x))
         }
         (Kernel::Native, Op::Attention(op)) => {
             let shape = attention_shape(&launch.operands, op);
@@ -198,6 +203,28 @@ fn dispatch(
             }
             let width = last(&launch.operands[1]);
             k::embedding_grad(ctx, y, width, ints(operand(0)), operand(1))
+        }
+        Op::PackedLinear(op) => {
+            let w = narrow::packed(&launch.operands[1], operand(1))?;
+            let bias = operands.get(2).copied();
+            k::packed_linear(ctx, operand(0), width, w, bias, op.outputs, y)
+        }
+        Op::PackedEmbedding(op) => {
+            let w = &launch.operands[0];
+            let table = narrow::packed(w, operand(0))?;
+            k::packed_embedding(ctx, table, w.shape[1], op.rows, ints(operand(1)), y)
+        }
+        Op::QuantizedLinear(op) => {
+            let q = narrow::quants(&launch.operands[1], operand(1))?;
+            let scales = narrow::scales(&launch.operands[2], operand(2))?;
+            let bias = operands.get(3).copied();
+            k::quantized_linear(ctx, operand(0), width, q, scales, bias, op.outputs, y, scratch)
+        }
+        Op::QuantizedEmbedding(op) => {
+            let q = narrow::quants(&launch.operands[0], operand(0))?;
+            let scales = narrow::scales(&launch.operands[1], operand(1))?;
+            let width = launch.operands[1].shape[1] * k::BLOCK;
+            k::quantized_embedding(ctx, q, scales, width, op.rows, ints(operand(2)), y)
         }
         Op::BiasGrad(_) => {
             if operands.len() < 2 {

@@ -84,6 +84,23 @@ impl Session {
         self.space.iter().map(|(p, _)| p).filter(|p| !is_cache(p)).map(str::to_string).collect()
     }
 
+    /// Where a weight is, with its dtype and shape.
+    pub fn weight_view(&self, path: &str) -> Option<&View> {
+        self.space.get(path)
+    }
+
+    /// Bytes of a weight of any dtype, up to the end of its last word.
+    pub fn weight_bytes(&self, path: &str) -> Result<&[u8], SessionError> {
+        let view = self.space.get(path).ok_or_else(|| SessionError::UnknownTensor(path.into()))?;
+        Ok(self.memory.bytes(view))
+    }
+
+    /// Bytes of a weight of any dtype, up to the end of its last word, to be filled.
+    pub fn weight_bytes_mut(&mut self, path: &str) -> Result<&mut [u8], SessionError> {
+        let view = self.space.get(path).ok_or_else(|| SessionError::UnknownTensor(path.into()))?;
+        Ok(self.memory.bytes_mut(view))
+    }
+
     /// Elements of a weight, to be filled.
     pub fn weight_mut(&mut self, path: &str) -> Result<&mut [f32], SessionError> {
         let view = self.space.get(path).ok_or_else(|| SessionError::UnknownTensor(path.into()))?;

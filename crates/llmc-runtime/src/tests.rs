@@ -1,7 +1,10 @@
-//! The pool runs every task once whatever the threads do.
+//! The pool runs every task once whatever the threads do; narrow elements share words.
 
-use crate::Pool;
+use crate::{Memory, Pool};
+use llmc_ir::DType;
+use llmc_ir::eval::Tensor;
 use llmc_kernels::Parallel;
+use llmc_plan::AddressSpace;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 #[test]
@@ -65,4 +68,33 @@ fn two_callers_take_turns() {
         }
     });
     assert_eq!(sum.into_inner(), 3200);
+}
+
+#[test]
+fn narrow_elements_share_words_the_first_in_the_lowest_bits() {
+    let ints = |dtype, values: &[i64]| Tensor::ints(dtype, &[values.len()], values.to_vec());
+    let floats = |dtype, values: &[f64]| Tensor::floats(dtype, &[values.len()], values.to_vec());
+    let cases: [(Tensor, &[u32]); 9] = [
+        (ints(DType::I4, &[-8, 7, -1, 1, 0, 2, 3, -4, 5]).unwrap(), &[0xc320_1f78, 5]),
+        (ints(DType::U4, &[15, 1]).unwrap(), &[0x1f]),
+        (ints(DType::I8, &[-1, 2, -128, 127, -2]).unwrap(), &[0x7f80_02ff, 0xfe]),
+        (ints(DType::U8, &[255, 1]).unwrap(), &[0x01ff]),
+        (ints(DType::I16, &[-2, 3, -1]).unwrap(), &[0x0003_fffe, 0xffff]),
+        (ints(DType::U16, &[65535]).unwrap(), &[0xffff]),
+        (ints(DType::Bool, &[1, 0]).unwrap(), &[1, 0]),
+        (floats(DType::Bf16, &[1.0, -2.0, 0.5]).unwrap(), &[0xc000_3f80, 0x3f00]),
+        (floats(DType::F16, &[1.0, -2.0, f64::INFINITY]).unwrap(), &[0xc000_3c00, 0x7c00]),
+    ];
+    for (tensor, expected) in cases {
+        let mut space = AddressSpace::default();
+        let view = space.place("x", tensor.dtype, &tensor.shape).unwrap();
+        assert_eq!(view.region.len, expected.len(), "{}", tensor.dtype);
+        let mut memory = Memory::default();
+        memory.reserve(&space, []).unwrap();
+        memory.f32s_mut(&view).fill(-1.0);
+        memory.write_tensor(&view, &tensor);
+        let words: Vec<u32> = memory.f32s(&view).iter().map(|x| x.to_bits()).collect();
+        assert_eq!(words, expected, "{}", tensor.dtype);
+        assert_eq!(memory.tensor(&view), tensor);
+    }
 }

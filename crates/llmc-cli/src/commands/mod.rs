@@ -2,6 +2,7 @@
 
 mod corpus;
 mod ir;
+mod quantize;
 mod runs;
 mod spec;
 mod training;
@@ -40,6 +41,7 @@ pub fn run(command: &Command, out: &mut Output) -> Result<u8, Failure> {
         Command::Verify(args) => runs::verify(args, out),
         Command::Rerun(args) => training::rerun(args, out),
         Command::Emit(args) => using::emit(args, out),
+        Command::Quantize(args) => quantize::quantize(args, out),
         Command::Doctor => using::doctor(out),
         Command::Help { command } => help(command, out),
     }

@@ -11,6 +11,7 @@ use llmc::pipeline::emit::emit as export;
 use llmc::pipeline::generate::{
     Chosen, Model, Request, Scored, Which, generate as continue_prompt,
 };
+use llmc::pipeline::quantize::find;
 use llmc::shell::quote;
 use llmc::store::FsStore;
 use llmc_base::Diagnostic;
@@ -44,9 +45,13 @@ pub fn generate(args: &Generate, out: &mut Output) -> Result<u8, Failure> {
         stop: args.stop.clone(),
         logprobs: args.logprobs,
     };
-    let run = run_folder(&args.run)?;
+    let run = find(&FsStore, &args.run.runs, args.run.run.as_deref())?;
     let which = if args.best { Which::Best } else { Which::Last };
     let model = Model::open(&FsStore, &run, which)?;
+    let model = match args.weights {
+        Some(format) => model.with_weights(format)?,
+        None => model,
+    };
     let mut session = model.session(None, environment::isa()?)?;
     let is_json = out.is_json;
     if !is_json {

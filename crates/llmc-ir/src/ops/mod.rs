@@ -27,7 +27,9 @@ mod linear_cross_entropy;
 mod lion_step;
 mod newton_schulz;
 mod optimizer;
+mod packed_linear;
 mod precision;
+mod quantized_linear;
 mod random;
 mod reduce;
 mod relu;
@@ -183,8 +185,12 @@ ops! {
     linear::BiasGrad,
     linear_cross_entropy::LinearCrossEntropy,
     linear_cross_entropy::LinearCrossEntropyGrad,
+    packed_linear::PackedLinear,
+    quantized_linear::QuantizedLinear,
     embedding::Embedding,
     embedding::EmbeddingGrad,
+    packed_linear::PackedEmbedding,
+    quantized_linear::QuantizedEmbedding,
     rms_norm::RmsNorm,
     rms_norm::RmsNormBackward,
     layer_norm::LayerNorm,

@@ -102,6 +102,7 @@ impl Decode<'_> {
     fn heads<V: Simd, const R: usize>(&self, place: Place, scratch: &mut [f32]) {
         let shape = self.shape;
         let keys = RowTile::of_rows(shape, place.row..place.row + 1).keys;
+        let keys = self.seen(place, keys);
         // Whole vectors of keys, so that a lane of a register is a virtual lane.
         let first = keys.start / LANES * LANES;
         let stride = scores_stride(shape);
@@ -127,6 +128,20 @@ impl Decode<'_> {
             }
         }
         self.weigh::<V, R>(place, keys, scratch);
+    }
+
+    /// The keys from the first to the last one of the row's segment: a cache is mostly unused slots at
+    /// first, and what is not read costs nothing.
+    #[inline(always)]
+    fn seen(&self, place: Place, keys: Range<usize>) -> Range<usize> {
+        let Some(segments) = self.segments else { return keys };
+        let (q, kv) = segments.of_batch(self.shape, place.batch);
+        let is_same = |segment: &i32| *segment == q[place.row];
+        let kv = kv.get(keys.clone()).unwrap_or_default();
+        match (kv.iter().position(is_same), kv.iter().rposition(is_same)) {
+            (Some(first), Some(last)) => keys.start + first..keys.start + last + 1,
+            _ => keys.start..keys.start,
+        }
     }
 
     /// Scaled and masked scores; returns the largest of each head.

@@ -318,6 +318,48 @@ fn a_few_queries() {
 }
 
 #[test]
+fn slots_around_the_text_are_not_read() {
+    let shape = Attention {
+        batch: 2,
+        n_heads: 4,
+        n_kv_heads: 2,
+        q_len: 1,
+        kv_len: 70,
+        kv_capacity: 70,
+        head_dim: 8,
+        scale: 0.3,
+        causal: false,
+        window: None,
+    };
+    // The first row has its text at the end of the cache, the second one at its start.
+    let seen = [41..70, 0..19];
+    let mut case = Case::new(shape, 0, 5);
+    let mut kv = vec![-1; 2 * 70];
+    for (batch, seen) in seen.iter().enumerate() {
+        kv[batch * 70..][seen.clone()].fill(0);
+    }
+    case.segments = Some((vec![0; 2], kv.clone()));
+    case.rate = None;
+    let run = |case: &Case, ctx: &Ctx<'_>| {
+        let (q, kv) = case.segments.as_ref().unwrap();
+        let segments = Some(Segments { q, kv });
+        let mut o = vec![0.0; case.q.len()];
+        let mut scratch = vec![0.0; attention_scratch_len(&shape, false, ctx.threads())];
+        let (q, k, v) = (&case.q, &case.k, &case.v);
+        attention(ctx, &shape, q, k, v, segments, None, &mut o, &mut scratch).unwrap();
+        o
+    };
+    let expected = run(&case, &Ctx::detect(&crate::Serial));
+    assert!(expected.iter().all(|x| x.is_finite()));
+    for (slot, _) in kv.iter().enumerate().filter(|(_, segment)| **segment < 0) {
+        let row = 2 * 8;
+        case.k[slot * row..(slot + 1) * row].fill(f32::NAN);
+        case.v[slot * row..(slot + 1) * row].fill(f32::INFINITY);
+    }
+    everywhere(|ctx| assert_bits("attention", ctx, &run(&case, ctx), &expected));
+}
+
+#[test]
 fn groups() {
     for (n_heads, n_kv_heads) in [(1, 1), (6, 1), (6, 6), (6, 3)] {
         let shape =

@@ -3,6 +3,8 @@
 //! Source of the instructions: Intel 64 and IA-32 Architectures Software
 //! Developer's Manual, volume 2.
 
+pub(crate) mod bytes;
+
 use core::arch::x86_64::*;
 
 use llmc_base::math::Lanes;
@@ -296,6 +298,16 @@ unsafe impl Simd for Avx2 {
     unsafe fn load_int(from: *const i32) -> Int {
         // SAFETY: the caller's.
         unsafe { Int(_mm256_loadu_si256(from.cast()), _mm256_loadu_si256(from.add(8).cast())) }
+    }
+    #[inline(always)]
+    unsafe fn load_u16(from: *const u16) -> Int {
+        // SAFETY: the caller's.
+        unsafe {
+            Int(
+                _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast())),
+                _mm256_cvtepu16_epi32(_mm_loadu_si128(from.add(8).cast())),
+            )
+        }
     }
     #[inline(always)]
     fn int_lt(a: Int, b: Int) -> Mask {

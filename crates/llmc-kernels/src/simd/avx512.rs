@@ -3,6 +3,8 @@
 //! Source of the instructions: Intel 64 and IA-32 Architectures Software
 //! Developer's Manual, volume 2.
 
+pub(crate) mod bytes;
+
 use core::arch::x86_64::*;
 
 use llmc_base::math::Lanes;
@@ -231,6 +233,16 @@ unsafe impl Simd for Avx512 {
     unsafe fn load_int(from: *const i32) -> __m512i {
         // SAFETY: the caller's.
         unsafe { _mm512_loadu_si512(from.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn load_u16(from: *const u16) -> __m512i {
+        // SAFETY: the caller's.
+        unsafe { _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast())) }
+    }
+    #[inline(always)]
+    unsafe fn load_f16(from: *const u16) -> Self {
+        // SAFETY: the caller's.
+        Self(unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) })
     }
     #[inline(always)]
     fn int_lt(a: __m512i, b: __m512i) -> __mmask16 {

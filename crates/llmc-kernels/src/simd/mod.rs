@@ -12,12 +12,14 @@
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
+pub(crate) mod bytes;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod neon;
 pub(crate) mod scalar;
 #[cfg(test)]
 mod tests;
 
+use llmc_base::math::power_of_two;
 pub(crate) use llmc_base::math::{Lanes, generic, sum_tree};
 
 use crate::gemm::tile::Tile;
@@ -93,6 +95,11 @@ pub(crate) unsafe trait Simd: Lanes {
     /// # Safety
     /// 16 integers are readable at `from`.
     unsafe fn load_int(from: *const i32) -> Self::Int;
+    /// Sixteen integers from memory that are 16 bits wide there, without sign.
+    ///
+    /// # Safety
+    /// 16 such integers are readable at `from`.
+    unsafe fn load_u16(from: *const u16) -> Self::Int;
     /// `a < b` of integers.
     fn int_lt(a: Self::Int, b: Self::Int) -> Self::Mask;
     /// Turns sixteen rows into sixteen columns.
@@ -110,6 +117,33 @@ pub(crate) unsafe trait Simd: Lanes {
     /// As for [`Tile`]; `rows` is in `1..=TILE_ROWS`, `vectors` in
     /// `1..=TILE_VECTORS`, and the machine has the instruction set.
     unsafe fn run_tile(tile: &Tile, rows: usize, vectors: usize);
+
+    /// Sixteen bf16 from memory: the upper halves of the f32 with their values.
+    ///
+    /// # Safety
+    /// 16 of them are readable at `from`.
+    #[inline(always)]
+    unsafe fn load_bf16(from: *const u16) -> Self {
+        // SAFETY: the caller's.
+        Self::from_bits(Self::int_shl::<16>(unsafe { Self::load_u16(from) }))
+    }
+    /// Sixteen f16 from memory, exactly as f32.
+    ///
+    /// # Safety
+    /// 16 of them are readable at `from`.
+    #[inline(always)]
+    unsafe fn load_f16(from: *const u16) -> Self {
+        // SAFETY: the caller's.
+        let half = unsafe { Self::load_u16(from) };
+        // Exponent and mantissa in the places of an f32, whose exponent then is 112 too small:
+        // exact for denormals too. Infinity and NaN come out as 2¹⁶ and more and get their own.
+        let bits = Self::int_shl::<13>(Self::int_and(half, Self::int_splat(0x7fff)));
+        let value = Self::from_bits(bits).mul(power_of_two(Self::int_splat(112)));
+        let special = Self::from_bits(Self::int_or(bits, Self::int_splat(0x7f80_0000)));
+        let value = Self::select(Self::lt(value, Self::splat(65536.0)), value, special);
+        let sign = Self::int_and(Self::int_shl::<16>(half), Self::int_splat(i32::MIN));
+        value.xor_sign(sign)
+    }
 
     /// The sixteen elements.
     #[inline(always)]

@@ -3,6 +3,8 @@
 //! Source of the instructions: Arm Architecture Reference Manual for A-profile,
 //! C7 (Advanced SIMD).
 
+pub(crate) mod bytes;
+
 use core::arch::aarch64::*;
 
 use llmc_base::math::Lanes;
@@ -416,6 +418,14 @@ unsafe impl Simd for Neon {
                 vld1q_s32(from.add(8)),
                 vld1q_s32(from.add(12)),
             ])
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_u16(from: *const u16) -> Int {
+        // SAFETY: the caller's.
+        unsafe {
+            let widened = |from| vreinterpretq_s32_u32(vmovl_u16(vld1_u16(from)));
+            Int([widened(from), widened(from.add(4)), widened(from.add(8)), widened(from.add(12))])
         }
     }
     #[inline(always)]

@@ -6,7 +6,7 @@ pub use super::documents::{TextSet, documents};
 use super::failure::Failure;
 use super::text::tokenizer_config;
 use crate::cache::{Cached, StageCache};
-use crate::store::{FolderWriter, Source, StoreError};
+use crate::store::{FolderWriter, Source, StoreError, read_marker};
 use llmc_base::{CanonicalHasher, Diagnostic, Hash};
 use llmc_data::dataset::Split;
 use llmc_data::pack::{self, Batch};
@@ -207,28 +207,48 @@ pub fn write_rows(folder: &mut FolderWriter, rows: &Rows) -> Result<(), StoreErr
     Ok(())
 }
 
+/// One split of what [`write_rows`] wrote; `None` if it is not there.
+fn read_split(
+    source: &dyn Source,
+    cached: &Cached,
+    name: &str,
+    documents: Vec<usize>,
+) -> Result<Option<PackedSplit>, Failure> {
+    let prefix = format!("{name}/");
+    let files: Vec<String> = cached
+        .complete
+        .files
+        .iter()
+        .filter_map(|f| f.path.strip_prefix(&prefix))
+        .filter(|f| f.ends_with(".ids"))
+        .map(str::to_string)
+        .collect();
+    if files.is_empty() {
+        return Ok(None);
+    }
+    let mut shards = Vec::new();
+    for file in files {
+        let bytes = cached.read(source, &format!("{name}/{file}"))?;
+        shards.push((file, bytes));
+    }
+    let plan = cached.read(source, &format!("{name}/packing.plan"))?;
+    Ok(Some(PackedSplit { shards, plan: pack::Plan::from_bytes(&plan)?, documents }))
+}
+
+/// The held-out rows in the data folder of a run, without their documents; `None` if nothing is held out.
+pub fn read_held_out(
+    source: &dyn Source,
+    folder: &std::path::Path,
+) -> Result<Option<PackedSplit>, Failure> {
+    let complete = read_marker(source, folder)?;
+    let cached = Cached { path: folder.to_path_buf(), complete };
+    read_split(source, &cached, "validation", Vec::new())
+}
+
 fn read_rows(source: &dyn Source, cached: &Cached, set: &TextSet) -> Result<Rows, Failure> {
-    let read_split = |name: &str, split: Split| -> Result<Option<PackedSplit>, Failure> {
-        let prefix = format!("{name}/");
-        let files: Vec<String> = cached
-            .complete
-            .files
-            .iter()
-            .filter_map(|f| f.path.strip_prefix(&prefix))
-            .filter(|f| f.ends_with(".ids"))
-            .map(str::to_string)
-            .collect();
-        if files.is_empty() {
-            return Ok(None);
-        }
-        let mut shards = Vec::new();
-        for file in files {
-            let bytes = cached.read(source, &format!("{name}/{file}"))?;
-            shards.push((file, bytes));
-        }
-        let plan = cached.read(source, &format!("{name}/packing.plan"))?;
+    let read_split = |name: &str, split: Split| {
         let documents = set.split(split).map(|(i, _)| i).collect();
-        Ok(Some(PackedSplit { shards, plan: pack::Plan::from_bytes(&plan)?, documents }))
+        read_split(source, cached, name, documents)
     };
     let text = |file: &str| -> Result<String, Failure> {
         String::from_utf8(cached.read(source, file)?).map_err(|e| damaged("shards", e))

@@ -1,7 +1,7 @@
 //! Exports of a run, each with its certificate.
 
 use super::failure::Failure;
-use super::generate::Model;
+use super::generate::{Model, WeightFormat};
 use crate::store::{FolderWriter, Store, commit_folder};
 use llmc_base::{Diagnostic, Hash};
 use llmc_codegen::certificate::{Certificate, Check, FileHash};
@@ -209,6 +209,12 @@ pub fn emit(
         let message = format!("`{}` exists already", folder.display());
         let d = Diagnostic::error("emit::exists", message);
         return Err(d.help("remove it, or name another folder with `--output`").into());
+    }
+    if model.format != WeightFormat::F32 {
+        let place = model.checkpoint.path.display();
+        let message = format!("`{place}` has {} weights; exports are in f32", model.format.name());
+        let d = Diagnostic::error("emit::quantized", message);
+        return Err(d.help("export the run that it was made from").into());
     }
     let parsed = SafeTensors::parse(&model.weights).map_err(internal)?;
     let input = Input { model, facts: facts(model)?, tensors: tensors_of(&parsed) };

@@ -73,18 +73,23 @@ impl Failure {
 
 /// Exit codes by the start of a diagnostic's code; the first that fits counts. What is not here is
 /// an input that is wrong (3), or work that did not succeed (1).
-pub const EXIT_CODES: [(&str, u8); 27] = [
+pub const EXIT_CODES: [(&str, u8); 32] = [
     // The command line, or a variable of the environment.
     ("cli::", 2),
     ("emit::exists", 2),
+    ("emit::quantized", 2),
     ("env::", 2),
     ("generate::empty", 2),
+    ("generate::weights", 2),
     ("graph::", 2),
     ("help::", 2),
     ("ir::no_skeleton", 2),
     ("ir::unknown_function", 2),
     ("ir::unknown_stage", 2),
     ("new::", 2),
+    ("quantize::exists", 2),
+    ("quantize::f32", 2),
+    ("quantize::twice", 2),
     ("resume::steps", 2),
     ("run::ambiguous", 2),
     ("run::not_a_run", 2),

@@ -3,14 +3,17 @@
 use super::data::read_tokenizer;
 use super::failure::Failure;
 use super::project::{Project, build_model};
+use super::quantize;
 use super::runs;
 use super::train::{CheckpointState, STATE, WEIGHTS, thread_count};
+use super::weights;
 use crate::checkpoint::{self, Checkpoint};
 use crate::store::Store;
 use llmc_base::Diagnostic;
 use llmc_data::tokenizer::{StreamDecoder, Tokenizer};
-use llmc_formats::safetensors::SafeTensors;
 use llmc_ir::Module;
+pub use llmc_passes::WeightFormat;
+use llmc_passes::pack_weights;
 use llmc_runtime::{Context, Engine, Isa, Sampling, Session, StopStrings, logprobs, sample};
 use serde::Serialize;
 use std::path::Path;
@@ -37,13 +40,18 @@ pub struct Model {
     pub checkpoint: Checkpoint,
     /// Bytes of the weights file.
     pub weights: Vec<u8>,
+    /// The format of the weights in the file.
+    pub format: WeightFormat,
 }
 
 impl Model {
-    /// Reads a run.
+    /// Reads a run, or a folder that `quantize` wrote, which has one state only.
     ///
     /// Errors: `run::no_checkpoint`; a damaged run.
     pub fn open(store: &dyn Store, run: &Path, which: Which) -> Result<Model, Failure> {
+        if quantize::is_quantized(store, run)? {
+            return quantize::open(store, run);
+        }
         let project = runs::project(store, run)?;
         let module = build_model(project.model()?)?;
         let tokenizer = read_tokenizer(store, &run.join("tokenizer"))?;
@@ -65,34 +73,56 @@ impl Model {
             }
         };
         let weights = checkpoint.read(store, WEIGHTS)?;
-        Ok(Model { project, module, tokenizer, checkpoint, weights })
+        let format = WeightFormat::F32;
+        Ok(Model { project, module, tokenizer, checkpoint, weights, format })
+    }
+
+    /// The model with its weights rounded to a format, as sessions are to hold them.
+    ///
+    /// Errors: `generate::weights` if the file has them in another format than f32 already.
+    pub fn with_weights(self, format: WeightFormat) -> Result<Model, Failure> {
+        if self.format == format {
+            return Ok(self);
+        }
+        if self.format != WeightFormat::F32 {
+            let place = self.checkpoint.path.display();
+            let (have, want) = (self.format.name(), format.name());
+            let message = format!("`{place}` has {have} weights, and {want} was asked for");
+            let help = "leave `--weights` out, or name the run that it was made from";
+            return Err(Diagnostic::error("generate::weights", message).help(help).into());
+        }
+        Ok(Model { module: pack_weights(&self.module, format)?, ..self })
     }
 
     /// A generation session with these weights.
     pub fn session(&self, threads: Option<usize>, isa: Option<Isa>) -> Result<Session, Failure> {
+        self.session_of(&self.module, threads, isa)
+    }
+
+    /// A generation session of another module over these weights.
+    pub(super) fn session_of(
+        &self,
+        module: &Module,
+        threads: Option<usize>,
+        isa: Option<Isa>,
+    ) -> Result<Session, Failure> {
         let training = self.project.resolved.training.as_ref();
         let threads = thread_count(threads, training.and_then(|t| t.threads))?;
         let context = self.project.model()?.dims.context_length;
         let capacity = usize::try_from(context).map_err(|e| Failure::Internal(e.to_string()))?;
         let internal = |e: llmc_runtime::SessionError| Failure::Internal(e.to_string());
         let engine = Engine::new(threads, isa)?;
-        let mut session = Session::new(&self.module, capacity, engine).map_err(internal)?;
-        let bad = |e: llmc_formats::safetensors::Error| -> Failure {
-            let file = self.checkpoint.path.join(WEIGHTS);
-            let message = format!("`{}`: {e}", file.display());
-            Diagnostic::error("checkpoint::weights", message).into()
+        let mut session = Session::new(module, capacity, engine).map_err(internal)?;
+        let file = match self.format {
+            WeightFormat::F32 => WEIGHTS,
+            _ => quantize::FILE,
         };
-        let parsed = SafeTensors::parse(&self.weights).map_err(bad)?;
-        for path in session.weights() {
-            let values = parsed.tensor(&path).and_then(|t| t.to_f32()).map_err(bad)?;
-            let out = session.weight_mut(&path).map_err(internal)?;
-            if out.len() != values.len() {
-                let message =
-                    format!("`{path}` has {} elements, expected {}", values.len(), out.len());
-                return Err(Diagnostic::error("checkpoint::weights", message).into());
-            }
-            out.copy_from_slice(&values);
-        }
+        let wanted = weights::wanted(&session);
+        let file = self.checkpoint.path.join(file);
+        weights::fill(&wanted, &self.weights, &file, &mut |path, bytes| {
+            let to = session.weight_bytes_mut(path).map_err(|e| e.to_string())?;
+            weights::copy(path, bytes, to)
+        })?;
         Ok(session)
     }
 }

@@ -45,7 +45,7 @@ pub struct RunSummary {
 }
 
 /// Name of the spec in a run directory.
-const SPEC: &str = "spec.toml";
+pub(super) const SPEC: &str = "spec.toml";
 
 /// Whether a folder is that of a run, even if one of these files is lost.
 fn is_run(store: &dyn Source, folder: &Path) -> Result<bool, Failure> {

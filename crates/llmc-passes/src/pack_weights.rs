@@ -1,0 +1,216 @@
+//! Weights in narrow formats for inference: linear maps and embeddings by f32 matrices become packed or
+//! quantised ones.
+//!
+//! A matrix changes where every function that declares its path only multiplies by it or takes rows
+//! of it. Everything else stays f32: norms, biases, and what is computed with. The 4-bit format keeps the
+//! matrices of the functions that nobody calls, the embedding and the head, in 8 bits: they see
+//! every token, and their share of the bytes is small. Matrices whose rows are not whole blocks of 32
+//! become bf16 instead.
+
+use crate::rebuild::Rebuild;
+use crate::{each_function, type_error};
+use llmc_base::Diagnostic;
+use llmc_ir::ops::{Linear, PackedEmbedding, PackedLinear, QuantizedEmbedding, QuantizedLinear};
+use llmc_ir::{DType, Function, Module, Op, ParamRole, TensorType, ValueId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How the weights of linear maps and embeddings are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WeightFormat {
+    /// As trained.
+    #[default]
+    F32,
+    /// Rounded to bf16; computed with as f32.
+    Bf16,
+    /// 8 bits and a scale per 32 weights: 8.5 bits per weight.
+    Q8,
+    /// 4 bits and a scale per 32 weights: 4.5 bits per weight; embedding and head as [`WeightFormat::Q8`].
+    Q4,
+}
+
+impl WeightFormat {
+    /// Every format with its name.
+    pub const ALL: [(WeightFormat, &'static str); 4] = [
+        (WeightFormat::F32, "f32"),
+        (WeightFormat::Bf16, "bf16"),
+        (WeightFormat::Q8, "q8_0"),
+        (WeightFormat::Q4, "q4_0"),
+    ];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(format, _)| *format == self).map_or("?", |(_, name)| name)
+    }
+
+    /// The format of this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(_, known)| *known == name).map(|(format, _)| *format)
+    }
+}
+
+/// What is appended to the path of a quantised weight for its scales.
+pub const SCALE: &str = "_scale";
+
+/// Rows of a panel, as the ops have it.
+const PANEL: usize = 16;
+/// Weights that share a scale.
+const BLOCK: usize = 32;
+
+/// How one matrix is stored.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Storage {
+    Bf16,
+    I8,
+    I4,
+}
+
+/// Dims of a matrix, and how it is to be stored.
+type Change = ([usize; 2], Storage);
+
+/// The values that stand for a matrix.
+struct Parts {
+    rows: usize,
+    values: ValueId,
+    scale: Option<ValueId>,
+}
+
+/// Rewrites every function of the module for weights in `format`. The paths stay; a quantised weight gains a
+/// second one with [`SCALE`] behind it.
+///
+/// Errors: `pack_weights::type` if a rewritten op does not type-check.
+pub fn pack_weights(module: &Module, format: WeightFormat) -> Result<Module, Diagnostic> {
+    if format == WeightFormat::F32 {
+        return Ok(module.clone());
+    }
+    let called: BTreeSet<&str> = module
+        .functions
+        .iter()
+        .flat_map(|f| &f.nodes)
+        .filter_map(|node| match &node.op {
+            Op::Call(call) => Some(call.callee.as_str()),
+            _ => None,
+        })
+        .collect();
+    let mut storage: BTreeMap<(String, [usize; 2]), Option<Storage>> = BTreeMap::new();
+    for f in &module.functions {
+        let is_root = !called.contains(f.name.as_str());
+        for (path, value) in f.weights() {
+            let Some(dims) = matrix(f.ty(value)) else { continue };
+            let wanted = only_multiplied(f, value).then(|| stored(format, dims[1], is_root));
+            let known = storage.entry((path.to_string(), dims)).or_insert(wanted);
+            // Functions that disagree leave it as it is.
+            if *known != wanted {
+                *known = None;
+            }
+        }
+    }
+    each_function(module, |new, f| {
+        let changes = |value: ValueId, path: &str| {
+            let dims = matrix(f.ty(value))?;
+            let storage = *storage.get(&(path.to_string(), dims))?;
+            storage.map(|storage| (dims, storage))
+        };
+        rewrite(new, f, &changes).map_err(|e| type_error("pack_weights", &f.name, &e))
+    })
+}
+
+/// The dims of an f32 matrix whose dims are numbers, none 0.
+fn matrix(ty: &TensorType) -> Option<[usize; 2]> {
+    let dims: [usize; 2] = ty.concrete()?.try_into().ok()?;
+    (ty.dtype == DType::F32 && !dims.contains(&0)).then_some(dims)
+}
+
+/// Whether linear maps and embeddings in f32 are all that a function does with a weight.
+fn only_multiplied(f: &Function, weight: ValueId) -> bool {
+    let is_fine = |op: &Op, at: usize| match op {
+        // A map in bf16 rounds the weight itself.
+        Op::Linear(linear) => at == 1 && *linear == Linear::default(),
+        Op::Embedding(_) => at == 0,
+        _ => false,
+    };
+    f.results.iter().all(|r| r.value != weight)
+        && f.nodes.iter().all(|node| {
+            let mut operands = node.operands.iter().enumerate();
+            operands.all(|(at, v)| *v != weight || is_fine(&node.op, at))
+        })
+}
+
+fn stored(format: WeightFormat, width: usize, is_root: bool) -> Storage {
+    match format {
+        _ if !width.is_multiple_of(BLOCK) => Storage::Bf16,
+        WeightFormat::Q8 => Storage::I8,
+        WeightFormat::Q4 if is_root => Storage::I8,
+        WeightFormat::Q4 => Storage::I4,
+        WeightFormat::F32 | WeightFormat::Bf16 => Storage::Bf16,
+    }
+}
+
+fn rewrite(
+    module: &Module,
+    f: &Function,
+    changes: &dyn Fn(ValueId, &str) -> Option<Change>,
+) -> Result<Function, llmc_ir::TypeError> {
+    let mut changed = Vec::new();
+    let mut kept = Vec::new();
+    for param in &f.params {
+        let change = match &param.role {
+            ParamRole::Weight(path) => changes(param.value, path).map(|c| (path.clone(), c)),
+            _ => None,
+        };
+        match change {
+            Some((path, (dims, storage))) => changed.push((param.value, path, dims, storage)),
+            None => kept.push(param.clone()),
+        }
+    }
+    let mut rebuild = Rebuild::with_params(module, f, &kept);
+    let mut parts: BTreeMap<ValueId, Parts> = BTreeMap::new();
+    for (value, path, [rows, width], storage) in changed {
+        let panels = rows.div_ceil(PANEL);
+        let (dtype, dims) = match storage {
+            Storage::Bf16 => (DType::Bf16, vec![panels, width, PANEL]),
+            Storage::I8 => (DType::I8, vec![panels, width / 4, PANEL, 4]),
+            Storage::I4 => (DType::I4, vec![panels, width / 8, PANEL, 4, 2]),
+        };
+        let values = rebuild.b.weight(&path, TensorType::new(dtype, dims));
+        let scale = (storage != Storage::Bf16).then(|| {
+            let ty = TensorType::new(DType::F16, [panels, width / BLOCK, PANEL]);
+            rebuild.b.weight(&format!("{path}{SCALE}"), ty)
+        });
+        parts.insert(value, Parts { rows, values, scale });
+    }
+    for node in &f.nodes {
+        let weight = match &node.op {
+            Op::Linear(_) => parts.get(&node.operands[1]),
+            Op::Embedding(_) => parts.get(&node.operands[0]),
+            _ => None,
+        };
+        let Some(&Parts { rows, values, scale }) = weight else {
+            rebuild.copy(node);
+            continue;
+        };
+        rebuild.b.set_origin(node.origin);
+        let weight = [Some(values), scale].into_iter().flatten();
+        let (op, operands): (Op, Vec<ValueId>) = match &node.op {
+            Op::Linear(_) => {
+                let x = rebuild.get(node.operands[0]);
+                let bias = node.operands.get(2).map(|v| rebuild.get(*v));
+                let op = match scale {
+                    Some(_) => QuantizedLinear { outputs: rows }.into(),
+                    None => PackedLinear { outputs: rows }.into(),
+                };
+                (op, std::iter::once(x).chain(weight).chain(bias).collect())
+            }
+            _ => {
+                let ids = rebuild.get(node.operands[1]);
+                let op = match scale {
+                    Some(_) => QuantizedEmbedding { rows }.into(),
+                    None => PackedEmbedding { rows }.into(),
+                };
+                (op, weight.chain([ids]).collect())
+            }
+        };
+        let result = rebuild.b.op1(op, &operands)?;
+        rebuild.set(node.results[0], result);
+    }
+    Ok(rebuild.finish())
+}
