@@ -78,6 +78,11 @@ impl Session {
         Ok(plan)
     }
 
+    /// Most tokens that the model sees at once.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
     /// Paths and views of the weights, in path order.
     pub fn weights(&self) -> Vec<String> {
         let is_cache = |path: &str| path.ends_with("_cache");

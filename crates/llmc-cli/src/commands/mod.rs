@@ -1,5 +1,6 @@
 //! One function per command: call the pipeline, show what came of it, say the exit code.
 
+mod chat;
 mod corpus;
 mod ir;
 mod runs;
@@ -36,6 +37,7 @@ pub fn run(command: &Command, out: &mut Output) -> Result<u8, Failure> {
         Command::Train(args) => training::train(args, out),
         Command::Resume(args) => training::resume(args, out),
         Command::Generate(args) => using::generate(args, out),
+        Command::Chat(args) => chat::chat(args, out),
         Command::Runs(args) => runs::runs(args, out),
         Command::Verify(args) => runs::verify(args, out),
         Command::Rerun(args) => training::rerun(args, out),
@@ -46,12 +48,12 @@ pub fn run(command: &Command, out: &mut Output) -> Result<u8, Failure> {
 }
 
 /// Names of the commands for which [`is_stream`] holds.
-pub const STREAMS: [&str; 4] = ["quickstart", "train", "resume", "rerun"];
+pub const STREAMS: [&str; 5] = ["quickstart", "train", "resume", "rerun", "chat"];
 
 /// Whether a command tells of itself while it works: with `--json` one event per line.
 pub fn is_stream(command: &Command) -> bool {
-    use Command::{Quickstart, Rerun, Resume, Train};
-    matches!(command, Quickstart(_) | Train(_) | Resume(_) | Rerun(_))
+    use Command::{Chat, Quickstart, Rerun, Resume, Train};
+    matches!(command, Quickstart(_) | Train(_) | Resume(_) | Rerun(_) | Chat(_))
 }
 
 /// `llmc help`.

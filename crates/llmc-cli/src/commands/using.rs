@@ -9,12 +9,11 @@ use llmc::doctor::{DoctorOptions, Mark, doctor as look};
 use llmc::pipeline::Failure;
 use llmc::pipeline::emit::emit as export;
 use llmc::pipeline::generate::{
-    Chosen, Model, Request, Scored, Which, generate as continue_prompt,
+    Chosen, Model, Scored, Settings, Which, generate as continue_prompt,
 };
 use llmc::shell::quote;
 use llmc::store::FsStore;
 use llmc_base::Diagnostic;
-use llmc_runtime::Sampling;
 use serde_json::json;
 
 /// `llmc generate`.
@@ -26,21 +25,9 @@ pub fn generate(args: &Generate, out: &mut Output) -> Result<u8, Failure> {
         })?,
         prompt => prompt.to_string(),
     };
-    let request = Request {
-        prompt,
+    let settings = Settings {
         max_tokens: args.tokens,
-        sampling: Sampling {
-            temperature: args.temperature,
-            top_k: args.top_k,
-            top_p: args.top_p,
-            min_p: args.min_p,
-            typical_p: args.typical_p,
-            repetition_penalty: args.repetition_penalty,
-            frequency_penalty: args.frequency_penalty,
-            presence_penalty: args.presence_penalty,
-            logit_bias: args.logit_bias.iter().copied().collect(),
-            seed: args.seed,
-        },
+        sampling: args.sampling.sampling(),
         stop: args.stop.clone(),
         logprobs: args.logprobs,
     };
@@ -50,7 +37,7 @@ pub fn generate(args: &Generate, out: &mut Output) -> Result<u8, Failure> {
     let mut session = model.session(None, environment::isa()?)?;
     let is_json = out.is_json;
     if !is_json {
-        out.text(&request.prompt);
+        out.text(&prompt);
         out.flush();
     }
     let mut next = |ids: &[u32]| {
@@ -58,10 +45,10 @@ pub fn generate(args: &Generate, out: &mut Output) -> Result<u8, Failure> {
         logits.map(<[f32]>::to_vec).map_err(|e| Failure::Internal(e.to_string()))
     };
     let mut each = |piece: &str| is_json || (out.text(piece) && out.flush());
-    let generated = continue_prompt(&mut next, &model.tokenizer, &request, &mut each)?;
+    let generated = continue_prompt(&mut next, &model.tokenizer, &prompt, &settings, &mut each)?;
     if is_json {
         let mut document = json!({
-            "run": run, "step": model.checkpoint.step, "prompt": request.prompt,
+            "run": run, "step": model.checkpoint.step, "prompt": prompt,
         });
         if let (Some(document), serde_json::Value::Object(said)) =
             (document.as_object_mut(), value(&generated))

@@ -73,8 +73,11 @@ impl Failure {
 
 /// Exit codes by the start of a diagnostic's code; the first that fits counts. What is not here is
 /// an input that is wrong (3), or work that did not succeed (1).
-pub const EXIT_CODES: [(&str, u8); 27] = [
+pub const EXIT_CODES: [(&str, u8); 30] = [
     // The command line, or a variable of the environment.
+    ("chat::command", 2),
+    ("chat::nothing", 2),
+    ("chat::set", 2),
     ("cli::", 2),
     ("emit::exists", 2),
     ("env::", 2),

@@ -100,11 +100,9 @@ impl Model {
 /// Logits of the token that follows some ids, one per token of the vocabulary.
 pub type NextLogits<'a> = &'a mut dyn FnMut(&[u32]) -> Result<Vec<f32>, Failure>;
 
-/// What is asked of a model.
-#[derive(Clone, Debug)]
-pub struct Request {
-    /// Text to continue.
-    pub prompt: String,
+/// How a text is continued, and how far.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
     /// Most tokens to add.
     pub max_tokens: u64,
     /// How tokens are chosen.
@@ -113,6 +111,13 @@ pub struct Request {
     pub stop: Vec<String>,
     /// Whether to keep the logarithm of each token's probability, and of how many likely others.
     pub logprobs: Option<usize>,
+}
+
+impl Settings {
+    /// This many tokens, with nothing but sampling.
+    pub fn new(max_tokens: u64, sampling: Sampling) -> Self {
+        Settings { max_tokens, sampling, stop: Vec::new(), logprobs: None }
+    }
 }
 
 /// A token and its text, which may be part of a character.
@@ -165,71 +170,165 @@ pub struct Generated {
     pub logprobs: Option<Vec<Chosen>>,
 }
 
+/// The ids of a prompt: bos, or eos where there is no bos, as in training, then the text.
+///
+/// Errors: `generate::empty`.
+pub fn prompt_ids(tokenizer: &Tokenizer, prompt: &str) -> Result<Vec<u32>, Failure> {
+    let roles = tokenizer.roles();
+    let mut ids: Vec<u32> = roles.bos.or(roles.eos).into_iter().collect();
+    ids.extend(tokenizer.encode(prompt));
+    if ids.is_empty() {
+        let message = "there is nothing to continue: the prompt is empty and the tokenizer has neither bos nor eos";
+        return Err(Diagnostic::error("generate::empty", message).help("give a prompt").into());
+    }
+    Ok(ids)
+}
+
 /// Continues a prompt; `each` gets every new piece of text and may stop by returning false.
 /// `next_logits` gives the logits of the token that follows some ids.
-///
-/// The text starts with bos, or with eos where there is no bos, as in training.
 ///
 /// Errors: `sampling::*` for values out of range, all at once; `generate::empty`.
 pub fn generate(
     next_logits: NextLogits,
     tokenizer: &Tokenizer,
-    request: &Request,
+    prompt: &str,
+    settings: &Settings,
     each: &mut dyn FnMut(&str) -> bool,
 ) -> Result<Generated, Failure> {
-    let problems = request.sampling.check();
-    if !problems.is_empty() {
-        return Err(problems.into());
-    }
-    let roles = tokenizer.roles();
-    let mut ids: Vec<u32> = roles.bos.or(roles.eos).into_iter().collect();
-    ids.extend(tokenizer.encode(&request.prompt));
-    if ids.is_empty() {
-        let message = "there is nothing to continue: the prompt is empty and the tokenizer has neither bos nor eos";
-        return Err(Diagnostic::error("generate::empty", message).help("give a prompt").into());
-    }
-    let n_prompt = ids.len();
-    let (mut decoder, mut stops) =
-        (StreamDecoder::new(), StopStrings::new(request.stop.iter().cloned()));
-    let (mut text, mut finish) = (String::new(), Finish::Length);
-    let mut kept = request.logprobs.map(|_| Vec::new());
-    // Rows of the embedding beyond the vocabulary have no text.
-    let n_known = tokenizer.vocab_size() as usize;
-    let mut tell = |text: &mut String, piece: &str| {
-        text.push_str(piece);
-        piece.is_empty() || each(piece)
-    };
-    for _ in 0..request.max_tokens {
-        let logits = next_logits(&ids)?;
-        let logits = &logits[..n_known.min(logits.len())];
-        let next = sample(logits, &request.sampling, Context { ids: &ids, n_prompt });
-        if let (Some(kept), Some(n)) = (&mut kept, request.logprobs) {
-            kept.push(score(tokenizer, logits, next, n));
-        }
-        if roles.eos == Some(next) {
-            finish = Finish::EndOfText;
-            break;
-        }
-        ids.push(next);
-        let (piece, is_stopped) = stops.push(&decoder.push(tokenizer, next));
-        let goes_on = tell(&mut text, &piece);
-        if is_stopped || !goes_on {
-            finish = if is_stopped { Finish::Stop } else { Finish::Cancelled };
-            break;
+    let ids = prompt_ids(tokenizer, prompt)?;
+    generate_ids(next_logits, tokenizer, ids, settings, each)
+}
+
+/// [`generate`] from the ids of a prompt, of which there is at least one.
+pub fn generate_ids(
+    next_logits: NextLogits,
+    tokenizer: &Tokenizer,
+    prompt: Vec<u32>,
+    settings: &Settings,
+    each: &mut dyn FnMut(&str) -> bool,
+) -> Result<Generated, Failure> {
+    let mut text = Text::new(tokenizer, prompt, settings)?;
+    while !text.is_finished() {
+        let logits = next_logits(text.ids())?;
+        let piece = text.push(&logits);
+        if !piece.is_empty() && !each(&piece) {
+            text.cancel();
         }
     }
-    if finish != Finish::Stop {
-        let (piece, is_stopped) = stops.push(&decoder.finish());
-        tell(&mut text, &piece);
+    let piece = text.close();
+    if !piece.is_empty() {
+        each(&piece);
+    }
+    Ok(text.into_generated())
+}
+
+/// A text in the making, a token at a time.
+pub struct Text<'t> {
+    tokenizer: &'t Tokenizer,
+    settings: Settings,
+    ids: Vec<u32>,
+    n_prompt: usize,
+    decoder: StreamDecoder,
+    stops: StopStrings,
+    text: String,
+    finish: Option<Finish>,
+    kept: Option<Vec<Chosen>>,
+}
+
+impl<'t> Text<'t> {
+    /// A text that begins with the ids of a prompt.
+    ///
+    /// Errors: `sampling::*` for values out of range, all at once.
+    pub fn new(
+        tokenizer: &'t Tokenizer,
+        prompt: Vec<u32>,
+        settings: &Settings,
+    ) -> Result<Self, Failure> {
+        let problems = settings.sampling.check();
+        if !problems.is_empty() {
+            return Err(problems.into());
+        }
+        Ok(Text {
+            tokenizer,
+            n_prompt: prompt.len(),
+            ids: prompt,
+            decoder: StreamDecoder::new(),
+            stops: StopStrings::new(settings.stop.iter().cloned()),
+            text: String::new(),
+            finish: (settings.max_tokens == 0).then_some(Finish::Length),
+            kept: settings.logprobs.map(|_| Vec::new()),
+            settings: settings.clone(),
+        })
+    }
+
+    /// All ids: the prompt, then what was generated.
+    pub fn ids(&self) -> &[u32] {
+        &self.ids
+    }
+
+    /// Whether no token is to follow.
+    pub fn is_finished(&self) -> bool {
+        self.finish.is_some()
+    }
+
+    /// Chooses the next token from the logits of the token after [`Text::ids`]. The result is the text
+    /// that is certain by now, and may be empty.
+    pub fn push(&mut self, logits: &[f32]) -> String {
+        // Rows of the embedding beyond the vocabulary have no text.
+        let logits = &logits[..(self.tokenizer.vocab_size() as usize).min(logits.len())];
+        let context = Context { ids: &self.ids, n_prompt: self.n_prompt };
+        let next = sample(logits, &self.settings.sampling, context);
+        if let (Some(kept), Some(n)) = (&mut self.kept, self.settings.logprobs) {
+            kept.push(score(self.tokenizer, logits, next, n));
+        }
+        if self.tokenizer.roles().eos == Some(next) {
+            self.finish = Some(Finish::EndOfText);
+            return String::new();
+        }
+        self.ids.push(next);
+        let (piece, is_stopped) = self.stops.push(&self.decoder.push(self.tokenizer, next));
+        let new_tokens = (self.ids.len() - self.n_prompt) as u64;
+        if is_stopped {
+            self.finish = Some(Finish::Stop);
+        } else if new_tokens >= self.settings.max_tokens {
+            self.finish = Some(Finish::Length);
+        }
+        self.text.push_str(&piece);
+        piece
+    }
+
+    /// Ends the text here because the caller has enough. A stop string that was met stays the reason.
+    pub fn cancel(&mut self) {
+        if self.finish != Some(Finish::Stop) {
+            self.finish = Some(Finish::Cancelled);
+        }
+    }
+
+    /// The end of the text that was held back, because it could have become a stop string or a character.
+    pub fn close(&mut self) -> String {
+        if self.finish == Some(Finish::Stop) {
+            return String::new();
+        }
+        let rest = std::mem::take(&mut self.decoder).finish();
+        let (mut piece, is_stopped) = self.stops.push(&rest);
         match is_stopped {
-            true => finish = Finish::Stop,
-            false => {
-                tell(&mut text, &stops.finish());
-            }
+            true => self.finish = Some(Finish::Stop),
+            false => piece.push_str(&self.stops.finish()),
+        }
+        self.text.push_str(&piece);
+        piece
+    }
+
+    /// The result; complete after [`Text::close`].
+    pub fn into_generated(self) -> Generated {
+        Generated {
+            text: self.text,
+            finish: self.finish.unwrap_or(Finish::Length),
+            prompt_tokens: self.n_prompt,
+            new_tokens: self.ids.len() - self.n_prompt,
+            logprobs: self.kept,
         }
     }
-    let new_tokens = ids.len() - n_prompt;
-    Ok(Generated { text, finish, prompt_tokens: n_prompt, new_tokens, logprobs: kept })
 }
 
 /// The chosen token and the `n` most likely ones; of equal ones the smaller id first.
@@ -257,9 +356,8 @@ pub fn continue_text(
     sampling: &Sampling,
     each: &mut dyn FnMut(&str) -> bool,
 ) -> Result<String, Failure> {
-    let (prompt, sampling) = (prompt.to_string(), sampling.clone());
-    let request = Request { prompt, max_tokens, sampling, stop: Vec::new(), logprobs: None };
-    Ok(generate(next_logits, tokenizer, &request, each)?.text)
+    let settings = Settings::new(max_tokens, sampling.clone());
+    Ok(generate(next_logits, tokenizer, prompt, &settings, each)?.text)
 }
 
 #[cfg(test)]
