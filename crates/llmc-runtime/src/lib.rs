@@ -18,5 +18,5 @@ pub use llmc_kernels::Isa;
 pub use memory::Memory;
 pub use pool::Pool;
 pub use sample::{Context, Sampling, logprobs, sample};
-pub use session::{Session, SessionError};
+pub use session::{Batch, SequenceId, Session, SessionError, SessionState, StateError};
 pub use stop::StopStrings;
