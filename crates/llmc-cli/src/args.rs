@@ -125,7 +125,7 @@ pub enum Command {
     Resume(Resume),
     /// Continue a text with a trained model.
     #[command(
-        after_help = "Examples:\n  llmc generate --prompt 'def main'\n  llmc generate 1f0c6b --prompt 'import ' --tokens 200 --temperature 0.7 --seed 3"
+        after_help = "Examples:\n  llmc generate --prompt 'def main'\n  llmc generate 1f0c6b --prompt 'import ' --tokens 200 --temperature 0.7 --seed 3\n  llmc generate exports/huggingface --prompts prompts.txt --batch 8 --json"
     )]
     Generate(Generate),
     /// Talk with a trained model.
@@ -361,12 +361,19 @@ pub struct Resume {
 /// `llmc generate`.
 #[derive(Args)]
 pub struct Generate {
-    /// The run.
+    /// The run or export.
     #[command(flatten)]
     pub run: RunArg,
     /// Text to continue; `-` reads it from standard input.
     #[arg(long, short, default_value = "", allow_hyphen_values = true)]
     pub prompt: String,
+    /// A file of prompts, one a line, instead of one prompt; `-` is standard input.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "logprobs", "speculate"])]
+    pub prompts: Option<PathBuf>,
+    /// How many of the prompts to continue at once; every text is what it is alone.
+    #[arg(long, value_name = "N", default_value_t = 8, requires = "prompts")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub batch: u16,
     /// Most tokens to add.
     #[arg(long, short = 'n', default_value_t = 128)]
     pub tokens: u64,
@@ -379,6 +386,11 @@ pub struct Generate {
     /// Also show the logarithm of each token's probability, and those of so many likely others.
     #[arg(long, value_name = "N")]
     pub logprobs: Option<usize>,
+    /// Propose up to K tokens at a time from the text itself and check them in one pass; the text is the
+    /// same, sooner where it repeats itself.
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    #[arg(value_parser = clap::value_parser!(u16).range(..=64))]
+    pub speculate: u16,
     /// Use the checkpoint with the lowest validation loss instead of the last.
     #[arg(long)]
     pub best: bool,

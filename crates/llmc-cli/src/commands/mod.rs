@@ -2,6 +2,7 @@
 
 mod chat;
 mod corpus;
+mod generating;
 mod ir;
 mod runs;
 mod spec;
@@ -36,7 +37,7 @@ pub fn run(command: &Command, out: &mut Output) -> Result<u8, Failure> {
         Command::Data(args) => corpus::data(args, out),
         Command::Train(args) => training::train(args, out),
         Command::Resume(args) => training::resume(args, out),
-        Command::Generate(args) => using::generate(args, out),
+        Command::Generate(args) => generating::generate(args, out),
         Command::Chat(args) => chat::chat(args, out),
         Command::Runs(args) => runs::runs(args, out),
         Command::Verify(args) => runs::verify(args, out),
@@ -94,6 +95,11 @@ fn project(args: &SpecArgs, goal: Goal) -> Result<(Project, Vec<Diagnostic>), Fa
 /// The folder of the run of a command.
 fn run_folder(args: &RunArg) -> Result<PathBuf, Failure> {
     run_folders::find(&FsStore, &args.runs, args.run.as_deref())
+}
+
+/// The folder of the run or export of a command that uses a model.
+fn model_folder(args: &RunArg) -> Result<PathBuf, Failure> {
+    run_folders::find_model(&FsStore, &args.runs, args.run.as_deref())
 }
 
 /// A value as JSON; what the pipeline returns always has one.

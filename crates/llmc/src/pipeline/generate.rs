@@ -1,4 +1,13 @@
-//! Using a run: its weights in a generation session, and text from it.
+//! Using a model: its weights in a generation session, and text from it.
+
+mod batch;
+pub mod export;
+mod sessions;
+mod speculate;
+
+pub use batch::generate_all;
+pub use sessions::{SessionKey, Sessions};
+pub use speculate::{Speculation, generate_speculating, propose};
 
 use super::data::read_tokenizer;
 use super::failure::Failure;
@@ -7,13 +16,16 @@ use super::runs;
 use super::train::{CheckpointState, STATE, WEIGHTS, thread_count};
 use crate::checkpoint::{self, Checkpoint};
 use crate::store::Store;
-use llmc_base::Diagnostic;
+use llmc_base::{CanonicalHasher, Diagnostic, Hash};
 use llmc_data::tokenizer::{StreamDecoder, Tokenizer};
+use llmc_formats::names::tensors_of;
 use llmc_formats::safetensors::SafeTensors;
 use llmc_ir::Module;
-use llmc_runtime::{Context, Engine, Isa, Sampling, Session, StopStrings, logprobs, sample};
+use llmc_runtime::{
+    Batch, Context, Engine, Isa, Sampling, Session, SessionError, StopStrings, logprobs, sample,
+};
 use serde::Serialize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Which checkpoint of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,28 +37,36 @@ pub enum Which {
     Best,
 }
 
-/// A trained model, read from a run.
+/// A trained model, read from a run or an export.
 pub struct Model {
+    /// The folder of the run or export.
+    pub folder: PathBuf,
     /// Its spec.
     pub project: Project,
     /// Its IR.
     pub module: Module,
     /// Its tokenizer.
     pub tokenizer: Tokenizer,
-    /// The checkpoint that the weights come from.
+    /// The folder of its tokenizer, where a chat template may be as well.
+    pub tokenizer_folder: PathBuf,
+    /// The checkpoint that the weights come from; of an export its folder.
     pub checkpoint: Checkpoint,
     /// Bytes of the weights file.
     pub weights: Vec<u8>,
 }
 
 impl Model {
-    /// Reads a run.
+    /// Reads a run, or an export, which has one set of weights whatever `which` says.
     ///
-    /// Errors: `run::no_checkpoint`; a damaged run.
+    /// Errors: `run::no_checkpoint`; a damaged run or export.
     pub fn open(store: &dyn Store, run: &Path, which: Which) -> Result<Model, Failure> {
+        if export::is_export(store, run)? {
+            return export::open(store, run);
+        }
         let project = runs::project(store, run)?;
         let module = build_model(project.model()?)?;
-        let tokenizer = read_tokenizer(store, &run.join("tokenizer"))?;
+        let tokenizer_folder = run.join("tokenizer");
+        let tokenizer = read_tokenizer(store, &tokenizer_folder)?;
         let (newest, _) = checkpoint::load_latest_whole(store, run)?;
         let newest = newest.ok_or_else(|| {
             let message = format!("`{}` has no checkpoint yet", run.display());
@@ -65,36 +85,94 @@ impl Model {
             }
         };
         let weights = checkpoint.read(store, WEIGHTS)?;
-        Ok(Model { project, module, tokenizer, checkpoint, weights })
+        let folder = run.to_path_buf();
+        Ok(Model { folder, project, module, tokenizer, tokenizer_folder, checkpoint, weights })
     }
 
     /// A generation session with these weights.
     pub fn session(&self, threads: Option<usize>, isa: Option<Isa>) -> Result<Session, Failure> {
-        let training = self.project.resolved.training.as_ref();
-        let threads = thread_count(threads, training.and_then(|t| t.threads))?;
-        let context = self.project.model()?.dims.context_length;
-        let capacity = usize::try_from(context).map_err(|e| Failure::Internal(e.to_string()))?;
-        let internal = |e: llmc_runtime::SessionError| Failure::Internal(e.to_string());
-        let engine = Engine::new(threads, isa)?;
+        let (capacity, engine) = (self.capacity()?, self.engine(threads, isa)?);
         let mut session = Session::new(&self.module, capacity, engine).map_err(internal)?;
-        let bad = |e: llmc_formats::safetensors::Error| -> Failure {
-            let file = self.checkpoint.path.join(WEIGHTS);
-            let message = format!("`{}`: {e}", file.display());
-            Diagnostic::error("checkpoint::weights", message).into()
-        };
-        let parsed = SafeTensors::parse(&self.weights).map_err(bad)?;
-        for path in session.weights() {
-            let values = parsed.tensor(&path).and_then(|t| t.to_f32()).map_err(bad)?;
-            let out = session.weight_mut(&path).map_err(internal)?;
-            if out.len() != values.len() {
-                let message =
-                    format!("`{path}` has {} elements, expected {}", values.len(), out.len());
-                return Err(Diagnostic::error("checkpoint::weights", message).into());
-            }
-            out.copy_from_slice(&values);
-        }
+        self.each_weight(&session.weights(), &mut |path, values| {
+            fill(path, session.weight_mut(path), values)
+        })?;
         Ok(session)
     }
+
+    /// A batch of up to `n_rows` texts with these weights.
+    pub fn batch(
+        &self,
+        n_rows: usize,
+        threads: Option<usize>,
+        isa: Option<Isa>,
+    ) -> Result<Batch, Failure> {
+        let (capacity, engine) = (self.capacity()?, self.engine(threads, isa)?);
+        let mut batch = Batch::new(&self.module, n_rows, capacity, engine).map_err(internal)?;
+        self.each_weight(&batch.weights(), &mut |path, values| {
+            fill(path, batch.weight_mut(path), values)
+        })?;
+        Ok(batch)
+    }
+
+    /// What a session depends on: the program, every weight by name and bits, the tokenizer. The same for
+    /// a run and its exports.
+    pub fn content_hash(&self) -> Result<Hash, Failure> {
+        let mut hasher = CanonicalHasher::new("llmc-model");
+        hasher.field("program").str(&llmc_ir::text::print(&self.module));
+        hasher.field("tokenizer").hash(&self.tokenizer.content_hash());
+        let parsed = SafeTensors::parse(&self.weights).map_err(|e| self.damaged(&e))?;
+        let tensors = tensors_of(&parsed);
+        hasher.field("weights").seq(tensors.len());
+        for (name, tensor) in &tensors {
+            hasher.str(name).bytes(&tensor.data);
+        }
+        Ok(hasher.finish())
+    }
+
+    fn capacity(&self) -> Result<usize, Failure> {
+        let context = self.project.model()?.dims.context_length;
+        usize::try_from(context).map_err(|e| Failure::Internal(e.to_string()))
+    }
+
+    fn engine(&self, threads: Option<usize>, isa: Option<Isa>) -> Result<Engine, Failure> {
+        let training = self.project.resolved.training.as_ref();
+        let threads = thread_count(threads, training.and_then(|t| t.threads))?;
+        Ok(Engine::new(threads, isa)?)
+    }
+
+    fn damaged(&self, error: &llmc_formats::safetensors::Error) -> Failure {
+        let message = format!("the weights in `{}`: {error}", self.checkpoint.path.display());
+        Diagnostic::error("checkpoint::weights", message).into()
+    }
+
+    /// Reads the weights of these paths.
+    fn each_weight(
+        &self,
+        paths: &[String],
+        each: &mut dyn FnMut(&str, &[f32]) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let parsed = SafeTensors::parse(&self.weights).map_err(|e| self.damaged(&e))?;
+        for path in paths {
+            let values = parsed.tensor(path).and_then(|t| t.to_f32());
+            each(path, &values.map_err(|e| self.damaged(&e))?)?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes a weight to where a session has it.
+fn fill(path: &str, out: Result<&mut [f32], SessionError>, values: &[f32]) -> Result<(), Failure> {
+    let out = out.map_err(internal)?;
+    if out.len() != values.len() {
+        let message = format!("`{path}` has {} elements, expected {}", values.len(), out.len());
+        return Err(Diagnostic::error("checkpoint::weights", message).into());
+    }
+    out.copy_from_slice(values);
+    Ok(())
+}
+
+fn internal(error: SessionError) -> Failure {
+    Failure::Internal(error.to_string())
 }
 
 /// Logits of the token that follows some ids, one per token of the vocabulary.
@@ -207,10 +285,10 @@ pub fn generate_ids(
     settings: &Settings,
     each: &mut dyn FnMut(&str) -> bool,
 ) -> Result<Generated, Failure> {
-    let mut text = Text::new(tokenizer, prompt, settings)?;
+    let mut text = Text::new(prompt, settings)?;
     while !text.is_finished() {
         let logits = next_logits(text.ids())?;
-        let piece = text.push(&logits);
+        let piece = text.push(tokenizer, &logits);
         if !piece.is_empty() && !each(&piece) {
             text.cancel();
         }
@@ -223,8 +301,7 @@ pub fn generate_ids(
 }
 
 /// A text in the making, a token at a time.
-pub struct Text<'t> {
-    tokenizer: &'t Tokenizer,
+pub struct Text {
     settings: Settings,
     ids: Vec<u32>,
     n_prompt: usize,
@@ -235,21 +312,16 @@ pub struct Text<'t> {
     kept: Option<Vec<Chosen>>,
 }
 
-impl<'t> Text<'t> {
+impl Text {
     /// A text that begins with the ids of a prompt.
     ///
     /// Errors: `sampling::*` for values out of range, all at once.
-    pub fn new(
-        tokenizer: &'t Tokenizer,
-        prompt: Vec<u32>,
-        settings: &Settings,
-    ) -> Result<Self, Failure> {
+    pub fn new(prompt: Vec<u32>, settings: &Settings) -> Result<Self, Failure> {
         let problems = settings.sampling.check();
         if !problems.is_empty() {
             return Err(problems.into());
         }
         Ok(Text {
-            tokenizer,
             n_prompt: prompt.len(),
             ids: prompt,
             decoder: StreamDecoder::new(),
@@ -271,22 +343,38 @@ impl<'t> Text<'t> {
         self.finish.is_some()
     }
 
+    /// Whether the model itself has ended the text, so that its last choice is not in [`Text::ids`].
+    pub fn has_ended(&self) -> bool {
+        self.finish == Some(Finish::EndOfText)
+    }
+
+    /// Why it ended; `None` while it goes on.
+    pub fn finish(&self) -> Option<Finish> {
+        self.finish
+    }
+
+    /// How many tokens may follow.
+    pub fn tokens_left(&self) -> usize {
+        let new_tokens = (self.ids.len() - self.n_prompt) as u64;
+        usize::try_from(self.settings.max_tokens.saturating_sub(new_tokens)).unwrap_or(usize::MAX)
+    }
+
     /// Chooses the next token from the logits of the token after [`Text::ids`]. The result is the text
     /// that is certain by now, and may be empty.
-    pub fn push(&mut self, logits: &[f32]) -> String {
+    pub fn push(&mut self, tokenizer: &Tokenizer, logits: &[f32]) -> String {
         // Rows of the embedding beyond the vocabulary have no text.
-        let logits = &logits[..(self.tokenizer.vocab_size() as usize).min(logits.len())];
+        let logits = &logits[..(tokenizer.vocab_size() as usize).min(logits.len())];
         let context = Context { ids: &self.ids, n_prompt: self.n_prompt };
         let next = sample(logits, &self.settings.sampling, context);
         if let (Some(kept), Some(n)) = (&mut self.kept, self.settings.logprobs) {
-            kept.push(score(self.tokenizer, logits, next, n));
+            kept.push(score(tokenizer, logits, next, n));
         }
-        if self.tokenizer.roles().eos == Some(next) {
+        if tokenizer.roles().eos == Some(next) {
             self.finish = Some(Finish::EndOfText);
             return String::new();
         }
         self.ids.push(next);
-        let (piece, is_stopped) = self.stops.push(&self.decoder.push(self.tokenizer, next));
+        let (piece, is_stopped) = self.stops.push(&self.decoder.push(tokenizer, next));
         let new_tokens = (self.ids.len() - self.n_prompt) as u64;
         if is_stopped {
             self.finish = Some(Finish::Stop);

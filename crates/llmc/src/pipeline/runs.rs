@@ -177,6 +177,22 @@ pub fn find(store: &dyn Store, folder: &Path, wanted: Option<&str>) -> Result<Pa
     }
 }
 
+/// The run or export that is wanted: as [`find`], or the folder of an export.
+///
+/// Errors: those of [`find`].
+pub fn find_model(
+    store: &dyn Store,
+    folder: &Path,
+    wanted: Option<&str>,
+) -> Result<PathBuf, Failure> {
+    match wanted {
+        Some(wanted) if super::generate::export::is_export(store, Path::new(wanted))? => {
+            Ok(PathBuf::from(wanted))
+        }
+        _ => find(store, folder, wanted),
+    }
+}
+
 /// The run whose metrics changed last.
 fn latest(store: &dyn Store, folder: &Path, names: &[String]) -> Result<PathBuf, Failure> {
     let changed = |name: &String| store.modified(&folder.join(name).join(metrics::FILE));

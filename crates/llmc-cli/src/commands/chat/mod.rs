@@ -6,7 +6,7 @@
 mod input;
 mod slash;
 
-use super::{DONE, run_folder};
+use super::{DONE, model_folder};
 use crate::args::Chat as Args;
 use crate::environment;
 use crate::format::{Align, table};
@@ -68,14 +68,14 @@ struct Totals {
 
 /// `llmc chat`.
 pub fn chat(args: &Args, out: &mut Output) -> Result<u8, Failure> {
-    let run = run_folder(&args.run)?;
+    let run = model_folder(&args.run)?;
     let which = if args.best { Which::Best } else { Which::Last };
     let model = Model::open(&FsStore, &run, which)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs() as i64);
     let tokenizer = &model.tokenizer;
     let template = match &args.template {
         Some(file) => ChatTemplate::read(&FsStore, file, tokenizer, now)?,
-        None => ChatTemplate::find(&FsStore, &run.join("tokenizer"), tokenizer, now)?,
+        None => ChatTemplate::find(&FsStore, &model.tokenizer_folder, tokenizer, now)?,
     };
     let settings = Settings {
         stop: args.stop.clone(),
