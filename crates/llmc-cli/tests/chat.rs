@@ -1,5 +1,8 @@
 //! `llmc chat` over a pipe, with a model that has learned nothing.
 
+// The whole program is a test; helpers panic on purpose.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::{Place, Said};

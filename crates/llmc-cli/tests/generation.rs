@@ -1,5 +1,8 @@
 //! `llmc generate` from runs and exports, many prompts at once, and with proposals of the text itself.
 
+// The whole program is a test; helpers panic on purpose.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::Place;

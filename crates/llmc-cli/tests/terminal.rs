@@ -1,5 +1,7 @@
 //! `llmc chat` on a terminal: a pseudoterminal with a person's keys.
 #![cfg(unix)]
+// The whole program is a test; helpers panic on purpose.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

@@ -146,11 +146,7 @@ impl Model {
     }
 
     /// Reads the weights of these paths.
-    fn each_weight(
-        &self,
-        paths: &[String],
-        each: &mut dyn FnMut(&str, &[f32]) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
+    fn each_weight(&self, paths: &[String], each: EachWeight) -> Result<(), Failure> {
         let parsed = SafeTensors::parse(&self.weights).map_err(|e| self.damaged(&e))?;
         for path in paths {
             let values = parsed.tensor(path).and_then(|t| t.to_f32());
@@ -159,6 +155,9 @@ impl Model {
         Ok(())
     }
 }
+
+/// Gets the path and the values of each weight.
+type EachWeight<'a> = &'a mut dyn FnMut(&str, &[f32]) -> Result<(), Failure>;
 
 /// Writes a weight to where a session has it.
 fn fill(path: &str, out: Result<&mut [f32], SessionError>, values: &[f32]) -> Result<(), Failure> {
