@@ -5,7 +5,9 @@ use llmc_base::Hash;
 use llmc_ir::Module;
 use llmc_ir::sample::{Fill, filled};
 use llmc_ir::{DType, TensorType};
-use llmc_runtime::{Batch, Engine, SequenceId, Session, SessionError, SessionState, StateError};
+use llmc_runtime::{
+    Batch, Engine, Isa, SequenceId, Session, SessionError, SessionState, StateError,
+};
 use llmc_spec::{DimExprs, Goal, from_json, resolve};
 use serde_json::{Value, json};
 
@@ -145,6 +147,26 @@ fn sequences_of_a_batch_get_what_they_get_alone() {
         assert!(batch.shared_tokens() >= 3, "a text that begins like another takes its beginning");
         let full: Vec<_> = (0..4).map(|i| batch.join(&[i])).collect();
         assert!(matches!(full[3], Err(SessionError::Full(3))));
+    }
+}
+
+#[test]
+fn no_instruction_set_changes_a_bit() {
+    let ids = text(3, 21);
+    for module in modules() {
+        let want = alone(&module, &ids);
+        for isa in Isa::available() {
+            let engine = Engine::new(2, Some(isa)).expect("available");
+            let mut batch = Batch::new(&module, 5, CONTEXT, engine).expect("plans");
+            for path in batch.weights() {
+                weight(&path, batch.weight_mut(&path).expect("placed"));
+            }
+            for seed in [4, 3, 1, 0, 2] {
+                batch.join(&text(seed, 21)).expect("has room");
+            }
+            let said = batch.next_logits().expect("runs");
+            assert_eq!(bits(&said[1].1), want, "{isa:?}");
+        }
     }
 }
 

@@ -399,7 +399,7 @@ pub struct Generate {
 /// `llmc chat`.
 #[derive(Args)]
 pub struct Chat {
-    /// The run.
+    /// The run or export.
     #[command(flatten)]
     pub run: RunArg,
     /// What the conversation begins with.
@@ -420,6 +420,11 @@ pub struct Chat {
     /// End a reply before this; may be repeated.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub stop: Vec<String>,
+    /// Propose up to K tokens at a time from the text itself and check them in one pass; replies are the
+    /// same, sooner where they repeat what was said.
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    #[arg(value_parser = clap::value_parser!(u16).range(..=64))]
+    pub speculate: u16,
     /// Use the checkpoint with the lowest validation loss instead of the last.
     #[arg(long)]
     pub best: bool,

@@ -54,6 +54,12 @@ fn a_chat_over_a_pipe_is_a_turn_a_line() {
     let again = chat(&place, &[&json[..], &["--load", "c.json"]].concat(), "/regen\n").code(0);
     assert_eq!(again.event("reply")["text"], replies[3]);
 
+    // Proposals change no reply.
+    let speculating = chat(&place, &[&json[..], &["--speculate", "4"]].concat(), lines).code(0);
+    let found: Vec<serde_json::Value> = speculating.lines();
+    let found: Vec<&str> = found.iter().filter_map(|e| e["text"].as_str()).collect();
+    assert_eq!(found, replies);
+
     // A line that fails is told, the rest goes on, and the exit code says so.
     let said = chat(&place, &json[..2], "/nothing\nbad\nHello\n").code(2);
     assert!(said.err.contains("/nothing") && said.err.contains("refuses"), "{}", said.err);

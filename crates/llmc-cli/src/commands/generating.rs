@@ -7,8 +7,8 @@ use crate::format::{Align, table};
 use crate::output::Output;
 use llmc::pipeline::Failure;
 use llmc::pipeline::generate::{
-    Chosen, Generated, Model, Scored, Settings, Speculation, Which, generate as continue_prompt,
-    generate_all, generate_speculating, prompt_ids,
+    Chosen, Generated, Model, Scored, Settings, Speaker, Speculating, Speculation, Which,
+    generate_all, prompt_ids,
 };
 use llmc::store::FsStore;
 use llmc_base::Diagnostic;
@@ -22,6 +22,7 @@ pub fn generate(args: &Generate, out: &mut Output) -> Result<u8, Failure> {
         sampling: args.sampling.sampling(),
         stop: args.stop.clone(),
         logprobs: args.logprobs,
+        speculate: args.speculate.into(),
     };
     let which = if args.best { Which::Best } else { Which::Last };
     let open = || Model::open(&FsStore, &model_folder(&args.run)?, which);
@@ -35,7 +36,7 @@ pub fn generate(args: &Generate, out: &mut Output) -> Result<u8, Failure> {
                 "-" => standard_input()?,
                 prompt => prompt.to_string(),
             };
-            one(&open()?, &prompt, args.speculate.into(), &settings, out)
+            one(&open()?, &prompt, &settings, out)
         }
     }
 }
@@ -66,13 +67,7 @@ fn told(prompt: &str, generated: &Generated) -> Value {
 }
 
 /// Continues one prompt.
-fn one(
-    model: &Model,
-    prompt: &str,
-    speculate: usize,
-    settings: &Settings,
-    out: &mut Output,
-) -> Result<u8, Failure> {
+fn one(model: &Model, prompt: &str, settings: &Settings, out: &mut Output) -> Result<u8, Failure> {
     let mut session = model.session(None, environment::isa()?)?;
     let is_json = out.is_json;
     if !is_json {
@@ -81,21 +76,10 @@ fn one(
     }
     let mut each = |piece: &str| is_json || (out.text(piece) && out.flush());
     let tokenizer = &model.tokenizer;
-    let (generated, speculation) = match speculate {
-        0 => {
-            let mut next = |ids: &[u32]| {
-                let logits = session.next_logits(ids);
-                logits.map(<[f32]>::to_vec).map_err(|e| Failure::Internal(e.to_string()))
-            };
-            (continue_prompt(&mut next, tokenizer, prompt, settings, &mut each)?, None)
-        }
-        most => {
-            let ids = prompt_ids(tokenizer, prompt)?;
-            let (generated, counts) =
-                generate_speculating(&mut session, tokenizer, ids, settings, most, &mut each)?;
-            (generated, Some(counts))
-        }
-    };
+    let mut speaker = Speculating::new(&mut session);
+    let ids = prompt_ids(tokenizer, prompt)?;
+    let generated = speaker.speak(tokenizer, ids, settings, &mut each)?;
+    let speculation = (settings.speculate > 0).then_some(speaker.counts);
     if is_json {
         let mut document = told(prompt, &generated);
         document["run"] = json!(model.folder);

@@ -3,7 +3,7 @@
 //! The cache of a layer is linear state, `layers.{i}.attention.k_cache` and `…v_cache`,
 //! f32[B, S, K, D]: slot `s` of a row holds the (rotated) key and the value of the row's token `s`.
 //!
-//! Both functions go on from a cache: tokens and positions i32[B, T], and start i32[B], the number of
+//! Both functions go on from a cache: tokens and positions i32[B, T], and start `i32[B]`, the number of
 //! tokens that the cache of each row holds. They write the slots `start..start + T` of each row, which
 //! must be there, and see nothing behind them.
 //!

@@ -7,7 +7,7 @@ mod speculate;
 
 pub use batch::generate_all;
 pub use sessions::{SessionKey, Sessions};
-pub use speculate::{Speculation, generate_speculating, propose};
+pub use speculate::{Speculating, Speculation, propose};
 
 use super::data::read_tokenizer;
 use super::failure::Failure;
@@ -177,6 +177,32 @@ fn internal(error: SessionError) -> Failure {
 /// Logits of the token that follows some ids, one per token of the vocabulary.
 pub type NextLogits<'a> = &'a mut dyn FnMut(&[u32]) -> Result<Vec<f32>, Failure>;
 
+/// What continues a text: logits for any ids, or a session that speculates.
+pub trait Speaker {
+    /// Goes on from the ids of a prompt, of which there is at least one; see [`generate`].
+    ///
+    /// Errors: `sampling::*` for values out of range; those of the model.
+    fn speak(
+        &mut self,
+        tokenizer: &Tokenizer,
+        prompt: Vec<u32>,
+        settings: &Settings,
+        each: &mut dyn FnMut(&str) -> bool,
+    ) -> Result<Generated, Failure>;
+}
+
+impl<F: FnMut(&[u32]) -> Result<Vec<f32>, Failure>> Speaker for F {
+    fn speak(
+        &mut self,
+        tokenizer: &Tokenizer,
+        prompt: Vec<u32>,
+        settings: &Settings,
+        each: &mut dyn FnMut(&str) -> bool,
+    ) -> Result<Generated, Failure> {
+        generate_ids(self, tokenizer, prompt, settings, each)
+    }
+}
+
 /// How a text is continued, and how far.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -188,12 +214,15 @@ pub struct Settings {
     pub stop: Vec<String>,
     /// Whether to keep the logarithm of each token's probability, and of how many likely others.
     pub logprobs: Option<usize>,
+    /// Most tokens that are proposed at a time from the text itself, where a session speculates. Changes
+    /// no token.
+    pub speculate: usize,
 }
 
 impl Settings {
     /// This many tokens, with nothing but sampling.
     pub fn new(max_tokens: u64, sampling: Sampling) -> Self {
-        Settings { max_tokens, sampling, stop: Vec::new(), logprobs: None }
+        Settings { max_tokens, sampling, stop: Vec::new(), logprobs: None, speculate: 0 }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::progress::INTERRUPTED;
 use input::{Input, Turn};
 use llmc::pipeline::Failure;
 use llmc::pipeline::chat::{Chat, ChatTemplate, Origin};
-use llmc::pipeline::generate::{Finish, Generated, Model, Settings, Which};
+use llmc::pipeline::generate::{Finish, Generated, Model, Settings, Speculating, Which};
 use llmc::store::FsStore;
 use llmc_base::Diagnostic;
 use llmc_runtime::Session;
@@ -64,6 +64,9 @@ struct Totals {
     /// Tokens of the last text, its reply included.
     text_tokens: usize,
     seconds: f64,
+    /// Tokens that were proposed, and those of them that the model chose.
+    proposed: u64,
+    accepted: u64,
 }
 
 /// `llmc chat`.
@@ -79,6 +82,7 @@ pub fn chat(args: &Args, out: &mut Output) -> Result<u8, Failure> {
     };
     let settings = Settings {
         stop: args.stop.clone(),
+        speculate: args.speculate.into(),
         ..Settings::new(args.tokens, args.sampling.sampling())
     };
     let problems = settings.sampling.check();
@@ -173,20 +177,20 @@ impl Talk<'_> {
         let is_json = out.is_json;
         stop.was_asked.store(false, Ordering::SeqCst);
         stop.is_replying.store(true, Ordering::SeqCst);
-        let mut next = |ids: &[u32]| {
-            let logits = session.next_logits(ids);
-            logits.map(<[f32]>::to_vec).map_err(|e| Failure::Internal(e.to_string()))
-        };
+        let mut speaker = Speculating::new(session);
         let mut each = |piece: &str| {
             let is_read = is_json || (out.text(piece) && out.flush());
             is_read && !stop.was_asked.load(Ordering::SeqCst)
         };
         let replied = match message {
-            Some(text) => chat.say(&mut next, text, settings, &mut each),
-            None => chat.regenerate(&mut next, settings, &mut each),
+            Some(text) => chat.say(&mut speaker, text, settings, &mut each),
+            None => chat.regenerate(&mut speaker, settings, &mut each),
         };
         stop.is_replying.store(false, Ordering::SeqCst);
+        let counts = speaker.counts;
         let reply = replied?;
+        self.totals.proposed += counts.proposed;
+        self.totals.accepted += counts.accepted;
         self.totals.replies += 1;
         self.totals.new_tokens += reply.new_tokens;
         self.totals.text_tokens = reply.prompt_tokens + reply.new_tokens;
@@ -268,6 +272,7 @@ impl Talk<'_> {
                 "event": "stats", "messages": self.chat.messages().len(), "replies": totals.replies,
                 "new_tokens": totals.new_tokens, "seconds": totals.seconds,
                 "text_tokens": totals.text_tokens, "context": capacity,
+                "proposed": totals.proposed, "accepted": totals.accepted,
             }));
         }
         let rows = [

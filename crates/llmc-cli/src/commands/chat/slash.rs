@@ -45,7 +45,7 @@ pub const COMMANDS: [(&str, &str, &str); 10] = [
 ];
 
 /// Names of what `/set` changes.
-pub const SETTINGS: [&str; 11] = [
+pub const SETTINGS: [&str; 12] = [
     "temperature",
     "top_k",
     "top_p",
@@ -57,7 +57,11 @@ pub const SETTINGS: [&str; 11] = [
     "seed",
     "tokens",
     "stop",
+    "speculate",
 ];
+
+/// Most tokens that are proposed at a time, as `--speculate` has it.
+const MAX_SPECULATION: usize = 64;
 
 /// The command of a line; `None` if it is a message. `//` in front writes a message that starts with `/`.
 ///
@@ -132,6 +136,7 @@ pub fn set(settings: &mut Settings, name: &str, value: &str) -> Result<(), Vec<D
         "seed" => sampling.seed = read(name, value, whole)?,
         "tokens" => new.max_tokens = read(name, value, whole)?,
         "stop" => new.stop = (!value.is_empty()).then(|| value.to_string()).into_iter().collect(),
+        "speculate" => new.speculate = read::<usize>(name, value, whole)?.min(MAX_SPECULATION),
         _ => {
             let message = format!("`{name}` is no setting");
             let help = format!("one of: {}", SETTINGS.join(", "));
@@ -161,6 +166,7 @@ pub fn values(settings: &Settings) -> Vec<(&'static str, String)> {
         sampling.seed.to_string(),
         settings.max_tokens.to_string(),
         format!("{:?}", settings.stop.join(", ")),
+        settings.speculate.to_string(),
     ];
     SETTINGS.into_iter().zip(values).collect()
 }

@@ -9,7 +9,7 @@ pub use clock::strftime;
 pub use template::{ChatTemplate, Message, Origin};
 
 use super::Failure;
-use super::generate::{Generated, NextLogits, Settings, generate_ids, prompt_ids};
+use super::generate::{Generated, Settings, Speaker, prompt_ids};
 use crate::store::{Store, write_atomic};
 use llmc_base::Diagnostic;
 use llmc_data::tokenizer::Tokenizer;
@@ -90,13 +90,13 @@ impl<'t> Chat<'t> {
     /// Errors: `chat::refused` and `chat::template` of the template; those of `generate`.
     pub fn say(
         &mut self,
-        next_logits: NextLogits,
+        speaker: &mut dyn Speaker,
         text: &str,
         settings: &Settings,
         each: &mut dyn FnMut(&str) -> bool,
     ) -> Result<Generated, Failure> {
         self.turns.push(Message::new("user", text));
-        let replied = self.reply(next_logits, settings, each);
+        let replied = self.reply(speaker, settings, each);
         if replied.is_err() {
             self.turns.pop();
         }
@@ -108,7 +108,7 @@ impl<'t> Chat<'t> {
     /// Errors: `chat::nothing` if the user has said nothing; those of [`Chat::say`].
     pub fn regenerate(
         &mut self,
-        next_logits: NextLogits,
+        speaker: &mut dyn Speaker,
         settings: &Settings,
         each: &mut dyn FnMut(&str) -> bool,
     ) -> Result<Generated, Failure> {
@@ -117,7 +117,7 @@ impl<'t> Chat<'t> {
             return Err(Diagnostic::error("chat::nothing", message).help("say something").into());
         };
         let before = self.turns.split_off(at + 1);
-        let replied = self.reply(next_logits, settings, each);
+        let replied = self.reply(speaker, settings, each);
         if replied.is_err() {
             self.turns.extend(before);
         }
@@ -126,12 +126,12 @@ impl<'t> Chat<'t> {
 
     fn reply(
         &mut self,
-        next_logits: NextLogits,
+        speaker: &mut dyn Speaker,
         settings: &Settings,
         each: &mut dyn FnMut(&str) -> bool,
     ) -> Result<Generated, Failure> {
         let ids = self.ids()?;
-        let reply = generate_ids(next_logits, self.tokenizer, ids, settings, each)?;
+        let reply = speaker.speak(self.tokenizer, ids, settings, each)?;
         self.turns.push(Message::new("assistant", &reply.text));
         Ok(reply)
     }

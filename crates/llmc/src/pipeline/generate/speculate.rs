@@ -10,7 +10,7 @@
 //! whose rule of acceptance is not needed where the draw itself is repeated.
 
 use super::super::failure::Failure;
-use super::{Generated, Settings, Text};
+use super::{Generated, Settings, Speaker, Text};
 use llmc_data::tokenizer::Tokenizer;
 use llmc_runtime::Session;
 use serde::Serialize;
@@ -49,47 +49,59 @@ pub fn propose(ids: &[u32], most: usize) -> Vec<u32> {
     Vec::new()
 }
 
-/// [`super::generate_ids`] with at most `most` tokens proposed at a time; the same text.
-///
-/// Errors: `sampling::*` for values out of range.
-pub fn generate_speculating(
-    session: &mut Session,
-    tokenizer: &Tokenizer,
-    prompt: Vec<u32>,
-    settings: &Settings,
-    most: usize,
-    each: &mut dyn FnMut(&str) -> bool,
-) -> Result<(Generated, Speculation), Failure> {
-    let mut text = Text::new(prompt, settings)?;
-    let mut counts = Speculation::default();
-    while !text.is_finished() {
-        // Behind the window, and behind the end, nothing can be checked.
-        let most =
-            most.min(session.room(text.ids().len())).min(text.tokens_left().saturating_sub(1));
-        let proposal = propose(text.ids(), most);
-        let all = [text.ids(), &proposal].concat();
-        let logits = session.last_logits(&all, proposal.len() + 1);
-        let logits = logits.map_err(|e| Failure::Internal(e.to_string()))?;
-        counts.passes += 1;
-        counts.proposed += proposal.len() as u64;
-        let width = logits.len() / (proposal.len() + 1);
-        for (at, logits) in logits.chunks_exact(width.max(1)).enumerate() {
-            let piece = text.push(tokenizer, logits);
-            if !piece.is_empty() && !each(&piece) {
-                text.cancel();
-            }
-            let is_accepted = !text.has_ended() && text.ids().last() == proposal.get(at);
-            counts.accepted += u64::from(is_accepted);
-            if !is_accepted || text.is_finished() {
-                break;
+/// A session that proposes up to [`Settings::speculate`] tokens at a time; with 0 it takes them one by one.
+pub struct Speculating<'a> {
+    session: &'a mut Session,
+    /// What came of all proposals so far.
+    pub counts: Speculation,
+}
+
+impl<'a> Speculating<'a> {
+    /// Over a session, which goes on from what its text has in common with the prompt.
+    pub fn new(session: &'a mut Session) -> Self {
+        Speculating { session, counts: Speculation::default() }
+    }
+}
+
+impl Speaker for Speculating<'_> {
+    fn speak(
+        &mut self,
+        tokenizer: &Tokenizer,
+        prompt: Vec<u32>,
+        settings: &Settings,
+        each: &mut dyn FnMut(&str) -> bool,
+    ) -> Result<Generated, Failure> {
+        let Speculating { session, counts } = self;
+        let mut text = Text::new(prompt, settings)?;
+        while !text.is_finished() {
+            // Behind the window, and behind the end, nothing can be checked.
+            let room = session.room(text.ids().len()).min(text.tokens_left().saturating_sub(1));
+            let most = settings.speculate.min(room);
+            let proposal = propose(text.ids(), most);
+            let all = [text.ids(), &proposal].concat();
+            let logits = session.last_logits(&all, proposal.len() + 1);
+            let logits = logits.map_err(|e| Failure::Internal(e.to_string()))?;
+            counts.passes += 1;
+            counts.proposed += proposal.len() as u64;
+            let width = logits.len() / (proposal.len() + 1);
+            for (at, logits) in logits.chunks_exact(width.max(1)).enumerate() {
+                let piece = text.push(tokenizer, logits);
+                if !piece.is_empty() && !each(&piece) {
+                    text.cancel();
+                }
+                let is_accepted = !text.has_ended() && text.ids().last() == proposal.get(at);
+                counts.accepted += u64::from(is_accepted);
+                if !is_accepted || text.is_finished() {
+                    break;
+                }
             }
         }
+        let piece = text.close();
+        if !piece.is_empty() {
+            each(&piece);
+        }
+        Ok(text.into_generated())
     }
-    let piece = text.close();
-    if !piece.is_empty() {
-        each(&piece);
-    }
-    Ok((text.into_generated(), counts))
 }
 
 #[cfg(test)]
