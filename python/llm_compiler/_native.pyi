@@ -135,6 +135,24 @@ class Run:
         presence_penalty: float = 0.0,
         logit_bias: Optional[Dict[int, float]] = None,
     ) -> str: ...
+    def generate_all(
+        self,
+        prompts: Sequence[str],
+        tokens: int = 64,
+        *,
+        batch: int = 8,
+        stop: Optional[Sequence[str]] = None,
+        temperature: float = 0.8,
+        top_k: int = 40,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        typical_p: float = 1.0,
+        repetition_penalty: float = 1.0,
+        frequency_penalty: float = 0.0,
+        presence_penalty: float = 0.0,
+        logit_bias: Optional[Dict[int, float]] = None,
+        seed: int = 0,
+    ) -> List[str]: ...
     def logits(self, ids: npt.ArrayLike) -> npt.NDArray[np.float32]: ...
     def session(self, prompt: str = "") -> Session: ...
     def load_session(self, path: _Path) -> Session: ...

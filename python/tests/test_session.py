@@ -49,6 +49,14 @@ def test_cancel_ends_a_stream_between_tokens(run):
     assert len(list(session.generate(2, logit_bias={0: -100.0, 1: -100.0}))) == 2
 
 
+def test_many_prompts_at_once_are_what_each_is_alone(run):
+    prompts = ["the", "", "a", "and so", "the w"]
+    alone = [run.generate(prompt, tokens=12, seed=5) for prompt in prompts]
+    for batch in (1, 2, 8):
+        assert run.generate_all(prompts, 12, batch=batch, seed=5) == alone
+    assert run.generate_all([]) == []
+
+
 def test_sessions_do_not_see_each_other(run):
     def alone(prompt):
         return [token.id for token in run.session(prompt).generate(8, temperature=0.0)]

@@ -1,10 +1,12 @@
 //! A trained run, and tokenizers, for use from Python.
 
 use crate::convert::{error, not_pickled, to_array, to_path};
-use crate::session::Session;
+use crate::session::{Session, sampling};
 use llmc::pipeline::Failure;
 use llmc::pipeline::data::read_tokenizer;
-use llmc::pipeline::generate::{Model, SessionKey, Sessions, Which, continue_text, prompt_ids};
+use llmc::pipeline::generate::{
+    Model, SessionKey, Sessions, Settings, Which, continue_text, generate_all, prompt_ids,
+};
 use llmc::store::FsStore;
 use llmc_data::tokenizer;
 use llmc_formats::safetensors::SafeTensors;
@@ -208,6 +210,41 @@ impl Run {
         match raised {
             Some(raised) => Err(raised),
             None => Ok(text),
+        }
+    }
+
+    /// The continuation of each prompt, as many at once as `batch` says; each is what `generate` gives alone.
+    /// The options are those of `generate`.
+    #[pyo3(signature = (prompts, tokens=64, *, batch=8, stop=None, **options))]
+    fn generate_all(
+        &self,
+        py: Python<'_>,
+        prompts: Vec<String>,
+        tokens: u64,
+        batch: usize,
+        stop: Option<Vec<String>>,
+        options: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Vec<String>> {
+        let settings = Settings {
+            stop: stop.unwrap_or_default(),
+            ..Settings::new(tokens, sampling(options)?)
+        };
+        let n_rows = batch.min(prompts.len()).max(1);
+        let Shared { model, tokenizer, .. } = &*self.shared;
+        let mut raised = None;
+        let texts = py.detach(|| {
+            let mut batch = model.batch(n_rows, None, None)?;
+            generate_all(&mut batch, tokenizer, &prompts, &settings, &mut |_, _| {
+                raised = raised.take().or_else(|| Python::attach(|py| py.check_signals()).err());
+                raised.is_none()
+            })
+        });
+        match raised {
+            Some(raised) => Err(raised),
+            None => {
+                let texts = texts.map_err(|e| error(py, &e))?;
+                Ok(texts.into_iter().map(|generated| generated.text).collect())
+            }
         }
     }
 
