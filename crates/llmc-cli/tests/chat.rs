@@ -70,3 +70,18 @@ fn a_chat_over_a_pipe_is_a_turn_a_line() {
     chat(&place, &["--template", "none.jinja"], "").code(1);
     chat(&place, &["--load", "tiny.toml"], "").code(3);
 }
+
+#[test]
+fn an_export_keeps_the_chat_template() {
+    let place = Place::new();
+    place.llmc(&["train", "tiny.toml", "--quiet", "-o", "runs"]).code(0);
+    let listed = place.llmc(&["runs", "list", "--json"]).json();
+    let run = listed["runs"][0]["path"].as_str().unwrap().to_string();
+    place.write(&format!("{run}/tokenizer/chat_template.jinja"), TEMPLATE);
+    let asked = "Hello\n";
+    let expected = chat(&place, &[&run, "--json"], asked).code(0).event("reply");
+    place.llmc(&["emit", &run, "--to", "huggingface", "-o", "out", "--quiet"]).code(0);
+    let said = chat(&place, &["out", "--json"], asked).code(0);
+    assert_eq!(said.event("start")["template"], "out/chat_template.jinja");
+    assert_eq!(said.event("reply"), expected);
+}

@@ -1,5 +1,6 @@
 //! Exports of a run, each with its certificate.
 
+use super::chat;
 use super::failure::Failure;
 use super::generate::{Model, export};
 use crate::store::{FolderWriter, Store, commit_folder};
@@ -214,6 +215,9 @@ pub fn emit(
     let parsed = SafeTensors::parse(&model.weights).map_err(internal)?;
     let input = Input { model, facts: facts(model)?, tensors: tensors_of(&parsed) };
     let Files { mut files, kind } = (format.write)(&input)?;
+    if let Some(template) = chat::text_beside(store, &model.tokenizer_folder)? {
+        files.insert(chat::TEMPLATE_FILE.to_string(), template.into_bytes());
+    }
     files.insert(export::FILE.to_string(), export::card(model, &kind)?);
     if format.is_program {
         files.insert("probe.safetensors".to_string(), probe_of(model, &parsed)?);

@@ -6,7 +6,7 @@ mod template;
 mod tests;
 
 pub use clock::strftime;
-pub use template::{ChatTemplate, Message, Origin};
+pub use template::{ChatTemplate, FILE as TEMPLATE_FILE, Message, Origin, text_beside};
 
 use super::Failure;
 use super::generate::{Generated, Settings, Speaker, prompt_ids};

@@ -29,6 +29,11 @@ const MAX_TEMPLATE_BYTES: usize = 1 << 20;
 /// Bytes of a rendered conversation.
 const MAX_TEXT_BYTES: usize = 16 << 20;
 
+/// The file of a template alone.
+pub const FILE: &str = "chat_template.jinja";
+/// Files beside a tokenizer that may hold a template, the first one first.
+const FILES: [&str; 2] = [FILE, "tokenizer_config.json"];
+
 /// What a model without a template gets: the messages after each other. A reply goes on where the
 /// user's text ends; the next message starts a line.
 const PLAIN: &str = "{%- for message in messages %}{{ message.content }}{% if message.role != 'user' and not loop.last %}{{ '\\n' }}{% endif %}{% endfor %}";
@@ -91,7 +96,7 @@ impl ChatTemplate {
         tokenizer: &Tokenizer,
         now: i64,
     ) -> Result<Self, Failure> {
-        for name in ["chat_template.jinja", "tokenizer_config.json"] {
+        for name in FILES {
             let path = folder.join(name);
             if source.exists(&path)?
                 && let Some(found) = Self::in_file(source, &path, tokenizer, now)?
@@ -124,15 +129,7 @@ impl ChatTemplate {
         tokenizer: &Tokenizer,
         now: i64,
     ) -> Result<Option<Self>, Failure> {
-        let text = source.read_text(path)?;
-        let is_json = path.extension().is_some_and(|extension| extension == "json");
-        let text = match is_json {
-            true => match from_config(&text).map_err(|e| bad(path, &e))? {
-                Some(template) => template,
-                None => return Ok(None),
-            },
-            false => text,
-        };
+        let Some(text) = text_in(source, path)? else { return Ok(None) };
         if text.len() > MAX_TEMPLATE_BYTES {
             let what = format!("has {} bytes, more than {MAX_TEMPLATE_BYTES}", text.len());
             return Err(bad(path, &what).into());
@@ -220,6 +217,30 @@ impl ChatTemplate {
         let now = self.now;
         environment.add_function("strftime_now", move |format: String| strftime(&format, now));
         environment
+    }
+}
+
+/// The text of the template beside a tokenizer as it stands there, if there is one.
+///
+/// Errors: `chat::template` for a `chat_template` that is none.
+pub fn text_beside(source: &dyn Source, folder: &Path) -> Result<Option<String>, Failure> {
+    for name in FILES {
+        let path = folder.join(name);
+        if source.exists(&path)?
+            && let Some(text) = text_in(source, &path)?
+        {
+            return Ok(Some(text));
+        }
+    }
+    Ok(None)
+}
+
+/// The text of the template in a file of Jinja, or of JSON with `chat_template`.
+fn text_in(source: &dyn Source, path: &Path) -> Result<Option<String>, Failure> {
+    let text = source.read_text(path)?;
+    match path.extension().is_some_and(|extension| extension == "json") {
+        true => Ok(from_config(&text).map_err(|e| bad(path, &e))?),
+        false => Ok(Some(text)),
     }
 }
 
