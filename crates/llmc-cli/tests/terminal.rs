@@ -61,6 +61,17 @@ impl Terminal {
         self.keys.write_all(keys.as_bytes()).unwrap();
     }
 
+    /// Waits until at least so many bytes are shown.
+    #[track_caller]
+    fn more(&mut self, n_bytes: usize) {
+        while self.seen.len() < n_bytes {
+            match self.shown.recv_timeout(PATIENCE) {
+                Ok(bytes) => self.seen.push_str(&String::from_utf8_lossy(&bytes)),
+                Err(_) => panic!("no more is shown than:\n{}", self.seen),
+            }
+        }
+    }
+
     /// Waits until this is shown; forgets all up to it.
     #[track_caller]
     fn until(&mut self, text: &str) -> String {
@@ -92,7 +103,7 @@ fn ctrl_c_stops_a_reply_and_the_chat_goes_on() {
     terminal.press("Hello\r");
     // The line itself, then some of the reply.
     terminal.until("Hello");
-    std::thread::sleep(Duration::from_millis(300));
+    terminal.more(200);
     terminal.press("\x03");
     let reply = terminal.until("(stopped)");
     assert!(reply.len() > 20 && !reply.contains("\x1b[2m"), "{reply:?}");
