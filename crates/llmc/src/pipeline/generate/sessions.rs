@@ -4,7 +4,8 @@
 //! back when its turn comes. Logits depend on the text alone, so this is seen in time only.
 
 use super::super::failure::Failure;
-use super::{Model, internal};
+use super::Model;
+use super::model::internal;
 use crate::store::{Store, write_atomic};
 use llmc_base::{Diagnostic, Hash};
 use llmc_runtime::{Isa, Session, SessionState, StateError};
