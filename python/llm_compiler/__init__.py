@@ -3,7 +3,7 @@
 Specs are dataclasses (:class:`LLM`, :class:`DatasetSpec`, :class:`TokenizerSpec`,
 :class:`OptimizerSpec`, :class:`TrainingSpec`). Compiling one checks it and gives an object with a
 ``fingerprint()``; :func:`run_training` puts four of them together into a run directory, and
-:func:`load_run` reads one: weights as NumPy arrays, logits, generated text.
+:func:`load_run` reads one, or an export: weights as NumPy arrays, logits, generated text, sessions.
 
     >>> from llm_compiler import LLM, compile_spec
     >>> model = compile_spec(LLM(target_params="1M", vocab_size=256, context_length=64))
@@ -20,8 +20,11 @@ from ._native import (
     Graph,
     ModelIR,
     Run,
+    Session,
+    Token,
     Tokenizer,
     TokenizerIR,
+    TokenStream,
     TrainingIR,
     TrainingResult,
     load_run,
@@ -70,6 +73,9 @@ __all__ = [
     "OptimizerType",
     "PositionalEncodingType",
     "Run",
+    "Session",
+    "Token",
+    "TokenStream",
     "Tokenizer",
     "TokenizerCompiler",
     "TokenizerIR",

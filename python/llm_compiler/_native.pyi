@@ -135,7 +135,77 @@ class Run:
         presence_penalty: float = 0.0,
         logit_bias: Optional[Dict[int, float]] = None,
     ) -> str: ...
+    def generate_all(
+        self,
+        prompts: Sequence[str],
+        tokens: int = 64,
+        *,
+        batch: int = 8,
+        stop: Optional[Sequence[str]] = None,
+        temperature: float = 0.8,
+        top_k: int = 40,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        typical_p: float = 1.0,
+        repetition_penalty: float = 1.0,
+        frequency_penalty: float = 0.0,
+        presence_penalty: float = 0.0,
+        logit_bias: Optional[Dict[int, float]] = None,
+        seed: int = 0,
+    ) -> List[str]: ...
     def logits(self, ids: npt.ArrayLike) -> npt.NDArray[np.float32]: ...
+    def session(self, prompt: str = "") -> Session: ...
+    def load_session(self, path: _Path) -> Session: ...
+
+class Session:
+    """A text in the making, with the cache of what the model has seen of it."""
+
+    @property
+    def ids(self) -> List[int]: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+    def append(self, text: str) -> None: ...
+    def generate(
+        self,
+        tokens: int = 64,
+        *,
+        stop: Optional[Sequence[str]] = None,
+        temperature: float = 0.8,
+        top_k: int = 40,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        typical_p: float = 1.0,
+        repetition_penalty: float = 1.0,
+        frequency_penalty: float = 0.0,
+        presence_penalty: float = 0.0,
+        logit_bias: Optional[Dict[int, float]] = None,
+        seed: int = 0,
+    ) -> TokenStream: ...
+    def cancel(self) -> None: ...
+    def logits(self) -> npt.NDArray[np.float32]: ...
+    def fork(self) -> Session: ...
+    def save(self, path: _Path) -> None: ...
+    def __len__(self) -> int: ...
+
+class Token:
+    """A token that was generated, and the text that is certain since it came."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def text(self) -> str: ...
+
+class TokenStream:
+    """Tokens as they come."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def finish(self) -> Optional[str]: ...
+    def __iter__(self) -> TokenStream: ...
+    def __next__(self) -> Token: ...
 
 def compile_dataset(fields: Dict[str, Any]) -> DatasetIR: ...
 def compile_tokenizer(fields: Dict[str, Any]) -> TokenizerIR: ...

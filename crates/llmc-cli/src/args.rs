@@ -5,6 +5,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use llmc::pipeline::emit;
 use llmc::pipeline::generate::WeightFormat;
 use llmc::pipeline::quickstart::STEPS;
+use llmc_runtime::Sampling;
 use std::path::PathBuf;
 
 /// Exit codes, as `llmc --help` states them.
@@ -21,6 +22,7 @@ Exit codes:
 Environment:
   NO_COLOR      no colours
   LLMC_CACHE    folder of the stage cache (default: the user's cache folder)
+  LLMC_STATE    folder of what was typed in `llmc chat` (default: the user's state folder)
   LLMC_ISA      scalar, avx2, avx512 or neon instead of the best one; the bits are the same
 
 First steps:
@@ -124,9 +126,17 @@ pub enum Command {
     Resume(Resume),
     /// Continue a text with a trained model.
     #[command(
-        after_help = "Examples:\n  llmc generate --prompt 'def main'\n  llmc generate 1f0c6b --prompt 'import ' --tokens 200 --temperature 0.7 --seed 3"
+        after_help = "Examples:\n  llmc generate --prompt 'def main'\n  llmc generate 1f0c6b --prompt 'import ' --tokens 200 --temperature 0.7 --seed 3\n  llmc generate exports/huggingface --prompts prompts.txt --batch 8 --json"
     )]
     Generate(Generate),
+    /// Talk with a trained model.
+    ///
+    /// Messages become a text by the model's chat template (docs/chat.md); a model without one gets the
+    /// conversation as one running text. From a pipe each line is a turn. `/help` lists the commands.
+    #[command(
+        after_help = "Examples:\n  llmc chat\n  llmc chat 1f0c6b --system 'Answer in one word.' --temperature 0.3\n  echo 'Hello' | llmc chat 1f0c6b"
+    )]
+    Chat(Chat),
     /// List, show and compare runs.
     #[command(
         subcommand,
@@ -359,15 +369,86 @@ pub struct Resume {
 /// `llmc generate`.
 #[derive(Args)]
 pub struct Generate {
-    /// The run.
+    /// The run or export.
     #[command(flatten)]
     pub run: RunArg,
     /// Text to continue; `-` reads it from standard input.
     #[arg(long, short, default_value = "", allow_hyphen_values = true)]
     pub prompt: String,
+    /// A file of prompts, one a line, instead of one prompt; `-` is standard input.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "logprobs", "speculate"])]
+    pub prompts: Option<PathBuf>,
+    /// How many of the prompts to continue at once; every text is what it is alone.
+    #[arg(long, value_name = "N", default_value_t = 8, requires = "prompts")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub batch: u16,
     /// Most tokens to add.
     #[arg(long, short = 'n', default_value_t = 128)]
     pub tokens: u64,
+    /// How tokens are chosen.
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+    /// End the text before this; may be repeated.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub stop: Vec<String>,
+    /// Also show the logarithm of each token's probability, and those of so many likely others.
+    #[arg(long, value_name = "N")]
+    pub logprobs: Option<usize>,
+    /// Propose up to K tokens at a time from the text itself and check them in one pass; the text is the
+    /// same, sooner where it repeats itself.
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    #[arg(value_parser = clap::value_parser!(u16).range(..=64))]
+    pub speculate: u16,
+    /// Use the checkpoint with the lowest validation loss instead of the last.
+    #[arg(long)]
+    pub best: bool,
+    /// Round the weights of linear maps and embeddings to bf16, q8_0 or q4_0: less to read per token. Without it
+    /// they are as the run, the export or the quantised folder has them.
+    #[arg(long, value_name = "FORMAT", value_parser = weight_formats())]
+    pub weights: Option<WeightFormat>,
+}
+
+/// `llmc chat`.
+#[derive(Args)]
+pub struct Chat {
+    /// The run or export.
+    #[command(flatten)]
+    pub run: RunArg,
+    /// What the conversation begins with.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub system: Option<String>,
+    /// A chat template instead of the model's: a file of Jinja, or a tokenizer_config.json.
+    #[arg(long, value_name = "FILE")]
+    pub template: Option<PathBuf>,
+    /// Go on with a conversation that `/save` wrote.
+    #[arg(long, value_name = "FILE")]
+    pub load: Option<PathBuf>,
+    /// Most tokens of a reply.
+    #[arg(long, short = 'n', default_value_t = 256)]
+    pub tokens: u64,
+    /// How tokens are chosen.
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+    /// End a reply before this; may be repeated.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub stop: Vec<String>,
+    /// Propose up to K tokens at a time from the text itself and check them in one pass; replies are the
+    /// same, sooner where they repeat what was said.
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    #[arg(value_parser = clap::value_parser!(u16).range(..=64))]
+    pub speculate: u16,
+    /// Use the checkpoint with the lowest validation loss instead of the last.
+    #[arg(long)]
+    pub best: bool,
+    /// Round the weights of linear maps and embeddings to bf16, q8_0 or q4_0: less to read per token. Without it
+    /// they are as the run, the export or the quantised folder has them.
+    #[arg(long, value_name = "FORMAT", value_parser = weight_formats())]
+    pub weights: Option<WeightFormat>,
+}
+
+/// How tokens are chosen.
+#[derive(Args)]
+pub struct SamplingArgs {
     /// Divides the logits; 0 always takes the most likely token.
     #[arg(long, default_value_t = 0.8, allow_hyphen_values = true)]
     pub temperature: f32,
@@ -395,22 +476,27 @@ pub struct Generate {
     /// Added to the logit of a token, e.g. 42=-100; may be repeated.
     #[arg(long, value_name = "ID=BIAS", value_parser = logit_bias)]
     pub logit_bias: Vec<(u32, f32)>,
-    /// End the text before this; may be repeated.
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
-    pub stop: Vec<String>,
-    /// Also show the logarithm of each token's probability, and those of so many likely others.
-    #[arg(long, value_name = "N")]
-    pub logprobs: Option<usize>,
     /// The same seed gives the same text.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Use the checkpoint with the lowest validation loss instead of the last.
-    #[arg(long)]
-    pub best: bool,
-    /// Round the weights of linear maps and embeddings to bf16, q8_0 or q4_0: less to read per token. Without it
-    /// they are as the run or the quantised folder has them.
-    #[arg(long, value_name = "FORMAT", value_parser = weight_formats())]
-    pub weights: Option<WeightFormat>,
+}
+
+impl SamplingArgs {
+    /// As the runtime takes it.
+    pub fn sampling(&self) -> Sampling {
+        Sampling {
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            typical_p: self.typical_p,
+            repetition_penalty: self.repetition_penalty,
+            frequency_penalty: self.frequency_penalty,
+            presence_penalty: self.presence_penalty,
+            logit_bias: self.logit_bias.iter().copied().collect(),
+            seed: self.seed,
+        }
+    }
 }
 
 /// `llmc runs …`.

@@ -12,6 +12,7 @@ impl Ctx<'_> {
             window: self.arch.sliding_window.map(|w| usize::try_from(w).unwrap_or(usize::MAX)),
             scale: self.arch.attention_scale,
             dropout: None,
+            cached: false,
         }
     }
 

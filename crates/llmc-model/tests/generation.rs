@@ -88,6 +88,7 @@ fn cached_generation_has_the_bits_of_the_forward_pass() {
             int(&[2, to - from], &[row.clone(), row].concat())
         };
         let zeros = |n: usize| int(&[2, n], &vec![0; 2 * n]);
+        let start = |n: usize| int(&[2], &[n as i64; 2]);
         let whole = [columns(0, TOKENS), counted(0, TOKENS), zeros(TOKENS)];
         let whole = evaluate(&module, "forward", &whole, &BTreeMap::new());
         let expected = |row: usize, token: usize| {
@@ -103,8 +104,10 @@ fn cached_generation_has_the_bits_of_the_forward_pass() {
                 states.insert(format!("layers.{layer}.attention.{name}"), cache);
             }
         }
-        let prompt = [columns(0, PROMPT), counted(0, PROMPT), zeros(PROMPT)];
-        let mut step = evaluate(&module, "prefill", &prompt, &states);
+        let piece = |from: usize, to: usize| [columns(from, to), counted(from, to), start(from)];
+        // The prompt in two pieces, then one token at a time.
+        let first = evaluate(&module, "prefill", &piece(0, 2), &states);
+        let mut step = evaluate(&module, "prefill", &piece(2, PROMPT), &first.states);
         for token in PROMPT..=TOKENS {
             let got = bits(&step.outputs[0]);
             let want = [expected(0, token - 1), expected(1, token - 1)].concat();
@@ -112,15 +115,19 @@ fn cached_generation_has_the_bits_of_the_forward_pass() {
             if token == TOKENS {
                 break;
             }
-            let marks: Vec<i64> =
-                (0..2 * SLOTS).map(|i| if i % SLOTS <= token { 0 } else { -1 }).collect();
-            let inputs = [
-                columns(token, token + 1),
-                counted(token, token + 1),
-                int(&[2, SLOTS], &marks),
-                int(&[], &[token as i64]),
-            ];
-            step = evaluate(&module, "decode", &inputs, &step.states);
+            step = evaluate(&module, "decode", &piece(token, token + 1), &step.states);
         }
+
+        // Rows of different lengths: the first goes on from token 5, the second from token 2, over what
+        // the cache holds behind it.
+        let rows = |a: usize, b: usize| int(&[2, 3], &[&ids[a..a + 3], &ids[b..b + 3]].concat());
+        let counts = |a: i64, b: i64| int(&[2, 3], &[a, a + 1, a + 2, b, b + 1, b + 2]);
+        let inputs = [rows(5, TOKENS + 2), counts(5, 2), int(&[2], &[5, 2])];
+        let mixed = evaluate(&module, "decode", &inputs, &step.states);
+        let want: Vec<u64> = (0..3)
+            .flat_map(|i| expected(0, 5 + i))
+            .chain((0..3).flat_map(|i| expected(1, 2 + i)))
+            .collect();
+        assert_eq!(bits(&mixed.outputs[0]), want, "{arch:?}");
     }
 }

@@ -7,6 +7,7 @@
 mod convert;
 mod ir;
 mod run;
+mod session;
 mod training;
 
 use pyo3::prelude::*;
@@ -23,6 +24,9 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<training::TrainingResult>()?;
     module.add_class::<run::Run>()?;
     module.add_class::<run::Tokenizer>()?;
+    module.add_class::<session::Session>()?;
+    module.add_class::<session::Token>()?;
+    module.add_class::<session::TokenStream>()?;
     module.add_function(wrap_pyfunction!(ir::compile_dataset, module)?)?;
     module.add_function(wrap_pyfunction!(ir::compile_tokenizer, module)?)?;
     module.add_function(wrap_pyfunction!(ir::compile_training, module)?)?;

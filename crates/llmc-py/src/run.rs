@@ -1,23 +1,26 @@
 //! A trained run, and tokenizers, for use from Python.
 
 use crate::convert::{error, not_pickled, to_array, to_path};
+use crate::session::{Session, sampling};
 use llmc::pipeline::Failure;
 use llmc::pipeline::data::read_tokenizer;
-use llmc::pipeline::generate::{Model, Which, continue_text};
+use llmc::pipeline::generate::{
+    Model, SessionKey, Sessions, Settings, Which, continue_text, generate_all, prompt_ids,
+};
 use llmc::store::FsStore;
 use llmc_data::tokenizer;
 use llmc_formats::safetensors::SafeTensors;
-use llmc_runtime::{Sampling, Session};
+use llmc_runtime::Sampling;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A trained tokenizer.
 #[pyclass(frozen, module = "llm_compiler")]
-pub struct Tokenizer(Arc<tokenizer::Tokenizer>);
+pub struct Tokenizer(pub Arc<tokenizer::Tokenizer>);
 
 #[pymethods]
 impl Tokenizer {
@@ -60,37 +63,63 @@ impl Tokenizer {
     }
 }
 
-/// A trained model, read from its run.
-#[pyclass(frozen, module = "llm_compiler")]
-pub struct Run {
-    path: PathBuf,
+/// A model with its sessions, for all that use it.
+pub struct Shared {
     model: Model,
     tokenizer: Arc<tokenizer::Tokenizer>,
-    session: Mutex<Option<Session>>,
+    /// Made on first use, with the session of the calls that name none.
+    sessions: Mutex<Option<(Sessions, SessionKey)>>,
+    /// Sessions that nobody holds any more.
+    dropped: Mutex<Vec<SessionKey>>,
 }
 
-impl Run {
-    /// Calls `f` with the session, which is made on first use.
-    fn with_session<T: Send>(
+impl Shared {
+    /// Calls `f` with the sessions, and with the key of the one that belongs to the run itself.
+    pub fn with<T: Send>(
         &self,
         py: Python<'_>,
-        f: impl FnOnce(&mut Session) -> Result<T, Failure> + Send,
+        f: impl FnOnce(&mut Sessions, SessionKey) -> Result<T, Failure> + Send,
     ) -> PyResult<T> {
         let result = py.detach(|| {
-            let mut guard = self.session.lock().ok()?;
+            let mut guard = self.sessions.lock().ok()?;
             if guard.is_none() {
-                match self.model.session(None, None) {
-                    Ok(session) => *guard = Some(session),
+                match Sessions::new(&self.model, None, None) {
+                    Ok(mut sessions) => {
+                        let key = sessions.open();
+                        *guard = Some((sessions, key));
+                    }
                     Err(failure) => return Some(Err(failure)),
                 }
             }
-            guard.as_mut().map(f)
+            let (sessions, key) = guard.as_mut()?;
+            let mut dropped = self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
+            let keys = std::mem::take(&mut *dropped);
+            drop(dropped);
+            keys.into_iter().for_each(|key| sessions.close(key));
+            Some(f(sessions, *key))
         });
         match result {
             Some(result) => result.map_err(|e| error(py, &e)),
             None => Err(PyRuntimeError::new_err("an earlier call on this run panicked")),
         }
     }
+
+    /// Notes that nobody holds a session any more. Waits for no generation.
+    pub fn forget(&self, key: SessionKey) {
+        self.dropped.lock().unwrap_or_else(PoisonError::into_inner).push(key);
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Arc<tokenizer::Tokenizer> {
+        &self.tokenizer
+    }
+}
+
+/// A trained model, read from a run or an export.
+#[pyclass(frozen, module = "llm_compiler")]
+pub struct Run {
+    path: PathBuf,
+    shared: Arc<Shared>,
 }
 
 #[pymethods]
@@ -104,20 +133,20 @@ impl Run {
     /// Steps that the weights were trained for.
     #[getter]
     fn step(&self) -> u64 {
-        self.model.checkpoint.step
+        self.shared.model.checkpoint.step
     }
 
     /// The tokenizer.
     #[getter]
     fn tokenizer(&self) -> Tokenizer {
-        Tokenizer(self.tokenizer.clone())
+        Tokenizer(self.shared.tokenizer.clone())
     }
 
     /// Weights by path, as float32 arrays; each access reads them anew.
     #[getter]
     fn weights<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let bad = |e: llmc_formats::safetensors::Error| PyValueError::new_err(e.to_string());
-        let parsed = SafeTensors::parse(&self.model.weights).map_err(bad)?;
+        let parsed = SafeTensors::parse(&self.shared.model.weights).map_err(bad)?;
         let dict = PyDict::new(py);
         for info in parsed.header().tensors() {
             let values = parsed.tensor(&info.name).and_then(|t| t.to_f32()).map_err(bad)?;
@@ -165,10 +194,10 @@ impl Run {
             seed,
         };
         let mut raised = None;
-        let text = self.with_session(py, |session| {
+        let text = self.shared.with(py, |sessions, key| {
             continue_text(
-                &mut |ids| session_logits(session, ids),
-                &self.tokenizer,
+                &mut |ids| Ok(sessions.next_logits(key, ids)?.to_vec()),
+                &self.shared.tokenizer,
                 prompt,
                 tokens,
                 &sampling,
@@ -184,9 +213,44 @@ impl Run {
         }
     }
 
+    /// The continuation of each prompt, as many at once as `batch` says; each is what `generate` gives alone.
+    /// The options are those of `generate`.
+    #[pyo3(signature = (prompts, tokens=64, *, batch=8, stop=None, **options))]
+    fn generate_all(
+        &self,
+        py: Python<'_>,
+        prompts: Vec<String>,
+        tokens: u64,
+        batch: usize,
+        stop: Option<Vec<String>>,
+        options: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Vec<String>> {
+        let settings = Settings {
+            stop: stop.unwrap_or_default(),
+            ..Settings::new(tokens, sampling(options)?)
+        };
+        let n_rows = batch.min(prompts.len()).max(1);
+        let Shared { model, tokenizer, .. } = &*self.shared;
+        let mut raised = None;
+        let texts = py.detach(|| {
+            let mut batch = model.batch(n_rows, None, None)?;
+            generate_all(&mut batch, tokenizer, &prompts, &settings, &mut |_, _| {
+                raised = raised.take().or_else(|| Python::attach(|py| py.check_signals()).err());
+                raised.is_none()
+            })
+        });
+        match raised {
+            Some(raised) => Err(raised),
+            None => {
+                let texts = texts.map_err(|e| error(py, &e))?;
+                Ok(texts.into_iter().map(|generated| generated.text).collect())
+            }
+        }
+    }
+
     /// Logits [T, V] of the tokens that follow each prefix of `ids`: [T], at most the context length.
     fn logits<'py>(&self, py: Python<'py>, ids: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let dims = self.model.project.model().map_err(|e| error(py, &e))?.dims;
+        let dims = self.shared.model.project.model().map_err(|e| error(py, &e))?.dims;
         let array = py.import("numpy")?.call_method1("asarray", (ids,))?;
         if array.getattr("ndim")?.extract::<usize>()? != 1 {
             return Err(PyValueError::new_err("`ids` is an array of one dimension, [T]"));
@@ -200,14 +264,27 @@ impl Run {
             let text = format!("token {id} is not below vocab_size = {}", dims.vocab_size);
             return Err(PyValueError::new_err(text));
         }
-        let rows = self.with_session(py, |session| {
-            let mut rows = Vec::new();
-            for end in 1..=ids.len() {
-                rows.extend(session_logits(session, &ids[..end])?);
-            }
-            Ok(rows)
-        })?;
+        let rows = self
+            .shared
+            .with(py, |sessions, key| Ok(sessions.last_logits(key, &ids, ids.len())?.to_vec()))?;
         to_array(py, &rows, &[ids.len(), dims.vocab_size as usize])
+    }
+
+    /// A session: a text that goes on token by token, and whose cache is kept.
+    #[pyo3(signature = (prompt=""))]
+    fn session(&self, py: Python<'_>, prompt: &str) -> PyResult<Session> {
+        let ids = match prompt {
+            "" => Vec::new(),
+            prompt => prompt_ids(&self.shared.tokenizer, prompt).map_err(|e| error(py, &e))?,
+        };
+        let key = self.shared.with(py, |sessions, _| Ok(sessions.open()))?;
+        Ok(Session::new(self.shared.clone(), key, ids))
+    }
+
+    /// Goes on with a session that was saved, to the bit. It must be of these weights and this tokenizer.
+    fn load_session(&self, py: Python<'_>, path: PathBuf) -> PyResult<Session> {
+        let (key, ids) = self.shared.with(py, |sessions, _| sessions.load(&FsStore, &path))?;
+        Ok(Session::new(self.shared.clone(), key, ids))
     }
 
     fn __reduce__(&self) -> PyResult<()> {
@@ -219,19 +296,15 @@ impl Run {
     }
 }
 
-fn session_logits(session: &mut Session, ids: &[u32]) -> Result<Vec<f32>, Failure> {
-    let logits = session.next_logits(ids).map_err(|e| Failure::Internal(e.to_string()))?;
-    Ok(logits.to_vec())
-}
-
-/// Reads a run directory; `best` takes the checkpoint with the lowest validation loss.
+/// Reads a run directory or an export; of a run `best` takes the checkpoint with the lowest validation loss.
 #[pyfunction]
 #[pyo3(signature = (path, best=false))]
 pub fn load_run(py: Python<'_>, path: PathBuf, best: bool) -> PyResult<Run> {
     let which = if best { Which::Best } else { Which::Last };
     let model = py.detach(|| Model::open(&FsStore, &path, which)).map_err(|e| error(py, &e))?;
     let tokenizer = Arc::new(model.tokenizer.clone());
-    Ok(Run { path, model, tokenizer, session: Mutex::new(None) })
+    let (sessions, dropped) = (Mutex::new(None), Mutex::new(Vec::new()));
+    Ok(Run { path, shared: Arc::new(Shared { model, tokenizer, sessions, dropped }) })
 }
 
 /// Reads a tokenizer: the folder of `tokenizer.json`, or a run directory.

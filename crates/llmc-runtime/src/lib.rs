@@ -21,5 +21,5 @@ pub use memory::Memory;
 pub use pack::{PackedWeight, pack_weight};
 pub use pool::Pool;
 pub use sample::{Context, Sampling, logprobs, sample};
-pub use session::{Session, SessionError};
+pub use session::{Batch, SequenceId, Session, SessionError, SessionState, StateError};
 pub use stop::StopStrings;

@@ -245,6 +245,10 @@ fn dispatch(
             let rotate = if op.inverse { k::rope_backward } else { k::rope };
             rotate(ctx, operand(0), shape[2], &frequencies, ints(operand(1)), y)
         }
+        Op::Attention(op) if op.cached => {
+            let shape = attention_shape(&launch.operands, op);
+            return cached_attention(ctx, &shape, &operands, y, scratch);
+        }
         Op::Attention(op) => {
             let shape = attention_shape(&launch.operands, op);
             let (segments, dropout) = attention_rest(op, &operands[3..]);
@@ -262,14 +266,16 @@ fn dispatch(
             let shape = &launch.operands[0].shape;
             let inner: usize = shape[op.axis + 1..].iter().product();
             let row = shape[op.axis] * inner;
-            let start = usize::try_from(ints(operand(2))[0]).unwrap_or(0);
-            update_slice(
-                y,
-                row,
-                operand(1),
-                launch.operands[1].shape[op.axis] * inner,
-                start * inner,
-            )?;
+            let new = launch.operands[1].shape[op.axis] * inner;
+            // One start for all, or one for each row of the first axis.
+            let starts = ints(operand(2));
+            let (wide, part) =
+                (y.len() / starts.len().max(1), operand(1).len() / starts.len().max(1));
+            for (at, start) in starts.iter().enumerate() {
+                let start = usize::try_from(*start).map_err(|_| format!("start is {start}"))?;
+                let (y, update) = (&mut y[at * wide..][..wide], &operand(1)[at * part..][..part]);
+                update_slice(y, row, update, new, start * inner)?;
+            }
             Ok(())
         }
         Op::Softmax(_) => k::softmax(ctx, operand(0), width, y),
@@ -328,6 +334,32 @@ fn update_slice(
     }
     for (to, from) in x.chunks_exact_mut(row).zip(update.chunks_exact(n_new)) {
         to[start..start + n_new].copy_from_slice(from);
+    }
+    Ok(())
+}
+
+/// Attention over a cache that each row has filled to another length: operands q, k, v, start. Each row
+/// is an attention of its own over as many keys as it has, which changes no bit.
+fn cached_attention(
+    ctx: &Ctx<'_>,
+    shape: &k::Attention,
+    operands: &[&[f32]],
+    o: &mut [f32],
+    scratch: &mut [f32],
+) -> Result<(), String> {
+    let [q, key, v, start] = *operands else {
+        return Err(format!("{} operands", operands.len()));
+    };
+    let q_row = shape.q_len * shape.n_heads * shape.head_dim;
+    let kv_row = shape.kv_capacity * shape.n_kv_heads * shape.head_dim;
+    for (b, start) in ints(start).iter().enumerate() {
+        let kv_len = usize::try_from(*start).ok().map(|start| start + shape.q_len);
+        let kv_len = kv_len.filter(|n| *n <= shape.kv_capacity);
+        let kv_len = kv_len.ok_or_else(|| format!("start {start} is not in the cache"))?;
+        let row = k::Attention { batch: 1, kv_len, ..*shape };
+        let (q, o) = (&q[b * q_row..][..q_row], &mut o[b * q_row..][..q_row]);
+        let (key, v) = (&key[b * kv_row..][..kv_row], &v[b * kv_row..][..kv_row]);
+        k::attention(ctx, &row, q, key, v, None, None, o, scratch).map_err(|e| e.to_string())?;
     }
     Ok(())
 }

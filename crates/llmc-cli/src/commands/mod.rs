@@ -1,6 +1,8 @@
 //! One function per command: call the pipeline, show what came of it, say the exit code.
 
+mod chat;
 mod corpus;
+mod generating;
 mod ir;
 mod quantize;
 mod runs;
@@ -36,7 +38,8 @@ pub fn run(command: &Command, out: &mut Output) -> Result<u8, Failure> {
         Command::Data(args) => corpus::data(args, out),
         Command::Train(args) => training::train(args, out),
         Command::Resume(args) => training::resume(args, out),
-        Command::Generate(args) => using::generate(args, out),
+        Command::Generate(args) => generating::generate(args, out),
+        Command::Chat(args) => chat::chat(args, out),
         Command::Runs(args) => runs::runs(args, out),
         Command::Verify(args) => runs::verify(args, out),
         Command::Rerun(args) => training::rerun(args, out),
@@ -48,12 +51,12 @@ pub fn run(command: &Command, out: &mut Output) -> Result<u8, Failure> {
 }
 
 /// Names of the commands for which [`is_stream`] holds.
-pub const STREAMS: [&str; 4] = ["quickstart", "train", "resume", "rerun"];
+pub const STREAMS: [&str; 5] = ["quickstart", "train", "resume", "rerun", "chat"];
 
 /// Whether a command tells of itself while it works: with `--json` one event per line.
 pub fn is_stream(command: &Command) -> bool {
-    use Command::{Quickstart, Rerun, Resume, Train};
-    matches!(command, Quickstart(_) | Train(_) | Resume(_) | Rerun(_))
+    use Command::{Chat, Quickstart, Rerun, Resume, Train};
+    matches!(command, Quickstart(_) | Train(_) | Resume(_) | Rerun(_) | Chat(_))
 }
 
 /// `llmc help`.
@@ -94,6 +97,11 @@ fn project(args: &SpecArgs, goal: Goal) -> Result<(Project, Vec<Diagnostic>), Fa
 /// The folder of the run of a command.
 fn run_folder(args: &RunArg) -> Result<PathBuf, Failure> {
     run_folders::find(&FsStore, &args.runs, args.run.as_deref())
+}
+
+/// The folder of the run or export of a command that uses a model.
+fn model_folder(args: &RunArg) -> Result<PathBuf, Failure> {
+    run_folders::find_model(&FsStore, &args.runs, args.run.as_deref())
 }
 
 /// A value as JSON; what the pipeline returns always has one.

@@ -283,7 +283,10 @@ const SCATTER_ADD: &str = r#"def scatter_add(x, ids, updates, axis, batch_dims=0
 "#;
 
 const UPDATE_SLICE: &str = r#"def update_slice(x, update, start, axis):
-    """x with update written along `axis` from index start on."""
+    """x with update written along `axis` from index start on, which may differ from row to row."""
+    if torch.is_tensor(start) and start.dim():
+        rows = [update_slice(*row, axis - 1) for row in zip(x, update, start)]
+        return torch.stack(rows)
     index = start + torch.arange(update.shape[axis], device=x.device)
     return x.index_copy(axis, index, update)
 "#;

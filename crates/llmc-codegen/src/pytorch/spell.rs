@@ -40,7 +40,9 @@ pub fn spell(cx: &mut NodeCtx) -> Spelled {
         }
         Op::Rope(rope) => cx.rope(rope)?,
         // PyTorch draws other bits than the graph, so dropout is written out.
-        Op::Attention(attention) if attention.dropout.is_none() => cx.attention(attention)?,
+        Op::Attention(attention) if attention.dropout.is_none() && !attention.cached => {
+            cx.attention(attention)?
+        }
         Op::CrossEntropy(_) => cx.cross_entropy()?,
         Op::Call(call) => {
             let callee = cx.body.callee(call);

@@ -188,18 +188,26 @@ pub(crate) fn update_slice(
     start: &Tensor,
 ) -> Result<Tensor, EvalError> {
     let (size, length) = (x.shape[op.axis], update.shape[op.axis]);
-    let start = start.as_ints()?[0];
-    let at =
-        usize::try_from(start).ok().filter(|at| at.checked_add(length).is_some_and(|e| e <= size));
-    let at = at.ok_or_else(|| {
-        EvalError::new(format!("{length} elements from {start} do not lie in an axis of {size}"))
-    })?;
     let outer: usize = x.shape[..op.axis].iter().product();
     let inner: usize = x.shape[op.axis + 1..].iter().product();
+    // One index for all, or one for each row of the first axis.
+    let starts = start.as_ints()?;
+    let per_start = outer / starts.len().max(1);
+    let mut places = Vec::with_capacity(starts.len());
+    for start in starts {
+        let at = usize::try_from(*start).ok();
+        let at = at.filter(|at| at.checked_add(length).is_some_and(|end| end <= size));
+        places.push(at.ok_or_else(|| {
+            EvalError::new(format!(
+                "{length} elements from {start} do not lie in an axis of {size}"
+            ))
+        })?);
+    }
     let mut out = x.clone();
     let (wide, part) = (size * inner, length * inner);
     for i in 0..outer {
-        let to = i * wide + at * inner..i * wide + at * inner + part;
+        let at = i * wide + places[i / per_start.max(1)] * inner;
+        let to = at..at + part;
         let from = i * part..(i + 1) * part;
         match (&mut out.data, &update.data) {
             (Data::Float(out), Data::Float(update)) => out[to].copy_from_slice(&update[from]),

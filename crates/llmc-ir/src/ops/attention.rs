@@ -27,10 +27,14 @@ use llmc_base::Expr;
 /// `window` keys back. A query that sees nothing gives zeros. Computed in f32 if the dtype is
 /// narrower.
 ///
+/// Over a cache (`cached`) k and v have room for S keys, and start: i32 \[B\] takes the place of the
+/// segments: query i of row b stands at key start\[b\] + i, and no key behind the last query is seen.
+///
 /// Errors: `attention::c1` if q, k, v are not of these shapes and one float dtype, `attention::c2`
 /// if K does not divide H, `attention::c3` if the segments are not i32 [B, T] and i32 [B, S],
 /// `attention::c4` if the window is 0 or above 2³¹ − 1, `attention::c6` if key, step or sample has
-/// another type, `attention::c7` if the dropout rate is not in 0..1.
+/// another type, `attention::c7` if the dropout rate is not in 0..1, `attention::c8` if over a cache
+/// start is not i32 \[B\] or the attention is not causal.
 /// Source: Vaswani et al. 2017, arXiv:1706.03762, eq. 1; grouped heads: arXiv:2305.13245.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attention {
@@ -43,6 +47,8 @@ pub struct Attention {
     /// Of the probabilities, whose elements of a sample are [K, T, H/K, S]. In the text form `dropout` is
     /// the rate and `stream` the stream.
     pub dropout: Option<Dropout>,
+    /// Whether k and v are a cache, filled up to where the queries stand.
+    pub cached: bool,
 }
 
 pub(super) fn attrs(op: &Attention) -> Attrs {
@@ -52,6 +58,9 @@ pub(super) fn attrs(op: &Attention) -> Attrs {
     if let Some(dropout) = &op.dropout {
         attrs.push(("dropout", Attr::Float(dropout.rate)));
         attrs.push(("stream", Attr::Int(dropout.stream as i64)));
+    }
+    if op.cached {
+        attrs.push(("cached", Attr::Bool(true)));
     }
     attrs
 }
@@ -67,10 +76,12 @@ pub(super) fn from_attrs(attrs: &mut AttrReader) -> Result<Attention, AttrError>
         window: attrs.opt("window")?,
         scale: attrs.opt("scale")?,
         dropout,
+        cached: attrs.opt("cached")?.unwrap_or(false),
     })
 }
 
-/// The operands after the first `n`: the segments, if any, and key, step and sample of dropout.
+/// The operands after the first `n`: the segments, if any, or start of a cache; and key, step and sample
+/// of dropout.
 ///
 /// `<op>::arity` unless there are as many as the op takes.
 pub(super) fn split_rest<'t, T>(
@@ -80,10 +91,14 @@ pub(super) fn split_rest<'t, T>(
     n: usize,
 ) -> Result<(&'t [T], &'t [T]), TypeError> {
     let n_random = if op.dropout.is_some() { 3 } else { 0 };
-    let fits = operands.len() == n + n_random || operands.len() == n + 2 + n_random;
+    let (few, many) = if op.cached { (n + 1, n + 1) } else { (n, n + 2) };
+    let fits = operands.len() == few + n_random || operands.len() == many + n_random;
     ensure(fits, &format!("{name}::arity"), || {
-        let (few, many) = (n + n_random, n + 2 + n_random);
-        format!("`{name}` takes {few} or {many} operands, got {}", operands.len())
+        let (few, many) = (few + n_random, many + n_random);
+        match few == many {
+            true => format!("`{name}` takes {few} operands, got {}", operands.len()),
+            false => format!("`{name}` takes {few} or {many} operands, got {}", operands.len()),
+        }
     })?;
     Ok(operands[n..].split_at(operands.len() - n - n_random))
 }
@@ -121,6 +136,12 @@ pub(super) fn check_operands(
             format!(
                 "segments {seg_q} and {seg_k}, expected i32 [B, T] and i32 [B, S] of q {q} and k {k}"
             )
+        })?;
+    }
+    if let ([start], true) = (segments, attention.cached) {
+        let rows = TensorType::new(DType::I32, [q.shape[0].clone()]);
+        ensure(start == &rows && attention.causal, &format!("{op}::c8"), || {
+            format!("a causal attention over a cache takes start {rows}, not {start}")
         })?;
     }
     let window = attention.window;
@@ -254,7 +275,25 @@ fn mask(
         let same = b.broadcast(same, &dims, &[0, 2, 4])?;
         mask = and(b, mask, same)?;
     }
-    if op.causal || op.window.is_some() {
+    if let ([start], true) = (segments, op.cached) {
+        // The distance start + i − j from key j back to where query i of a row stands.
+        let square = [dims[0].clone(), dims[2].clone(), dims[4].clone()];
+        let query = b.iota(DType::I32, &square, 1)?;
+        let start = b.broadcast(*start, &square, &[0])?;
+        let position = b.add(query, start)?;
+        let key = b.iota(DType::I32, &square, 2)?;
+        let distance = b.sub(position, key)?;
+        let zero = b.constant_like(distance, 0.0)?;
+        let visible = b.compare(CompareKind::Ge, distance, zero)?;
+        let visible = b.broadcast(visible, &dims, &[0, 2, 4])?;
+        mask = and(b, mask, visible)?;
+        if let Some(window) = op.window {
+            let limit = b.constant_like(distance, window as f64)?;
+            let visible = b.compare(CompareKind::Lt, distance, limit)?;
+            let visible = b.broadcast(visible, &dims, &[0, 2, 4])?;
+            mask = and(b, mask, visible)?;
+        }
+    } else if op.causal || op.window.is_some() {
         // The distance i + (S − T) − j from key j back to where query i stands.
         let square = [dims[2].clone(), dims[4].clone()];
         let query = b.iota(DType::I32, &square, 0)?;
@@ -322,6 +361,10 @@ impl OpDef for Attention {
         b: &mut FunctionBuilder,
         input: &VjpInput,
     ) -> Result<Option<Cotangents>, TypeError> {
+        if self.cached {
+            // Nothing is trained over a cache; its decomposition has a gradient all the same.
+            return Ok(None);
+        }
         let mut out = vec![None; input.operands.len()];
         let Some(dy) = input.cotangents[0] else { return Ok(Some(out)) };
         let op = AttentionBackward { of: self.clone() };
@@ -348,7 +391,15 @@ impl OpDef for Attention {
         let bad = |op: Attention, [q, k, v]: [TensorType; 3], rest: &[TensorType], code| {
             BadSample::new(op, [&[q, k, v], rest].concat(), code)
         };
-        let op = |window| Attention { causal: true, window, scale: None, dropout: None };
+        let op =
+            |window| Attention { causal: true, window, scale: None, dropout: None, cached: false };
+        let cached = |window| Attention { cached: true, ..op(window) };
+        // Starts 0, 1, 2: rows that are filled to different lengths.
+        let good_cached = |window, [b, t, h, d, s, kv]: [usize; 6]| {
+            let mut operands = sample_operands([b, t, h, d, s, kv], false, DType::F32, false);
+            operands.push((i32(&[b]), Fill::Positions));
+            Sample::new(cached(window), operands, &[0, 1, 2])
+        };
         let with_dropout =
             |rate| Attention { dropout: Some(Dropout { rate, stream: 1 }), ..op(None) };
         let (q, k) = (f32(&[1, 2, 2, 4]), f32(&[1, 3, 2, 4]));
@@ -360,7 +411,16 @@ impl OpDef for Attention {
             [u32s(&[2]), u32s(&[]), u32s(&[batch])]
         };
         Samples {
-            good: sample_cases().map(good).into(),
+            good: sample_cases()
+                .map(good)
+                .into_iter()
+                .chain([
+                    good_cached(None, [3, 1, 4, 6, 5, 2]),
+                    good_cached(Some(2), [2, 1, 2, 4, 4, 2]),
+                    good_cached(None, [2, 6, 2, 4, 9, 1]),
+                    good_cached(Some(3), [3, 5, 2, 4, 8, 2]),
+                ])
+                .collect(),
             bad: vec![
                 bad(op(None), odd_width, &[], "attention::c1"),
                 bad(op(None), [q.clone(), k.clone(), f32(&[1, 4, 2, 4])], &[], "attention::c1"),
@@ -370,7 +430,15 @@ impl OpDef for Attention {
                 bad(op(None), fine.clone(), &[i32(&[1, 2])], "attention::arity"),
                 bad(with_dropout(0.5), fine.clone(), &random(2), "attention::c6"),
                 bad(with_dropout(1.0), fine.clone(), &random(1), "attention::c7"),
-                bad(with_dropout(0.5), fine, &[], "attention::arity"),
+                bad(with_dropout(0.5), fine.clone(), &[], "attention::arity"),
+                bad(cached(None), fine.clone(), &[], "attention::arity"),
+                bad(cached(None), fine.clone(), &[i32(&[2])], "attention::c8"),
+                bad(
+                    Attention { causal: false, ..cached(None) },
+                    fine,
+                    &[i32(&[1])],
+                    "attention::c8",
+                ),
             ],
         }
     }
@@ -382,7 +450,8 @@ type Case = (Attention, ([usize; 6], bool, DType));
 /// What the samples of both passes try: grouped heads, caches, windows, segments, dropout, odd sizes.
 pub(super) fn sample_cases() -> [Case; 11] {
     let f32 = DType::F32;
-    let op = |causal, window, scale| Attention { causal, window, scale, dropout: None };
+    let op =
+        |causal, window, scale| Attention { causal, window, scale, dropout: None, cached: false };
     let drop =
         |op: Attention, rate| Attention { dropout: Some(Dropout { rate, stream: 77 }), ..op };
     [

@@ -14,7 +14,7 @@ use crate::cost::Cost;
 use crate::module::{Module, ValueId};
 use crate::op::{Class, OpDef};
 use crate::sample::{BadSample, Sample, Samples, f32, i32};
-use crate::types::{DType, TensorType, TypeError};
+use crate::types::{DType, TensorType, TypeError, ensure};
 
 /// Gradient of [`Attention`]; recomputes the probabilities.
 ///
@@ -22,7 +22,8 @@ use crate::types::{DType, TensorType, TypeError};
 /// types of q, k, v.
 ///
 /// Errors: `attention_backward::c1` to `c4` as for [`Attention`], `attention_backward::c5` if dy is
-/// not of the type of q, `attention_backward::c6` and `attention_backward::c7` as for [`Attention`].
+/// not of the type of q, `attention_backward::c6` and `attention_backward::c7` as for [`Attention`],
+/// `attention_backward::c8` over a cache.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AttentionBackward {
     /// The forward op; its attributes are those of this one.
@@ -42,6 +43,9 @@ impl OpDef for AttentionBackward {
     }
 
     fn infer(&self, _: &Module, types: &[TensorType]) -> Result<Vec<TensorType>, TypeError> {
+        ensure(!self.of.cached, "attention_backward::c8", || {
+            "a gradient over a cache is that of the decomposition".to_string()
+        })?;
         let (segments, random) = split_rest(Self::NAME, &self.of, types, 4)?;
         check_operands(Self::NAME, &self.of, [&types[0], &types[1], &types[2]], segments, random)?;
         check::ensure_same("attention_backward::c5", "dy", &types[3], &types[0])?;
@@ -87,7 +91,13 @@ impl OpDef for AttentionBackward {
             operands.insert(3, operands[0].clone());
             Sample::new(AttentionBackward { of }, operands, &[0, 1, 2, 3])
         };
-        let op = |window, dropout| Attention { causal: true, window, scale: None, dropout };
+        let op = |window, dropout| Attention {
+            causal: true,
+            window,
+            scale: None,
+            dropout,
+            cached: false,
+        };
         let bad = |of: Attention, [q, k, v]: [TensorType; 3], rest: &[TensorType], code| {
             let operands = [&[q.clone(), k, v, q], rest].concat();
             BadSample::new(AttentionBackward { of }, operands, code)
@@ -115,7 +125,13 @@ impl OpDef for AttentionBackward {
                 bad(op(Some(0), None), fine.clone(), &[], "attention_backward::c4"),
                 bad(plain.clone(), fine.clone(), &[i32(&[1, 2])], "attention_backward::arity"),
                 bad(op(None, drop(0.5)), fine.clone(), &random(2), "attention_backward::c6"),
-                bad(op(None, drop(1.0)), fine, &random(1), "attention_backward::c7"),
+                bad(op(None, drop(1.0)), fine.clone(), &random(1), "attention_backward::c7"),
+                bad(
+                    Attention { cached: true, ..plain.clone() },
+                    fine,
+                    &[i32(&[1])],
+                    "attention_backward::c8",
+                ),
                 BadSample::new(AttentionBackward { of: plain }, odd_dy, "attention_backward::c5"),
             ],
         }

@@ -25,11 +25,11 @@ pub struct Concat {
 
 /// Overwrites a part of an axis, from an index known at run time: the append of a KV cache.
 ///
-/// x: any, update: as x but for the axis, start: i32[] → the type of x. A part that does not lie
-/// in x is an error of the evaluation.
+/// x: any, update: as x but for the axis, start: i32[], or i32 \[B\] with the first dim B of x: an
+/// index for each row → the type of x. A part that does not lie in x is an error of the evaluation.
 ///
 /// Errors: `update_slice::c1` if there is no such axis, `update_slice::c2` if the update does not
-/// fit, `update_slice::c3` if start is not i32[].
+/// fit, `update_slice::c3` if start is neither i32[] nor, for an axis after the first, i32 \[B\].
 #[derive(Clone, Debug, PartialEq)]
 pub struct UpdateSlice {
     /// The axis.
@@ -127,6 +127,13 @@ impl OpDef for Concat {
     }
 }
 
+impl UpdateSlice {
+    /// Whether start of this type has an index for each row instead of one for all.
+    fn has_start_per_row(&self, start: &TensorType) -> bool {
+        start.rank() == 1 && self.axis > 0
+    }
+}
+
 impl OpDef for UpdateSlice {
     const NAME: &'static str = "update_slice";
     const CLASS: Class = Class::Primitive;
@@ -153,7 +160,13 @@ impl OpDef for UpdateSlice {
         ensure(fits && &same == x, "update_slice::c2", || {
             format!("update {update} does not fit {x} along axis {}", self.axis)
         })?;
-        check::ensure_same("update_slice::c3", "start", start, &TensorType::scalar(DType::I32))?;
+        if self.has_start_per_row(start) {
+            let rows = TensorType::new(DType::I32, [x.shape[0].clone()]);
+            check::ensure_same("update_slice::c3", "start", start, &rows)?;
+        } else {
+            let scalar = TensorType::scalar(DType::I32);
+            check::ensure_same("update_slice::c3", "start", start, &scalar)?;
+        }
         Ok(vec![x.clone()])
     }
 
@@ -176,10 +189,19 @@ impl OpDef for UpdateSlice {
         }
         if input.needed[1] {
             let length = b.ty(update).shape[self.axis].clone();
-            let index = b.iota(DType::I32, &[length], 0)?;
-            let start = b.splat_like(start, index)?;
-            let index = b.add(index, start)?;
-            let part = b.gather(dy, index, self.axis, 0)?;
+            let start_ty = b.ty(start).clone();
+            let part = if self.has_start_per_row(&start_ty) {
+                let dims = [start_ty.shape[0].clone(), length];
+                let index = b.iota(DType::I32, &dims, 1)?;
+                let start = b.broadcast(start, &dims, &[0])?;
+                let index = b.add(index, start)?;
+                b.gather(dy, index, self.axis, 1)?
+            } else {
+                let index = b.iota(DType::I32, &[length], 0)?;
+                let start = b.splat_like(start, index)?;
+                let index = b.add(index, start)?;
+                b.gather(dy, index, self.axis, 0)?
+            };
             out[1] = Some(input.fold(b, 1, part)?);
         }
         Ok(Some(out))
@@ -207,6 +229,16 @@ impl OpDef for UpdateSlice {
                         (f32(&[5]), Fill::Normal),
                         (f32(&[5]), Fill::Normal),
                         (i32(&[]), Fill::Constant(0.0)),
+                    ],
+                    &[0, 1],
+                ),
+                // An index for each row: 0, 1, 2.
+                Sample::new(
+                    UpdateSlice { axis: 1 },
+                    [
+                        (f32(&[3, 5, 2]), Fill::Normal),
+                        (f32(&[3, 3, 2]), Fill::Normal),
+                        (i32(&[3]), Fill::Positions),
                     ],
                     &[0, 1],
                 ),
@@ -239,6 +271,11 @@ impl OpDef for UpdateSlice {
                 BadSample::new(
                     UpdateSlice { axis: 0 },
                     [f32(&[5]), f32(&[2]), i32(&[1])],
+                    "update_slice::c3",
+                ),
+                BadSample::new(
+                    UpdateSlice { axis: 1 },
+                    [f32(&[2, 5]), f32(&[2, 1]), i32(&[3])],
                     "update_slice::c3",
                 ),
             ],

@@ -180,7 +180,8 @@ fn attend(
 
 #[test]
 fn attention_sees_what_it_should() {
-    let op = |causal, window, scale| Attention { causal, window, scale, dropout: None };
+    let op =
+        |causal, window, scale| Attention { causal, window, scale, dropout: None, cached: false };
     let q = normal(&[2, 5, 4, 6], 1);
     let (k, v) = (normal(&[2, 7, 2, 6], 2), normal(&[2, 7, 2, 6], 3));
     let operands = [q.clone(), k.clone(), v.clone()];
@@ -206,7 +207,8 @@ fn attention_stays_in_its_segment_and_sees_nothing_as_zeros() {
     let (k, v) = (normal(&[1, 4, 1, 2], 2), normal(&[1, 4, 1, 2], 3));
     let seg_q = Tensor::i32(&[1, 4], &[0, 1, 1, 9]).unwrap();
     let seg_k = Tensor::i32(&[1, 4], &[0, 0, 1, 1]).unwrap();
-    let op = Attention { causal: true, window: None, scale: Some(1.0), dropout: None };
+    let op =
+        Attention { causal: true, window: None, scale: Some(1.0), dropout: None, cached: false };
     let segments = [(0, 0), (1, 0), (1, 1), (9, 1)];
     let want = attend(&q, &k, &v, 1.0, |_, i, j| segments[i].0 == segments[j].1 && j <= i);
     for mode in [Mode::Real, Mode::Rounded] {

@@ -1,7 +1,8 @@
 //! Exports of a run, each with its certificate.
 
+use super::chat;
 use super::failure::Failure;
-use super::generate::{Model, WeightFormat};
+use super::generate::{Model, WeightFormat, export};
 use crate::store::{FolderWriter, Store, commit_folder};
 use llmc_base::{Diagnostic, Hash};
 use llmc_codegen::certificate::{Certificate, Check, FileHash};
@@ -77,6 +78,7 @@ fn weight_files(input: &Input) -> Result<Files, Failure> {
     let files = BTreeMap::from([
         ("model.safetensors".to_string(), bytes),
         ("tokenizer.json".to_string(), input.model.tokenizer.to_json().into_bytes()),
+        ("tokenizer_config.json".to_string(), input.model.tokenizer.to_config_json().into_bytes()),
     ]);
     Ok(Files { files, kind: "safetensors".to_string() })
 }
@@ -194,7 +196,7 @@ fn probe_of(model: &Model, parsed: &SafeTensors) -> Result<Vec<u8>, Failure> {
 
 /// Writes an export of a run to `folder`, which must not exist.
 ///
-/// The folder holds the export, `probe.safetensors` (inputs and f64 reference outputs),
+/// The folder holds the export, `llmc.json` from which llmc reads it back, `probe.safetensors` (inputs and f64 reference outputs),
 /// `check_export.py` that compares them, and `certificate.json`, which says `not checked here` until
 /// that program has run.
 ///
@@ -219,6 +221,10 @@ pub fn emit(
     let parsed = SafeTensors::parse(&model.weights).map_err(internal)?;
     let input = Input { model, facts: facts(model)?, tensors: tensors_of(&parsed) };
     let Files { mut files, kind } = (format.write)(&input)?;
+    if let Some(template) = chat::text_beside(store, &model.tokenizer_folder)? {
+        files.insert(chat::TEMPLATE_FILE.to_string(), template.into_bytes());
+    }
+    files.insert(export::FILE.to_string(), export::card(model, &kind)?);
     if format.is_program {
         files.insert("probe.safetensors".to_string(), probe_of(model, &parsed)?);
         files.insert("check_export.py".to_string(), probe::CHECKER.as_bytes().to_vec());

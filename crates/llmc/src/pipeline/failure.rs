@@ -73,8 +73,11 @@ impl Failure {
 
 /// Exit codes by the start of a diagnostic's code; the first that fits counts. What is not here is
 /// an input that is wrong (3), or work that did not succeed (1).
-pub const EXIT_CODES: [(&str, u8); 32] = [
+pub const EXIT_CODES: [(&str, u8); 36] = [
     // The command line, or a variable of the environment.
+    ("chat::command", 2),
+    ("chat::nothing", 2),
+    ("chat::set", 2),
     ("cli::", 2),
     ("emit::exists", 2),
     ("emit::quantized", 2),
@@ -98,6 +101,7 @@ pub const EXIT_CODES: [(&str, u8); 32] = [
     ("tokenizer::id", 2),
     ("train::threads", 2),
     // What is there is not what was recorded.
+    ("export::damaged", 4),
     ("manifest::damaged", 4),
     ("manifest::missing", 4),
     ("rerun::changed", 4),

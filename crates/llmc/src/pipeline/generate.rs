@@ -1,140 +1,55 @@
-//! Using a run: its weights in a generation session, and text from it.
+//! Using a model: text from its weights, one at a time or many at once.
 
-use super::data::read_tokenizer;
+mod batch;
+pub mod export;
+mod model;
+mod sessions;
+mod speculate;
+
+pub use batch::generate_all;
+pub use llmc_passes::WeightFormat;
+pub use model::{Model, Which};
+pub use sessions::{SessionKey, Sessions};
+pub use speculate::{Speculating, Speculation, propose};
+
 use super::failure::Failure;
-use super::project::{Project, build_model};
-use super::quantize;
-use super::runs;
-use super::train::{CheckpointState, STATE, WEIGHTS, thread_count};
-use super::weights;
-use crate::checkpoint::{self, Checkpoint};
-use crate::store::Store;
 use llmc_base::Diagnostic;
 use llmc_data::tokenizer::{StreamDecoder, Tokenizer};
-use llmc_ir::Module;
-pub use llmc_passes::WeightFormat;
-use llmc_passes::pack_weights;
-use llmc_runtime::{Context, Engine, Isa, Sampling, Session, StopStrings, logprobs, sample};
+use llmc_runtime::{Context, Sampling, StopStrings, logprobs, sample};
 use serde::Serialize;
-use std::path::Path;
-
-/// Which checkpoint of a run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Which {
-    /// The newest whole one.
-    #[default]
-    Last,
-    /// The one with the lowest validation loss.
-    Best,
-}
-
-/// A trained model, read from a run.
-pub struct Model {
-    /// Its spec.
-    pub project: Project,
-    /// Its IR.
-    pub module: Module,
-    /// Its tokenizer.
-    pub tokenizer: Tokenizer,
-    /// The checkpoint that the weights come from.
-    pub checkpoint: Checkpoint,
-    /// Bytes of the weights file.
-    pub weights: Vec<u8>,
-    /// The format of the weights in the file.
-    pub format: WeightFormat,
-}
-
-impl Model {
-    /// Reads a run, or a folder that `quantize` wrote, which has one state only.
-    ///
-    /// Errors: `run::no_checkpoint`; a damaged run.
-    pub fn open(store: &dyn Store, run: &Path, which: Which) -> Result<Model, Failure> {
-        if quantize::is_quantized(store, run)? {
-            return quantize::open(store, run);
-        }
-        let project = runs::project(store, run)?;
-        let module = build_model(project.model()?)?;
-        let tokenizer = read_tokenizer(store, &run.join("tokenizer"))?;
-        let (newest, _) = checkpoint::load_latest_whole(store, run)?;
-        let newest = newest.ok_or_else(|| {
-            let message = format!("`{}` has no checkpoint yet", run.display());
-            Diagnostic::error("run::no_checkpoint", message)
-                .help("train it first: `llmc resume RUN`")
-        })?;
-        let checkpoint = match which {
-            Which::Last => newest,
-            Which::Best => {
-                let state: CheckpointState = serde_json::from_slice(&newest.read(store, STATE)?)
-                    .map_err(|e| Failure::Internal(e.to_string()))?;
-                match state.best {
-                    Some((step, _)) => checkpoint::load_step(store, run, step)?,
-                    None => newest,
-                }
-            }
-        };
-        let weights = checkpoint.read(store, WEIGHTS)?;
-        let format = WeightFormat::F32;
-        Ok(Model { project, module, tokenizer, checkpoint, weights, format })
-    }
-
-    /// The model with its weights rounded to a format, as sessions are to hold them.
-    ///
-    /// Errors: `generate::weights` if the file has them in another format than f32 already.
-    pub fn with_weights(self, format: WeightFormat) -> Result<Model, Failure> {
-        if self.format == format {
-            return Ok(self);
-        }
-        if self.format != WeightFormat::F32 {
-            let place = self.checkpoint.path.display();
-            let (have, want) = (self.format.name(), format.name());
-            let message = format!("`{place}` has {have} weights, and {want} was asked for");
-            let help = "leave `--weights` out, or name the run that it was made from";
-            return Err(Diagnostic::error("generate::weights", message).help(help).into());
-        }
-        Ok(Model { module: pack_weights(&self.module, format)?, ..self })
-    }
-
-    /// A generation session with these weights.
-    pub fn session(&self, threads: Option<usize>, isa: Option<Isa>) -> Result<Session, Failure> {
-        self.session_of(&self.module, threads, isa)
-    }
-
-    /// A generation session of another module over these weights.
-    pub(super) fn session_of(
-        &self,
-        module: &Module,
-        threads: Option<usize>,
-        isa: Option<Isa>,
-    ) -> Result<Session, Failure> {
-        let training = self.project.resolved.training.as_ref();
-        let threads = thread_count(threads, training.and_then(|t| t.threads))?;
-        let context = self.project.model()?.dims.context_length;
-        let capacity = usize::try_from(context).map_err(|e| Failure::Internal(e.to_string()))?;
-        let internal = |e: llmc_runtime::SessionError| Failure::Internal(e.to_string());
-        let engine = Engine::new(threads, isa)?;
-        let mut session = Session::new(module, capacity, engine).map_err(internal)?;
-        let file = match self.format {
-            WeightFormat::F32 => WEIGHTS,
-            _ => quantize::FILE,
-        };
-        let wanted = weights::wanted(&session);
-        let file = self.checkpoint.path.join(file);
-        weights::fill(&wanted, &self.weights, &file, &mut |path, bytes| {
-            let to = session.weight_bytes_mut(path).map_err(|e| e.to_string())?;
-            weights::copy(path, bytes, to)
-        })?;
-        Ok(session)
-    }
-}
 
 /// Logits of the token that follows some ids, one per token of the vocabulary.
 pub type NextLogits<'a> = &'a mut dyn FnMut(&[u32]) -> Result<Vec<f32>, Failure>;
 
-/// What is asked of a model.
-#[derive(Clone, Debug)]
-pub struct Request {
-    /// Text to continue.
-    pub prompt: String,
+/// What continues a text: logits for any ids, or a session that speculates.
+pub trait Speaker {
+    /// Goes on from the ids of a prompt, of which there is at least one; see [`generate`].
+    ///
+    /// Errors: `sampling::*` for values out of range; those of the model.
+    fn speak(
+        &mut self,
+        tokenizer: &Tokenizer,
+        prompt: Vec<u32>,
+        settings: &Settings,
+        each: &mut dyn FnMut(&str) -> bool,
+    ) -> Result<Generated, Failure>;
+}
+
+impl<F: FnMut(&[u32]) -> Result<Vec<f32>, Failure>> Speaker for F {
+    fn speak(
+        &mut self,
+        tokenizer: &Tokenizer,
+        prompt: Vec<u32>,
+        settings: &Settings,
+        each: &mut dyn FnMut(&str) -> bool,
+    ) -> Result<Generated, Failure> {
+        generate_ids(self, tokenizer, prompt, settings, each)
+    }
+}
+
+/// How a text is continued, and how far.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
     /// Most tokens to add.
     pub max_tokens: u64,
     /// How tokens are chosen.
@@ -143,6 +58,16 @@ pub struct Request {
     pub stop: Vec<String>,
     /// Whether to keep the logarithm of each token's probability, and of how many likely others.
     pub logprobs: Option<usize>,
+    /// Most tokens that are proposed at a time from the text itself, where a session speculates. Changes
+    /// no token.
+    pub speculate: usize,
+}
+
+impl Settings {
+    /// This many tokens, with nothing but sampling.
+    pub fn new(max_tokens: u64, sampling: Sampling) -> Self {
+        Settings { max_tokens, sampling, stop: Vec::new(), logprobs: None, speculate: 0 }
+    }
 }
 
 /// A token and its text, which may be part of a character.
@@ -195,71 +120,175 @@ pub struct Generated {
     pub logprobs: Option<Vec<Chosen>>,
 }
 
+/// The ids of a prompt: bos, or eos where there is no bos, as in training, then the text.
+///
+/// Errors: `generate::empty`.
+pub fn prompt_ids(tokenizer: &Tokenizer, prompt: &str) -> Result<Vec<u32>, Failure> {
+    let roles = tokenizer.roles();
+    let mut ids: Vec<u32> = roles.bos.or(roles.eos).into_iter().collect();
+    ids.extend(tokenizer.encode(prompt));
+    if ids.is_empty() {
+        let message = "there is nothing to continue: the prompt is empty and the tokenizer has neither bos nor eos";
+        return Err(Diagnostic::error("generate::empty", message).help("give a prompt").into());
+    }
+    Ok(ids)
+}
+
 /// Continues a prompt; `each` gets every new piece of text and may stop by returning false.
 /// `next_logits` gives the logits of the token that follows some ids.
-///
-/// The text starts with bos, or with eos where there is no bos, as in training.
 ///
 /// Errors: `sampling::*` for values out of range, all at once; `generate::empty`.
 pub fn generate(
     next_logits: NextLogits,
     tokenizer: &Tokenizer,
-    request: &Request,
+    prompt: &str,
+    settings: &Settings,
     each: &mut dyn FnMut(&str) -> bool,
 ) -> Result<Generated, Failure> {
-    let problems = request.sampling.check();
-    if !problems.is_empty() {
-        return Err(problems.into());
+    let ids = prompt_ids(tokenizer, prompt)?;
+    generate_ids(next_logits, tokenizer, ids, settings, each)
+}
+
+/// [`generate`] from the ids of a prompt, of which there is at least one.
+pub fn generate_ids(
+    next_logits: NextLogits,
+    tokenizer: &Tokenizer,
+    prompt: Vec<u32>,
+    settings: &Settings,
+    each: &mut dyn FnMut(&str) -> bool,
+) -> Result<Generated, Failure> {
+    let mut text = Text::new(prompt, settings)?;
+    while !text.is_finished() {
+        let logits = next_logits(text.ids())?;
+        let piece = text.push(tokenizer, &logits);
+        if !piece.is_empty() && !each(&piece) {
+            text.cancel();
+        }
     }
-    let roles = tokenizer.roles();
-    let mut ids: Vec<u32> = roles.bos.or(roles.eos).into_iter().collect();
-    ids.extend(tokenizer.encode(&request.prompt));
-    if ids.is_empty() {
-        let message = "there is nothing to continue: the prompt is empty and the tokenizer has neither bos nor eos";
-        return Err(Diagnostic::error("generate::empty", message).help("give a prompt").into());
+    let piece = text.close();
+    if !piece.is_empty() {
+        each(&piece);
     }
-    let n_prompt = ids.len();
-    let (mut decoder, mut stops) =
-        (StreamDecoder::new(), StopStrings::new(request.stop.iter().cloned()));
-    let (mut text, mut finish) = (String::new(), Finish::Length);
-    let mut kept = request.logprobs.map(|_| Vec::new());
-    // Rows of the embedding beyond the vocabulary have no text.
-    let n_known = tokenizer.vocab_size() as usize;
-    let mut tell = |text: &mut String, piece: &str| {
-        text.push_str(piece);
-        piece.is_empty() || each(piece)
-    };
-    for _ in 0..request.max_tokens {
-        let logits = next_logits(&ids)?;
-        let logits = &logits[..n_known.min(logits.len())];
-        let next = sample(logits, &request.sampling, Context { ids: &ids, n_prompt });
-        if let (Some(kept), Some(n)) = (&mut kept, request.logprobs) {
+    Ok(text.into_generated())
+}
+
+/// A text in the making, a token at a time.
+pub struct Text {
+    settings: Settings,
+    ids: Vec<u32>,
+    n_prompt: usize,
+    decoder: StreamDecoder,
+    stops: StopStrings,
+    text: String,
+    finish: Option<Finish>,
+    kept: Option<Vec<Chosen>>,
+}
+
+impl Text {
+    /// A text that begins with the ids of a prompt.
+    ///
+    /// Errors: `sampling::*` for values out of range, all at once.
+    pub fn new(prompt: Vec<u32>, settings: &Settings) -> Result<Self, Failure> {
+        let problems = settings.sampling.check();
+        if !problems.is_empty() {
+            return Err(problems.into());
+        }
+        Ok(Text {
+            n_prompt: prompt.len(),
+            ids: prompt,
+            decoder: StreamDecoder::new(),
+            stops: StopStrings::new(settings.stop.iter().cloned()),
+            text: String::new(),
+            finish: (settings.max_tokens == 0).then_some(Finish::Length),
+            kept: settings.logprobs.map(|_| Vec::new()),
+            settings: settings.clone(),
+        })
+    }
+
+    /// All ids: the prompt, then what was generated.
+    pub fn ids(&self) -> &[u32] {
+        &self.ids
+    }
+
+    /// Whether no token is to follow.
+    pub fn is_finished(&self) -> bool {
+        self.finish.is_some()
+    }
+
+    /// Whether the model itself has ended the text, so that its last choice is not in [`Text::ids`].
+    pub fn has_ended(&self) -> bool {
+        self.finish == Some(Finish::EndOfText)
+    }
+
+    /// Why it ended; `None` while it goes on.
+    pub fn finish(&self) -> Option<Finish> {
+        self.finish
+    }
+
+    /// How many tokens may follow.
+    pub fn tokens_left(&self) -> usize {
+        let new_tokens = (self.ids.len() - self.n_prompt) as u64;
+        usize::try_from(self.settings.max_tokens.saturating_sub(new_tokens)).unwrap_or(usize::MAX)
+    }
+
+    /// Chooses the next token from the logits of the token after [`Text::ids`]. The result is the text
+    /// that is certain by now, and may be empty.
+    pub fn push(&mut self, tokenizer: &Tokenizer, logits: &[f32]) -> String {
+        // Rows of the embedding beyond the vocabulary have no text.
+        let logits = &logits[..(tokenizer.vocab_size() as usize).min(logits.len())];
+        let context = Context { ids: &self.ids, n_prompt: self.n_prompt };
+        let next = sample(logits, &self.settings.sampling, context);
+        if let (Some(kept), Some(n)) = (&mut self.kept, self.settings.logprobs) {
             kept.push(score(tokenizer, logits, next, n));
         }
-        if roles.eos == Some(next) {
-            finish = Finish::EndOfText;
-            break;
+        if tokenizer.roles().eos == Some(next) {
+            self.finish = Some(Finish::EndOfText);
+            return String::new();
         }
-        ids.push(next);
-        let (piece, is_stopped) = stops.push(&decoder.push(tokenizer, next));
-        let goes_on = tell(&mut text, &piece);
-        if is_stopped || !goes_on {
-            finish = if is_stopped { Finish::Stop } else { Finish::Cancelled };
-            break;
+        self.ids.push(next);
+        let (piece, is_stopped) = self.stops.push(&self.decoder.push(tokenizer, next));
+        let new_tokens = (self.ids.len() - self.n_prompt) as u64;
+        if is_stopped {
+            self.finish = Some(Finish::Stop);
+        } else if new_tokens >= self.settings.max_tokens {
+            self.finish = Some(Finish::Length);
+        }
+        self.text.push_str(&piece);
+        piece
+    }
+
+    /// Ends the text here because the caller has enough. A stop string that was met stays the reason.
+    pub fn cancel(&mut self) {
+        if self.finish != Some(Finish::Stop) {
+            self.finish = Some(Finish::Cancelled);
         }
     }
-    if finish != Finish::Stop {
-        let (piece, is_stopped) = stops.push(&decoder.finish());
-        tell(&mut text, &piece);
+
+    /// The end of the text that was held back, because it could have become a stop string or a character.
+    pub fn close(&mut self) -> String {
+        if self.finish == Some(Finish::Stop) {
+            return String::new();
+        }
+        let rest = std::mem::take(&mut self.decoder).finish();
+        let (mut piece, is_stopped) = self.stops.push(&rest);
         match is_stopped {
-            true => finish = Finish::Stop,
-            false => {
-                tell(&mut text, &stops.finish());
-            }
+            true => self.finish = Some(Finish::Stop),
+            false => piece.push_str(&self.stops.finish()),
+        }
+        self.text.push_str(&piece);
+        piece
+    }
+
+    /// The result; complete after [`Text::close`].
+    pub fn into_generated(self) -> Generated {
+        Generated {
+            text: self.text,
+            finish: self.finish.unwrap_or(Finish::Length),
+            prompt_tokens: self.n_prompt,
+            new_tokens: self.ids.len() - self.n_prompt,
+            logprobs: self.kept,
         }
     }
-    let new_tokens = ids.len() - n_prompt;
-    Ok(Generated { text, finish, prompt_tokens: n_prompt, new_tokens, logprobs: kept })
 }
 
 /// The chosen token and the `n` most likely ones; of equal ones the smaller id first.
@@ -287,9 +316,8 @@ pub fn continue_text(
     sampling: &Sampling,
     each: &mut dyn FnMut(&str) -> bool,
 ) -> Result<String, Failure> {
-    let (prompt, sampling) = (prompt.to_string(), sampling.clone());
-    let request = Request { prompt, max_tokens, sampling, stop: Vec::new(), logprobs: None };
-    Ok(generate(next_logits, tokenizer, &request, each)?.text)
+    let settings = Settings::new(max_tokens, sampling.clone());
+    Ok(generate(next_logits, tokenizer, prompt, &settings, each)?.text)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The stages joined: from a spec to a verified run, and from a run to its uses.
 
+pub mod chat;
 pub mod compile;
 pub mod compile_report;
 pub mod data;

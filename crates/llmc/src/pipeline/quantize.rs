@@ -91,16 +91,6 @@ pub fn is_quantized(source: &dyn Source, folder: &Path) -> Result<bool, Failure>
     Ok(source.exists(&folder.join(CARD))?)
 }
 
-/// The folder of a model: one that [`quantize`] wrote, or a run by folder, start of its name, or the latest.
-///
-/// Errors: those of [`runs::find`].
-pub fn find(store: &dyn Store, runs: &Path, wanted: Option<&str>) -> Result<PathBuf, Failure> {
-    match wanted {
-        Some(wanted) if is_quantized(store, Path::new(wanted))? => Ok(PathBuf::from(wanted)),
-        _ => runs::find(store, runs, wanted),
-    }
-}
-
 /// Writes the model of a run with its weights in `format` to `folder`, which must not exist.
 ///
 /// Errors: `quantize::exists`; `quantize::twice` if the model is quantised; `quantize::f32` if `format` changes
@@ -237,5 +227,6 @@ pub(super) fn open(store: &dyn Store, folder: &Path) -> Result<Model, Failure> {
     let tokenizer = read_tokenizer(store, folder)?;
     let weights = read_verified(store, folder, &complete, FILE)?;
     let checkpoint = Checkpoint { step: card.step, path: folder.to_path_buf(), complete };
-    Ok(Model { project, module, tokenizer, checkpoint, weights, format })
+    let (folder, tokenizer_folder) = (folder.to_path_buf(), folder.to_path_buf());
+    Ok(Model { folder, project, module, tokenizer, tokenizer_folder, checkpoint, weights, format })
 }

@@ -3,6 +3,7 @@
 use super::failure::Failure;
 use super::finish::Baselines;
 use super::project::{Defaults, Project};
+use super::quantize::is_quantized;
 use super::train::Parent;
 use crate::checkpoint;
 use crate::manifest::{self, Manifest, RunStatus};
@@ -175,6 +176,23 @@ pub fn find(store: &dyn Store, folder: &Path, wanted: Option<&str>) -> Result<Pa
             Err(Diagnostic::error("run::ambiguous", message).help(choices).into())
         }
     }
+}
+
+/// The run, export or quantised model that is wanted: as [`find`], or the folder of one of the others.
+///
+/// Errors: those of [`find`].
+pub fn find_model(
+    store: &dyn Store,
+    folder: &Path,
+    wanted: Option<&str>,
+) -> Result<PathBuf, Failure> {
+    if let Some(wanted) = wanted {
+        let path = Path::new(wanted);
+        if super::generate::export::is_export(store, path)? || is_quantized(store, path)? {
+            return Ok(path.to_path_buf());
+        }
+    }
+    find(store, folder, wanted)
 }
 
 /// The run whose metrics changed last.

@@ -8,7 +8,8 @@ use llmc_base::Diagnostic;
 use llmc_formats::safetensors::{DType as FileType, SafeTensors};
 use llmc_ir::DType;
 use llmc_passes::pack_weights::SCALE;
-use llmc_runtime::{Session, pack_weight};
+use llmc_plan::View;
+use llmc_runtime::pack_weight;
 use std::path::Path;
 
 /// The type by which a file holds elements of `dtype`, two of 4 bits as one byte.
@@ -41,13 +42,13 @@ pub(super) struct Wanted {
     pub shape: Vec<usize>,
 }
 
-/// The weights of a session.
-pub(super) fn wanted(session: &Session) -> Vec<Wanted> {
-    let weight = |path: String| {
-        let view = session.weight_view(&path)?;
-        Some(Wanted { dtype: view.dtype, shape: view.shape.clone(), path })
+/// The weights of these paths, by where they are.
+pub(super) fn wanted<'a>(paths: &[String], view: &dyn Fn(&str) -> Option<&'a View>) -> Vec<Wanted> {
+    let weight = |path: &String| {
+        let view = view(path)?;
+        Some(Wanted { dtype: view.dtype, shape: view.shape.clone(), path: path.clone() })
     };
-    session.weights().into_iter().filter_map(weight).collect()
+    paths.iter().filter_map(weight).collect()
 }
 
 /// Takes the bytes of a weight by its path.

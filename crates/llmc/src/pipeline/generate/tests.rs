@@ -28,46 +28,43 @@ fn says<'a>(
     }
 }
 
-fn request(prompt: &str, stop: &[&str]) -> Request {
-    Request {
-        prompt: prompt.to_string(),
-        max_tokens: 20,
-        sampling: Sampling { temperature: 0.0, ..Sampling::default() },
+fn settings(stop: &[&str]) -> Settings {
+    Settings {
         stop: stop.iter().map(|s| s.to_string()).collect(),
-        logprobs: None,
+        ..Settings::new(20, Sampling { temperature: 0.0, ..Sampling::default() })
     }
 }
 
 #[test]
 fn a_text_ends_by_its_length_its_end_a_stop_string_or_the_caller() {
     let tokenizer = characters();
-    let run = |request: &Request, most: usize| {
-        let mut next = says(&tokenizer, &request.prompt, "bad cafe");
+    let run = |prompt: &str, settings: &Settings, most: usize| {
+        let mut next = says(&tokenizer, prompt, "bad cafe");
         let mut pieces = String::new();
         let mut each = |piece: &str| {
             pieces.push_str(piece);
             pieces.len() < most
         };
-        let said = generate(&mut next, &tokenizer, request, &mut each).unwrap();
+        let said = generate(&mut next, &tokenizer, prompt, settings, &mut each).unwrap();
         assert_eq!(said.text, pieces);
         (said.text, said.finish, said.new_tokens)
     };
     let all = 99;
-    assert_eq!(run(&request("a", &[]), all), ("bad cafe".into(), Finish::EndOfText, 8));
-    let short = Request { max_tokens: 3, ..request("a", &[]) };
-    assert_eq!(run(&short, all), ("bad".into(), Finish::Length, 3));
-    assert_eq!(run(&request("", &["d c", "fe"]), all), ("ba".into(), Finish::Stop, 5));
+    assert_eq!(run("a", &settings(&[]), all), ("bad cafe".into(), Finish::EndOfText, 8));
+    let short = Settings { max_tokens: 3, ..settings(&[]) };
+    assert_eq!(run("a", &short, all), ("bad".into(), Finish::Length, 3));
+    assert_eq!(run("", &settings(&["d c", "fe"]), all), ("ba".into(), Finish::Stop, 5));
     // The beginning of a stop string that does not come is not lost.
-    assert_eq!(run(&request("", &["fee"]), all), ("bad cafe".into(), Finish::EndOfText, 8));
-    assert_eq!(run(&request("", &[]), 3), ("bad".into(), Finish::Cancelled, 3));
+    assert_eq!(run("", &settings(&["fee"]), all), ("bad cafe".into(), Finish::EndOfText, 8));
+    assert_eq!(run("", &settings(&[]), 3), ("bad".into(), Finish::Cancelled, 3));
 }
 
 #[test]
 fn logarithms_are_of_the_model_and_name_the_likely_tokens() {
     let tokenizer = characters();
-    let asked = Request { logprobs: Some(2), max_tokens: 2, ..request("", &[]) };
+    let asked = Settings { logprobs: Some(2), max_tokens: 2, ..settings(&[]) };
     let said =
-        generate(&mut says(&tokenizer, "", "bad"), &tokenizer, &asked, &mut |_| true).unwrap();
+        generate(&mut says(&tokenizer, "", "bad"), &tokenizer, "", &asked, &mut |_| true).unwrap();
     let tokens = said.logprobs.unwrap();
     assert_eq!(tokens.len(), 2);
     let first = &tokens[0];
@@ -83,8 +80,8 @@ fn logarithms_are_of_the_model_and_name_the_likely_tokens() {
 fn values_out_of_range_are_told_all_at_once() {
     let tokenizer = characters();
     let sampling = Sampling { temperature: -1.0, top_p: 2.0, ..Sampling::default() };
-    let asked = Request { sampling, ..request("", &[]) };
+    let asked = Settings { sampling, ..settings(&[]) };
     let failure =
-        generate(&mut says(&tokenizer, "", ""), &tokenizer, &asked, &mut |_| true).unwrap_err();
+        generate(&mut says(&tokenizer, "", ""), &tokenizer, "", &asked, &mut |_| true).unwrap_err();
     assert_eq!(failure.diagnostics().len(), 2);
 }

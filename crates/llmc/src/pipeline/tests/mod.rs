@@ -7,6 +7,7 @@ mod content;
 mod data;
 mod faults;
 mod limits;
+mod sessions;
 mod weights;
 
 use super::observer::{Event, Observer};

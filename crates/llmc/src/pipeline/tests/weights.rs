@@ -2,7 +2,8 @@
 
 use super::super::emit::emit;
 use super::super::generate::{Model, Which};
-use super::super::quantize::{Work, find, quantize};
+use super::super::quantize::{Work, quantize};
+use super::super::runs::find_model as find;
 use super::*;
 use llmc_formats::safetensors::{DType, Data, SafeTensors, TensorSource, to_bytes};
 use llmc_passes::WeightFormat;

@@ -1,0 +1,280 @@
+//! A model with a KV cache for several texts: weights, cache, and the plans that go on from it.
+//!
+//! The cache has a fixed number of rows with a fixed number of slots. A plan works on some neighbouring
+//! rows: it is made for caches of exactly so many rows, and then moved to where the weights, and the
+//! rows in the whole cache, are. So rows that rest cost nothing.
+
+use super::SessionError;
+use crate::exec::Engine;
+use crate::memory::Memory;
+use llmc_base::Symbol;
+use llmc_base::expr::Env;
+use llmc_ir::Module;
+use llmc_plan::{AddressSpace, Plan, PlanRequest, Region, View, plan_all};
+use std::collections::BTreeMap;
+
+/// Plans that are kept; when there are more all are made anew as they are needed.
+const MAX_PLANS: usize = 64;
+
+/// Which tokens get logits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Logits {
+    /// The last of each row.
+    Last,
+    /// Every one.
+    All,
+}
+
+impl Logits {
+    /// The function that computes them.
+    fn entry(self) -> &'static str {
+        match self {
+            Logits::Last => "prefill",
+            Logits::All => "decode",
+        }
+    }
+}
+
+/// What a plan is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Shape {
+    logits: Logits,
+    first_row: usize,
+    n_rows: usize,
+    n_tokens: usize,
+}
+
+/// New tokens of a row, behind `start` tokens that its cache holds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Piece<'a> {
+    pub start: usize,
+    pub ids: &'a [u32],
+}
+
+/// A model, its cache and what runs it.
+pub(super) struct Decoder {
+    engine: Engine,
+    module: Module,
+    memory: Memory,
+    space: AddressSpace,
+    plans: BTreeMap<Shape, Plan>,
+    n_rows: usize,
+    capacity: usize,
+    logits: Vec<f32>,
+}
+
+fn is_cache(path: &str) -> bool {
+    path.ends_with("_cache")
+}
+
+impl Decoder {
+    /// Room for `n_rows` texts of `capacity` tokens. The weights are zeros until they are filled.
+    pub fn new(
+        module: &Module,
+        n_rows: usize,
+        capacity: usize,
+        engine: Engine,
+    ) -> Result<Self, SessionError> {
+        let mut decoder = Decoder {
+            engine,
+            module: module.clone(),
+            memory: Memory::default(),
+            space: AddressSpace::default(),
+            plans: BTreeMap::new(),
+            n_rows,
+            capacity,
+            logits: Vec::new(),
+        };
+        let shape = Shape { logits: Logits::All, first_row: 0, n_rows, n_tokens: 1 };
+        let mut space = AddressSpace::default();
+        let plan = decoder.planned(shape, &mut space)?;
+        decoder.memory.reserve(&space, [&plan])?;
+        decoder.space = space;
+        decoder.plans.insert(shape, plan);
+        Ok(decoder)
+    }
+
+    /// Rows of the cache.
+    pub fn n_rows(&self) -> usize {
+        self.n_rows
+    }
+
+    /// Slots of a row.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Paths of the weights, in path order.
+    pub fn weights(&self) -> Vec<String> {
+        self.space.iter().map(|(p, _)| p).filter(|p| !is_cache(p)).map(str::to_string).collect()
+    }
+
+    /// Where a weight is, with its dtype and shape.
+    pub fn weight_view(&self, path: &str) -> Option<&View> {
+        self.space.get(path).filter(|_| !is_cache(path))
+    }
+
+    /// Bytes of a weight of any dtype, up to the end of its last word.
+    pub fn weight_bytes(&self, path: &str) -> Result<&[u8], SessionError> {
+        let view = self.weight_view(path);
+        let view = view.ok_or_else(|| SessionError::UnknownTensor(path.into()))?;
+        Ok(self.memory.bytes(view))
+    }
+
+    /// Bytes of a weight of any dtype, up to the end of its last word, to be filled.
+    pub fn weight_bytes_mut(&mut self, path: &str) -> Result<&mut [u8], SessionError> {
+        let view = self.space.get(path).filter(|_| !is_cache(path));
+        let view = view.ok_or_else(|| SessionError::UnknownTensor(path.into()))?;
+        Ok(self.memory.bytes_mut(view))
+    }
+
+    /// Elements of a weight, to be filled.
+    pub fn weight_mut(&mut self, path: &str) -> Result<&mut [f32], SessionError> {
+        let view = self.space.get(path).filter(|_| !is_cache(path));
+        let view = view.ok_or_else(|| SessionError::UnknownTensor(path.into()))?;
+        Ok(self.memory.f32s_mut(view))
+    }
+
+    /// Paths of the caches with the words that a token takes in each, in path order.
+    pub fn caches(&self) -> impl Iterator<Item = (&str, usize)> {
+        let words = |view: &View| view.region.len / (self.n_rows * self.capacity).max(1);
+        self.space.iter().filter(|(p, _)| is_cache(p)).map(move |(p, view)| (p, words(view)))
+    }
+
+    /// The slots of a row in a cache.
+    fn row(&self, view: &View, row: usize) -> Region {
+        let len = view.region.len / self.n_rows.max(1);
+        Region { start: view.region.start + row * len, len }
+    }
+
+    /// The first `n_slots` slots of a row, of all caches in path order.
+    pub fn slots(&self, row: usize, n_slots: usize) -> Vec<Vec<f32>> {
+        let caches = self.space.iter().filter(|(p, _)| is_cache(p));
+        let words = caches.map(|(_, view)| {
+            let region = self.row(view, row);
+            let n = region.len / self.capacity.max(1) * n_slots;
+            self.memory.words()[region.range()][..n].to_vec()
+        });
+        words.collect()
+    }
+
+    /// Fills the first slots of a row with what [`Decoder::slots`] gave.
+    pub fn set_slots(&mut self, row: usize, slots: &[Vec<f32>]) {
+        let caches = self.space.iter().filter(|(p, _)| is_cache(p));
+        let regions: Vec<Region> = caches.map(|(_, view)| self.row(view, row)).collect();
+        for (region, words) in regions.into_iter().zip(slots) {
+            let all = &mut self.memory.words_mut()[region.range()];
+            let n = words.len().min(all.len());
+            all[..n].copy_from_slice(&words[..n]);
+        }
+    }
+
+    /// Copies the first `n_slots` slots of a row to another.
+    pub fn copy_slots(&mut self, from: usize, to: usize, n_slots: usize) {
+        let caches = self.space.iter().filter(|(p, _)| is_cache(p));
+        let regions: Vec<(Region, usize)> =
+            caches.map(|(_, view)| (self.row(view, from), self.row(view, to).start)).collect();
+        for (from, to) in regions {
+            let n = from.len / self.capacity.max(1) * n_slots;
+            self.memory.words_mut().copy_within(from.start..from.start + n, to);
+        }
+    }
+
+    /// Goes on with the rows from `first_row`, one for each piece; all pieces have as many tokens.
+    /// Logits \[row, V\] or \[row, token, V\].
+    ///
+    /// Errors: a piece that does not fit into its row; what the engine reports.
+    pub fn extend(
+        &mut self,
+        logits: Logits,
+        first_row: usize,
+        pieces: &[Piece],
+    ) -> Result<&[f32], SessionError> {
+        let n_tokens = pieces.first().map_or(0, |piece| piece.ids.len());
+        if n_tokens == 0 || pieces.iter().any(|piece| piece.ids.len() != n_tokens) {
+            return Err(SessionError::Empty);
+        }
+        let shape = Shape { logits, first_row, n_rows: pieces.len(), n_tokens };
+        let plan = self.plan(shape)?;
+        for (name, view) in &plan.inputs {
+            let out = self.memory.i32s_mut(view);
+            if name == "start" {
+                for (x, piece) in out.iter_mut().zip(pieces) {
+                    *x = piece.start as i32;
+                }
+                continue;
+            }
+            let is_tokens = name == "tokens";
+            for (row, piece) in out.chunks_exact_mut(n_tokens).zip(pieces) {
+                for (i, (x, id)) in row.iter_mut().zip(piece.ids).enumerate() {
+                    *x = if is_tokens { *id as i32 } else { (piece.start + i) as i32 };
+                }
+            }
+        }
+        let run = self.engine.run(&plan, &mut self.memory);
+        let view = plan.outputs.first().map(|(_, view)| view.clone());
+        self.plans.insert(shape, plan);
+        run?;
+        let view = view.ok_or(SessionError::Missing("logits"))?;
+        self.logits.clear();
+        self.logits.extend_from_slice(self.memory.f32s(&view));
+        Ok(&self.logits)
+    }
+
+    /// The plan of a shape, taken out of those that are kept.
+    fn plan(&mut self, shape: Shape) -> Result<Plan, SessionError> {
+        if let Some(plan) = self.plans.remove(&shape) {
+            return Ok(plan);
+        }
+        if self.plans.len() >= MAX_PLANS {
+            self.plans.clear();
+        }
+        let mut space = AddressSpace::default();
+        let plan = self.planned(shape, &mut space)?;
+        let plan = self.moved(plan, &space, shape.first_row);
+        self.memory.reserve(&self.space, [&plan])?;
+        Ok(plan)
+    }
+
+    /// The plan of a shape over a space of its own.
+    fn planned(&self, shape: Shape, space: &mut AddressSpace) -> Result<Plan, SessionError> {
+        let entry = shape.logits.entry();
+        let id = self.module.find(entry).ok_or(SessionError::Missing(entry))?;
+        let env = Env::from([
+            (Symbol::new("B"), shape.n_rows as i128),
+            (Symbol::new("T"), shape.n_tokens as i128),
+            (Symbol::new("S"), self.capacity as i128),
+        ]);
+        let mut plans = plan_all(&[PlanRequest { module: &self.module, entry: id, env }], space)?;
+        plans.pop().ok_or(SessionError::Missing(entry))
+    }
+
+    /// A plan that was made over a space of its own, moved to the weights and rows of this decoder.
+    fn moved(&self, mut plan: Plan, space: &AddressSpace, first_row: usize) -> Plan {
+        let mut moves: Vec<(usize, usize)> = space
+            .iter()
+            .filter_map(|(path, view)| {
+                let own = self.space.get(path)?;
+                let start = match is_cache(path) {
+                    true => self.row(own, first_row).start,
+                    false => own.region.start,
+                };
+                Some((view.region.start, start))
+            })
+            .collect();
+        moves.push((plan.frame_start, self.space.len()));
+        moves.sort_unstable();
+        let place = |view: &mut View| {
+            let at = moves.partition_point(|(from, _)| *from <= view.region.start);
+            if let Some((from, to)) = at.checked_sub(1).map(|at| moves[at]) {
+                view.region.start = view.region.start - from + to;
+            }
+        };
+        for launch in &mut plan.launches {
+            launch.operands.iter_mut().chain(&mut launch.results).for_each(place);
+        }
+        plan.inputs.iter_mut().chain(&mut plan.outputs).for_each(|(_, view)| place(view));
+        plan.frame_start = self.space.len();
+        plan
+    }
+}

@@ -1,0 +1,213 @@
+//! A generation session: one text over a KV cache.
+//!
+//! Logits are a function of the text alone: they have the bits of the whole forward pass over its
+//! window, whatever the session was asked before, and however the text came to it.
+
+mod batch;
+mod decoder;
+mod state;
+
+pub use batch::{Batch, SequenceId};
+pub use state::{SessionState, StateError};
+
+use crate::exec::{Engine, RunError};
+use decoder::{Decoder, Logits, Piece};
+use llmc_ir::Module;
+use llmc_plan::{PlanError, View};
+
+/// Why a session cannot go on.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // The fields are in the messages.
+pub enum SessionError {
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    #[error(transparent)]
+    Run(#[from] RunError),
+    #[error("the model has no function `@{0}`")]
+    Missing(&'static str),
+    #[error("there is no token to go on from")]
+    Empty,
+    #[error("no tensor `{0}`")]
+    UnknownTensor(String),
+    #[error("all {0} rows are taken")]
+    Full(usize),
+    #[error("no such sequence; it has left")]
+    UnknownSequence,
+    #[error("the last {n} tokens are not in one window of the context")]
+    Window { n: usize },
+}
+
+/// Most tokens that go through the model at once: more take memory and save no time.
+const MAX_PIECE: usize = 256;
+
+/// First token of the window over a text of this length, in a context of `capacity` tokens: it moves on
+/// by half of them whenever it is full.
+fn window_start(length: usize, capacity: usize) -> usize {
+    let hop = (capacity / 2).max(1);
+    length.saturating_sub(capacity).div_ceil(hop) * hop
+}
+
+/// What the cache of a row holds.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Held {
+    /// The text whose window, or the beginning of it, is in the cache.
+    text: Vec<u32>,
+    /// First token of the window; all after it are in the cache.
+    start: usize,
+}
+
+impl Held {
+    /// Makes ready for the window over `ids`: forgets what is not of it, and at least the last `n_open`
+    /// tokens. The result is how many tokens of `ids` are in the cache or before its window.
+    fn prepare(&mut self, ids: &[u32], n_open: usize, capacity: usize) -> usize {
+        let start = window_start(ids.len(), capacity);
+        let common = ids.iter().zip(&self.text).take_while(|(a, b)| a == b).count();
+        let common = common.min(ids.len() - n_open.min(ids.len()));
+        if self.start != start || common <= start {
+            *self = Held { text: ids[..start].to_vec(), start };
+            return start;
+        }
+        self.text.truncate(common);
+        common
+    }
+
+    /// The piece that brings these tokens, which follow the text so far.
+    fn piece<'a>(&self, ids: &'a [u32]) -> Piece<'a> {
+        Piece { start: self.text.len() - self.start, ids }
+    }
+}
+
+/// One text in the making: weights, cache, and the tokens that the cache holds.
+pub struct Session {
+    decoder: Decoder,
+    held: Held,
+    logits: Vec<f32>,
+}
+
+impl Session {
+    /// A session over a module with `@prefill` and `@decode`, with room for `capacity` tokens. The
+    /// weights are zeros until they are filled.
+    pub fn new(module: &Module, capacity: usize, engine: Engine) -> Result<Self, SessionError> {
+        let decoder = Decoder::new(module, 1, capacity, engine)?;
+        Ok(Session { decoder, held: Held::default(), logits: Vec::new() })
+    }
+
+    /// Most tokens that the model sees at once.
+    pub fn capacity(&self) -> usize {
+        self.decoder.capacity()
+    }
+
+    /// Paths of the weights, in path order.
+    pub fn weights(&self) -> Vec<String> {
+        self.decoder.weights()
+    }
+
+    /// Bytes of a weight of any dtype, up to the end of its last word.
+    pub fn weight_bytes(&self, path: &str) -> Result<&[u8], SessionError> {
+        self.decoder.weight_bytes(path)
+    }
+
+    /// Where a weight is, with its dtype and shape.
+    pub fn weight_view(&self, path: &str) -> Option<&View> {
+        self.decoder.weight_view(path)
+    }
+
+    /// Bytes of a weight of any dtype, up to the end of its last word, to be filled.
+    pub fn weight_bytes_mut(&mut self, path: &str) -> Result<&mut [u8], SessionError> {
+        self.decoder.weight_bytes_mut(path)
+    }
+
+    /// Elements of a weight, to be filled.
+    pub fn weight_mut(&mut self, path: &str) -> Result<&mut [f32], SessionError> {
+        self.decoder.weight_mut(path)
+    }
+
+    /// The text that the cache stands for.
+    pub fn text(&self) -> &[u32] {
+        &self.held.text
+    }
+
+    /// How many tokens more a text of `length` tokens can have before the window over it moves.
+    pub fn room(&self, length: usize) -> usize {
+        window_start(length, self.capacity()) + self.capacity() - length
+    }
+
+    /// Logits \[V\] of the token that follows `ids`.
+    ///
+    /// Goes on from what the text has in common with that of the last call: the next token of a
+    /// generation, the next turn of a chat, another try. Of a text longer than the capacity the model
+    /// sees a window with positions from 0, which moves on by half a capacity whenever it is full.
+    ///
+    /// Errors: [`SessionError::Empty`] if there is no token.
+    pub fn next_logits(&mut self, ids: &[u32]) -> Result<&[f32], SessionError> {
+        self.last_logits(ids, 1)
+    }
+
+    /// Logits \[n, V\] of the tokens that follow `ids` without its last n − 1 tokens, without its last
+    /// n − 2, and so on up to `ids`: in one pass what n calls of [`Session::next_logits`] give.
+    ///
+    /// Errors: [`SessionError::Empty`] if `ids` has not n tokens; [`SessionError::Window`] if the window
+    /// moves between them, see [`Session::room`].
+    pub fn last_logits(&mut self, ids: &[u32], n: usize) -> Result<&[f32], SessionError> {
+        if n == 0 || ids.len() < n {
+            return Err(SessionError::Empty);
+        }
+        let capacity = self.capacity();
+        if window_start(ids.len(), capacity) != window_start(ids.len() - n + 1, capacity) {
+            return Err(SessionError::Window { n });
+        }
+        let mut at = self.held.prepare(ids, n, capacity);
+        let open = ids.len() - n;
+        while at < open {
+            let end = open.min(at + MAX_PIECE);
+            // The last of them needs no pass of its own where one token's logits are wanted.
+            let end = if n == 1 && end == open && open - at < MAX_PIECE { ids.len() } else { end };
+            let piece = &ids[at..end];
+            let logits = self.decoder.extend(Logits::Last, 0, &[self.held.piece(piece)]);
+            let logits = logits.inspect_err(|_| self.held = Held::default())?;
+            self.held.text.extend_from_slice(piece);
+            if end == ids.len() {
+                self.logits.clear();
+                self.logits.extend_from_slice(logits);
+                return Ok(&self.logits);
+            }
+            at = end;
+        }
+        let piece = &ids[at..];
+        let logits = self.decoder.extend(Logits::All, 0, &[self.held.piece(piece)]);
+        let logits = logits.inspect_err(|_| self.held = Held::default())?;
+        self.held.text.extend_from_slice(piece);
+        self.logits.clear();
+        self.logits.extend_from_slice(logits);
+        Ok(&self.logits)
+    }
+
+    /// What the session holds now: the text and its cache. To go on from it later, here or in another
+    /// session of the same weights, or to try several continuations.
+    pub fn state(&self) -> SessionState {
+        let n_slots = self.held.text.len() - self.held.start;
+        SessionState {
+            text: self.held.text.clone(),
+            start: self.held.start,
+            capacity: self.capacity(),
+            slots: self.decoder.slots(0, n_slots),
+        }
+    }
+
+    /// Goes on from a state.
+    ///
+    /// Errors: [`StateError::Shape`] if it is of a model with another cache or context.
+    pub fn set_state(&mut self, state: &SessionState) -> Result<(), StateError> {
+        let n_slots = state.text.len().checked_sub(state.start).ok_or(StateError::Shape)?;
+        let words: Vec<usize> = self.decoder.caches().map(|(_, words)| words * n_slots).collect();
+        let is_same = state.capacity == self.capacity()
+            && n_slots <= state.capacity
+            && words.iter().eq(state.slots.iter().map(Vec::len).collect::<Vec<_>>().iter());
+        if !is_same {
+            return Err(StateError::Shape);
+        }
+        self.decoder.set_slots(0, &state.slots);
+        self.held = Held { text: state.text.clone(), start: state.start };
+        Ok(())
+    }
+}

@@ -1,0 +1,204 @@
+//! A trained model, read from a run or an export: program, weights, tokenizer.
+
+use super::super::data::read_tokenizer;
+use super::super::failure::Failure;
+use super::super::project::{Project, build_model};
+use super::super::quantize;
+use super::super::runs;
+use super::super::train::{CheckpointState, STATE, WEIGHTS, thread_count};
+use super::super::weights;
+use super::export;
+use crate::checkpoint::{self, Checkpoint};
+use crate::store::Store;
+use llmc_base::{CanonicalHasher, Diagnostic, Hash};
+use llmc_data::tokenizer::Tokenizer;
+use llmc_formats::names::tensors_of;
+use llmc_formats::safetensors::SafeTensors;
+use llmc_ir::Module;
+use llmc_passes::{WeightFormat, pack_weights};
+use llmc_runtime::{Batch, Engine, Isa, Session, SessionError};
+use std::path::{Path, PathBuf};
+
+/// Which checkpoint of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Which {
+    /// The newest whole one.
+    #[default]
+    Last,
+    /// The one with the lowest validation loss.
+    Best,
+}
+
+/// A trained model, read from a run or an export.
+pub struct Model {
+    /// The folder of the run or export.
+    pub folder: PathBuf,
+    /// Its spec.
+    pub project: Project,
+    /// Its IR.
+    pub module: Module,
+    /// Its tokenizer.
+    pub tokenizer: Tokenizer,
+    /// The folder of its tokenizer, where a chat template may be as well.
+    pub tokenizer_folder: PathBuf,
+    /// The checkpoint that the weights come from; of an export its folder.
+    pub checkpoint: Checkpoint,
+    /// Bytes of the weights file.
+    pub weights: Vec<u8>,
+    /// The format of the weights in the file.
+    pub format: WeightFormat,
+}
+
+impl Model {
+    /// Reads a run, or an export or quantised folder, which has one set of weights whatever `which` says.
+    ///
+    /// Errors: `run::no_checkpoint`; a damaged run or export.
+    pub fn open(store: &dyn Store, run: &Path, which: Which) -> Result<Model, Failure> {
+        if quantize::is_quantized(store, run)? {
+            return quantize::open(store, run);
+        }
+        if export::is_export(store, run)? {
+            return export::open(store, run);
+        }
+        let project = runs::project(store, run)?;
+        let module = build_model(project.model()?)?;
+        let tokenizer_folder = run.join("tokenizer");
+        let tokenizer = read_tokenizer(store, &tokenizer_folder)?;
+        let (newest, _) = checkpoint::load_latest_whole(store, run)?;
+        let newest = newest.ok_or_else(|| {
+            let message = format!("`{}` has no checkpoint yet", run.display());
+            Diagnostic::error("run::no_checkpoint", message)
+                .help("train it first: `llmc resume RUN`")
+        })?;
+        let checkpoint = match which {
+            Which::Last => newest,
+            Which::Best => {
+                let state: CheckpointState = serde_json::from_slice(&newest.read(store, STATE)?)
+                    .map_err(|e| Failure::Internal(e.to_string()))?;
+                match state.best {
+                    Some((step, _)) => checkpoint::load_step(store, run, step)?,
+                    None => newest,
+                }
+            }
+        };
+        let weights = checkpoint.read(store, WEIGHTS)?;
+        let (folder, format) = (run.to_path_buf(), WeightFormat::F32);
+        Ok(Model {
+            folder,
+            project,
+            module,
+            tokenizer,
+            tokenizer_folder,
+            checkpoint,
+            weights,
+            format,
+        })
+    }
+
+    /// [`Model::with_weights`] if a format is asked for.
+    pub fn in_format(self, format: Option<WeightFormat>) -> Result<Model, Failure> {
+        match format {
+            Some(format) => self.with_weights(format),
+            None => Ok(self),
+        }
+    }
+
+    /// The model with its weights rounded to a format, as sessions are to hold them.
+    ///
+    /// Errors: `generate::weights` if the file has them in another format than f32 already.
+    pub fn with_weights(self, format: WeightFormat) -> Result<Model, Failure> {
+        if self.format == format {
+            return Ok(self);
+        }
+        if self.format != WeightFormat::F32 {
+            let place = self.checkpoint.path.display();
+            let (have, want) = (self.format.name(), format.name());
+            let message = format!("`{place}` has {have} weights, and {want} was asked for");
+            let help = "leave `--weights` out, or name the run that it was made from";
+            return Err(Diagnostic::error("generate::weights", message).help(help).into());
+        }
+        Ok(Model { module: pack_weights(&self.module, format)?, ..self })
+    }
+
+    /// A generation session with these weights.
+    pub fn session(&self, threads: Option<usize>, isa: Option<Isa>) -> Result<Session, Failure> {
+        self.session_of(&self.module, threads, isa)
+    }
+
+    /// A generation session of another module over these weights.
+    pub(in super::super) fn session_of(
+        &self,
+        module: &Module,
+        threads: Option<usize>,
+        isa: Option<Isa>,
+    ) -> Result<Session, Failure> {
+        let (capacity, engine) = (self.capacity()?, self.engine(threads, isa)?);
+        let mut session = Session::new(module, capacity, engine).map_err(internal)?;
+        let wanted = weights::wanted(&session.weights(), &|path| session.weight_view(path));
+        weights::fill(&wanted, &self.weights, &self.weights_file(), &mut |path, bytes| {
+            let to = session.weight_bytes_mut(path).map_err(|e| e.to_string())?;
+            weights::copy(path, bytes, to)
+        })?;
+        Ok(session)
+    }
+
+    /// A batch of up to `n_rows` texts with these weights.
+    pub fn batch(
+        &self,
+        n_rows: usize,
+        threads: Option<usize>,
+        isa: Option<Isa>,
+    ) -> Result<Batch, Failure> {
+        let (capacity, engine) = (self.capacity()?, self.engine(threads, isa)?);
+        let mut batch = Batch::new(&self.module, n_rows, capacity, engine).map_err(internal)?;
+        let wanted = weights::wanted(&batch.weights(), &|path| batch.weight_view(path));
+        weights::fill(&wanted, &self.weights, &self.weights_file(), &mut |path, bytes| {
+            let to = batch.weight_bytes_mut(path).map_err(|e| e.to_string())?;
+            weights::copy(path, bytes, to)
+        })?;
+        Ok(batch)
+    }
+
+    /// Where the weights are from, for messages.
+    fn weights_file(&self) -> PathBuf {
+        self.checkpoint.path.join(match self.format {
+            WeightFormat::F32 => WEIGHTS,
+            _ => quantize::FILE,
+        })
+    }
+
+    /// What a session depends on: the program, every weight by name and bits, the tokenizer. The same for
+    /// a run and its exports.
+    pub fn content_hash(&self) -> Result<Hash, Failure> {
+        let mut hasher = CanonicalHasher::new("llmc-model");
+        hasher.field("program").str(&llmc_ir::text::print(&self.module));
+        hasher.field("tokenizer").hash(&self.tokenizer.content_hash());
+        let parsed = SafeTensors::parse(&self.weights).map_err(|e| self.damaged(&e))?;
+        let tensors = tensors_of(&parsed);
+        hasher.field("weights").seq(tensors.len());
+        for (name, tensor) in &tensors {
+            hasher.str(name).bytes(&tensor.data);
+        }
+        Ok(hasher.finish())
+    }
+
+    fn capacity(&self) -> Result<usize, Failure> {
+        let context = self.project.model()?.dims.context_length;
+        usize::try_from(context).map_err(|e| Failure::Internal(e.to_string()))
+    }
+
+    fn engine(&self, threads: Option<usize>, isa: Option<Isa>) -> Result<Engine, Failure> {
+        let training = self.project.resolved.training.as_ref();
+        let threads = thread_count(threads, training.and_then(|t| t.threads))?;
+        Ok(Engine::new(threads, isa)?)
+    }
+
+    fn damaged(&self, error: &llmc_formats::safetensors::Error) -> Failure {
+        let message = format!("the weights in `{}`: {error}", self.checkpoint.path.display());
+        Diagnostic::error("checkpoint::weights", message).into()
+    }
+}
+
+pub(super) fn internal(error: SessionError) -> Failure {
+    Failure::Internal(error.to_string())
+}

@@ -1,0 +1,56 @@
+//! Sessions over one set of weights: they do not see each other, and go on from files.
+
+use super::super::generate::{Model, SessionKey, Sessions, Which};
+use super::*;
+
+fn bits(sessions: &mut Sessions, key: SessionKey, ids: &[u32]) -> Vec<u32> {
+    sessions.next_logits(key, ids).unwrap().iter().map(|x| x.to_bits()).collect()
+}
+
+#[test]
+fn sessions_take_turns_fork_and_are_saved() {
+    let store = MemStore::new();
+    let result = run_whole(&store, &tiny(&[]));
+    let model = Model::open(&store, &result.run, Which::Last).unwrap();
+    let mut sessions = Sessions::new(&model, Some(2), None).unwrap();
+    let texts: [&[u32]; 3] = [&[1, 2, 3], &[1, 2, 4, 5], &[9]];
+    let alone = texts.map(|ids| {
+        let key = sessions.open();
+        let logits = bits(&mut sessions, key, ids);
+        sessions.close(key);
+        logits
+    });
+    let keys = texts.map(|_| sessions.open());
+    for _ in 0..2 {
+        for ((key, ids), alone) in keys.iter().zip(texts).zip(&alone) {
+            assert_eq!(&bits(&mut sessions, *key, ids), alone);
+        }
+    }
+    // A fork of one that is at work, and of one that is put aside.
+    for parent in [keys[2], keys[0]] {
+        let fork = sessions.fork(parent);
+        assert_eq!(bits(&mut sessions, fork, texts[1]), alone[1]);
+    }
+
+    let path = Path::new("a.session");
+    sessions.save(keys[1], texts[1], &store, path).unwrap();
+    let mut others = Sessions::new(&model, Some(1), None).unwrap();
+    let (key, ids) = others.load(&store, path).unwrap();
+    assert_eq!(ids, texts[1]);
+    assert_eq!(bits(&mut others, key, &ids), alone[1]);
+    // What is saved again is the same file.
+    let bytes = store.read(path).unwrap();
+    others.save(key, &ids, &store, Path::new("b.session")).unwrap();
+    assert!(store.read(Path::new("b.session")).unwrap() == bytes);
+
+    let code = |sessions: &mut Sessions, path: &Path| {
+        let failure = sessions.load(&store, path).map(|_| ()).unwrap_err();
+        failure.diagnostics()[0].code.clone()
+    };
+    store.write(path, &bytes[..bytes.len() - 1]).unwrap();
+    assert_eq!(code(&mut others, path), "session::file");
+    let longer = run_whole(&store, &tiny(&["training.max_steps=5"]));
+    let other = Model::open(&store, &longer.run, Which::Last).unwrap();
+    let mut others = Sessions::new(&other, None, None).unwrap();
+    assert_eq!(code(&mut others, Path::new("b.session")), "session::model");
+}
