@@ -20,7 +20,7 @@ pub use cse::cse;
 pub use dce::dce;
 pub use inline::inline;
 pub use legalise::legalise;
-pub use pack_weights::{WeightFormat, pack_weights};
+pub use pack_weights::{WeightFormat, pack_panels, pack_weights};
 pub use simplify::simplify;
 
 use llmc_base::Diagnostic;

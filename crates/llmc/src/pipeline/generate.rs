@@ -13,7 +13,7 @@ use llmc_base::Diagnostic;
 use llmc_data::tokenizer::{StreamDecoder, Tokenizer};
 use llmc_ir::Module;
 pub use llmc_passes::WeightFormat;
-use llmc_passes::pack_weights;
+use llmc_passes::{pack_panels, pack_weights};
 use llmc_runtime::{Context, Engine, Isa, Sampling, Session, StopStrings, logprobs, sample};
 use serde::Serialize;
 use std::path::Path;
@@ -99,7 +99,7 @@ impl Model {
         self.session_of(&self.module, threads, isa)
     }
 
-    /// A generation session of another module over these weights.
+    /// A generation session of another module over these weights. What is f32 there stands in panels.
     pub(super) fn session_of(
         &self,
         module: &Module,
@@ -112,7 +112,8 @@ impl Model {
         let capacity = usize::try_from(context).map_err(|e| Failure::Internal(e.to_string()))?;
         let internal = |e: llmc_runtime::SessionError| Failure::Internal(e.to_string());
         let engine = Engine::new(threads, isa)?;
-        let mut session = Session::new(module, capacity, engine).map_err(internal)?;
+        let mut session =
+            Session::new(&pack_panels(module)?, capacity, engine).map_err(internal)?;
         let file = match self.format {
             WeightFormat::F32 => WEIGHTS,
             _ => quantize::FILE,
