@@ -23,7 +23,7 @@ pub use dce::dce;
 pub use fuse::fuse;
 pub use inline::inline;
 pub use legalise::legalise;
-pub use pack_weights::{WeightFormat, pack_weights};
+pub use pack_weights::{WeightFormat, pack_panels, pack_weights};
 pub use precision::with_precision;
 pub use simplify::simplify;
 

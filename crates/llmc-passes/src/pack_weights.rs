@@ -59,6 +59,7 @@ const BLOCK: usize = 32;
 /// How one matrix is stored.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Storage {
+    F32,
     Bf16,
     I8,
     I4,
@@ -79,9 +80,22 @@ struct Parts {
 ///
 /// Errors: `pack_weights::type` if a rewritten op does not type-check.
 pub fn pack_weights(module: &Module, format: WeightFormat) -> Result<Module, Diagnostic> {
-    if format == WeightFormat::F32 {
-        return Ok(module.clone());
+    match format {
+        WeightFormat::F32 => Ok(module.clone()),
+        _ => pack(module, &|width, is_root| stored(format, width, is_root)),
     }
+}
+
+/// Rewrites every function for the same f32 weights in panels: the same bits, read faster where there are few rows.
+///
+/// Errors: as [`pack_weights`].
+pub fn pack_panels(module: &Module) -> Result<Module, Diagnostic> {
+    pack(module, &|_, _| Storage::F32)
+}
+
+/// Rewrites every function; `choose` says how a matrix is stored by its width, and whether it belongs to a
+/// function that nobody calls.
+fn pack(module: &Module, choose: &dyn Fn(usize, bool) -> Storage) -> Result<Module, Diagnostic> {
     let called: BTreeSet<&str> = module
         .functions
         .iter()
@@ -96,7 +110,7 @@ pub fn pack_weights(module: &Module, format: WeightFormat) -> Result<Module, Dia
         let is_root = !called.contains(f.name.as_str());
         for (path, value) in f.weights() {
             let Some(dims) = matrix(f.ty(value)) else { continue };
-            let wanted = only_multiplied(f, value).then(|| stored(format, dims[1], is_root));
+            let wanted = only_multiplied(f, value).then(|| choose(dims[1], is_root));
             let known = storage.entry((path.to_string(), dims)).or_insert(wanted);
             // Functions that disagree leave it as it is.
             if *known != wanted {
@@ -167,12 +181,13 @@ fn rewrite(
     for (value, path, [rows, width], storage) in changed {
         let panels = rows.div_ceil(PANEL);
         let (dtype, dims) = match storage {
+            Storage::F32 => (DType::F32, vec![panels, width, PANEL]),
             Storage::Bf16 => (DType::Bf16, vec![panels, width, PANEL]),
             Storage::I8 => (DType::I8, vec![panels, width / 4, PANEL, 4]),
             Storage::I4 => (DType::I4, vec![panels, width / 8, PANEL, 4, 2]),
         };
         let values = rebuild.b.weight(&path, TensorType::new(dtype, dims));
-        let scale = (storage != Storage::Bf16).then(|| {
+        let scale = matches!(storage, Storage::I8 | Storage::I4).then(|| {
             let ty = TensorType::new(DType::F16, [panels, width / BLOCK, PANEL]);
             rebuild.b.weight(&format!("{path}{SCALE}"), ty)
         });

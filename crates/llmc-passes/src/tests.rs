@@ -1,6 +1,8 @@
 //! Small cases of every pass: text in, text out.
 
-use crate::{Pass, WeightFormat, cse, dce, find, inline, legalise, pack_weights, simplify};
+use crate::{
+    Pass, WeightFormat, cse, dce, find, inline, legalise, pack_panels, pack_weights, simplify,
+};
 use llmc_ir::text::{parse_and_verify, print};
 use llmc_ir::{Module, Op};
 
@@ -299,6 +301,10 @@ fn pack_weights_changes_what_is_only_multiplied_by_everywhere() {
     );
     assert_eq!(weights(WeightFormat::Q8)[1], "q i8[3, 16, 16, 4]");
     assert_eq!(pack_weights(&module(text), WeightFormat::F32).unwrap(), module(text));
+    let panels = pack_panels(&module(text)).unwrap();
+    let f = panels.function(panels.find("layer").unwrap());
+    let types: Vec<String> = f.weights().map(|(_, value)| f.ty(value).to_string()).collect();
+    assert_eq!(types, ["f32[48]", "f32[3, 64, 16]", "f32[1, 48, 16]"]);
     // A function that computes otherwise with the path keeps it as it is for all.
     let other = format!(
         "{text}

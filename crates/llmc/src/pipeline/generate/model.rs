@@ -15,7 +15,7 @@ use llmc_data::tokenizer::Tokenizer;
 use llmc_formats::names::tensors_of;
 use llmc_formats::safetensors::SafeTensors;
 use llmc_ir::Module;
-use llmc_passes::{WeightFormat, pack_weights};
+use llmc_passes::{WeightFormat, pack_panels, pack_weights};
 use llmc_runtime::{Batch, Engine, Isa, Session, SessionError};
 use std::path::{Path, PathBuf};
 
@@ -125,7 +125,7 @@ impl Model {
         self.session_of(&self.module, threads, isa)
     }
 
-    /// A generation session of another module over these weights.
+    /// A generation session of another module over these weights. What is f32 there stands in panels.
     pub(in super::super) fn session_of(
         &self,
         module: &Module,
@@ -133,7 +133,8 @@ impl Model {
         isa: Option<Isa>,
     ) -> Result<Session, Failure> {
         let (capacity, engine) = (self.capacity()?, self.engine(threads, isa)?);
-        let mut session = Session::new(module, capacity, engine).map_err(internal)?;
+        let mut session =
+            Session::new(&pack_panels(module)?, capacity, engine).map_err(internal)?;
         let wanted = weights::wanted(&session.weights(), &|path| session.weight_view(path));
         weights::fill(&wanted, &self.weights, &self.weights_file(), &mut |path, bytes| {
             let to = session.weight_bytes_mut(path).map_err(|e| e.to_string())?;
@@ -150,7 +151,8 @@ impl Model {
         isa: Option<Isa>,
     ) -> Result<Batch, Failure> {
         let (capacity, engine) = (self.capacity()?, self.engine(threads, isa)?);
-        let mut batch = Batch::new(&self.module, n_rows, capacity, engine).map_err(internal)?;
+        let mut batch =
+            Batch::new(&pack_panels(&self.module)?, n_rows, capacity, engine).map_err(internal)?;
         let wanted = weights::wanted(&batch.weights(), &|path| batch.weight_view(path));
         weights::fill(&wanted, &self.weights, &self.weights_file(), &mut |path, bytes| {
             let to = batch.weight_bytes_mut(path).map_err(|e| e.to_string())?;

@@ -81,6 +81,27 @@ fn bf16_weights_give_the_bits_of_f32_weights_that_are_rounded() {
 }
 
 #[test]
+fn f32_weights_in_panels_give_the_bits_of_plain_ones() {
+    let model = model(&[]);
+    let engine = llmc_runtime::Engine::new(2, None).unwrap();
+    let mut plain = llmc_runtime::Session::new(&model.module, 16, engine).unwrap();
+    let parsed = SafeTensors::parse(&model.weights).unwrap();
+    for path in plain.weights() {
+        let values = parsed.tensor(&path).unwrap().to_f32().unwrap();
+        plain.weight_mut(&path).unwrap().copy_from_slice(&values);
+    }
+    let packed = model.session(Some(1), None).unwrap();
+    let view = |s: &llmc_runtime::Session, path: &str| s.weight_view(path).unwrap().shape.len();
+    let path = "layers.0.attention.q.weight";
+    assert_eq!((view(&plain, path), view(&packed, path)), (2, 3));
+    for (n, expected) in logits(&model, 1, None).into_iter().enumerate() {
+        let ids: Vec<u32> = (0..=n as u32).map(|i| (i * 7 + 3) % 11).collect();
+        let got = plain.next_logits(&ids).unwrap();
+        assert!(got.iter().map(|x| x.to_bits()).eq(expected));
+    }
+}
+
+#[test]
 fn quantised_weights_give_the_same_bits_everywhere_and_nearly_the_f32_logits() {
     let exact = logits(&model(&[]), 1, None);
     for (format, limit) in [(WeightFormat::Q8, 0.03), (WeightFormat::Q4, 0.3)] {
