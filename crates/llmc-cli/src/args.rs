@@ -113,7 +113,7 @@ pub enum Command {
     /// A complete run of the same recipe is verified and returned, not repeated; an interrupted one
     /// goes on where it stopped. Ctrl-C writes a checkpoint.
     #[command(
-        after_help = "Examples:\n  llmc train model.toml\n  llmc train model.toml --set training.lr=3e-4 --set training.max_steps=500\n  llmc train model.toml --threads 1 --output runs"
+        after_help = "Examples:\n  llmc train model.toml\n  llmc train model.toml --set training.lr=3e-4 --set training.max_steps=500\n  llmc train model.toml --threads 1 --output runs\n  llmc train other.toml --from 1f0c6b@best"
     )]
     Train(Train),
     /// Go on with an interrupted run, or give a finished one more steps.
@@ -315,6 +315,10 @@ pub struct Train {
     /// Spec and overrides.
     #[command(flatten)]
     pub spec: SpecArgs,
+    /// Fine-tune: start from the weights of a run, with its tokenizer; RUN@STEP or RUN@best takes another
+    /// checkpoint than the last. Moments, steps and schedule start anew.
+    #[arg(long, value_name = "RUN[@STEP]")]
+    pub from: Option<String>,
     /// Folder of the runs.
     #[arg(long, short, default_value = "runs")]
     pub output: PathBuf,

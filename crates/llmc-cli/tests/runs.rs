@@ -116,3 +116,27 @@ fn an_unknown_run_names_those_that_are() {
     let said = place.llmc(&["verify"]).code(2);
     assert!(said.err.contains("llmc quickstart"), "{}", said.err);
 }
+
+#[test]
+fn train_from_a_run_takes_its_weights_and_says_what_does_not_fit() {
+    let place = Place::new();
+    let (base, _) = trained(&place, &["train", "tiny.toml"]);
+    let run = base["run"].as_str().unwrap();
+    let id = &run.rsplit('/').next().unwrap()[..6];
+    let more = ["--set", "training.max_steps=2", "--set", "dataset.seed=3"];
+    let tune = |from: &str| {
+        trained(&place, &[&["train", "tiny.toml", "--from", from], &more[..]].concat()).0
+    };
+    let (last, sixth) = (tune(id), tune(&format!("{id}@6")));
+    assert_eq!((&last["step"], &last["status"]), (&2.into(), &"complete".into()));
+    assert!(last["recipe"] != sixth["recipe"] && last["recipe"] != base["recipe"]);
+    assert_eq!(tune(run)["status"], "already_complete");
+    let shown = place.llmc(&["runs", "show", last["run"].as_str().unwrap()]).code(0).out;
+    assert!(shown.contains("the weights of step 8 of "), "{shown}");
+
+    let wide = ["train", "tiny.toml", "--set", "model.intermediate_size=48", "--from", id];
+    let said = place.llmc(&wide).code(3);
+    assert!(said.err.contains("finetune::shapes"), "{}", said.err);
+    place.llmc(&["train", "tiny.toml", "--from", "nowhere"]).code(2);
+    place.llmc(&["train", "tiny.toml", "--from", &format!("{id}@7")]).code(3);
+}

@@ -6,6 +6,7 @@ pub mod data;
 mod documents;
 pub mod emit;
 pub mod failure;
+pub mod finetune;
 pub mod finish;
 pub mod generate;
 pub mod graph_json;

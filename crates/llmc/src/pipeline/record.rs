@@ -97,7 +97,10 @@ pub(super) fn manifest(
     let marker = read_marker(store, &run.join("tokenizer"))?;
     let files: Vec<String> = marker.files.iter().map(|f| f.path.clone()).collect();
     let tokenizer = Artifact::committed("tokenizer", Kind::Tokenizer, "tokenizer", &marker);
-    let tokenizer = recipe(tokenizer, hashes.tokenizer).made_from(from_text.clone());
+    let tokenizer = match prepared.has_parent_tokenizer {
+        true => tokenizer.made_from(["parent"]),
+        false => recipe(tokenizer, hashes.tokenizer).made_from(from_text.clone()),
+    };
     artifacts.push(tokenizer.proved_by(files));
     let marker = read_marker(store, &run.join("data"))?;
     // The accounts beside shards and packing plans name files and labels.

@@ -224,6 +224,13 @@ fn extend(
     let mut spec = prepared.project.spec.to_json();
     spec["training"]["max_steps"] = json!(steps);
     let (project, _) = Project::from_json(&spec, &[], Goal::Training)?;
-    let (recipe, run) = (prepared.recipe, run.to_path_buf());
-    Ok((project, Parent { recipe, weights: weights_hash(&last)?, step: last.step, run }))
+    let parent = Parent {
+        recipe: prepared.recipe,
+        weights: weights_hash(&last)?,
+        step: last.step,
+        run: run.to_path_buf(),
+        is_weights_only: false,
+        tokenizer: runs::parent(store, run)?.and_then(|parent| parent.tokenizer),
+    };
+    Ok((project, parent))
 }

@@ -2,6 +2,7 @@
 
 use super::data::{self, PackedSplit};
 use super::failure::{Failure, non_finite};
+use super::finetune;
 use super::generate::continue_text;
 use super::observer::{Event, Observer};
 use super::prepare::{Prepared, section, trainer};
@@ -47,12 +48,10 @@ impl<'a> Session<'a> {
     ) -> Result<Self, Failure> {
         let store = options.store;
         let mut trainer = trainer(prepared, options.threads, options.isa)?;
-        let (mut found, warnings) = checkpoint::load_latest_whole(store, run)?;
+        let (found, warnings) = checkpoint::load_latest_whole(store, run)?;
         warnings.iter().for_each(|w| observer.event(&Event::Warning(w)));
         if let (None, Some(parent)) = (&found, &options.parent) {
-            let start = checkpoint::load_step(store, &parent.run, parent.step)?;
-            restore(&mut trainer, store, &start)?;
-            found = None;
+            finetune::start(&mut trainer, store, parent)?;
         }
         let mut state = CheckpointState { step: trainer.step_count(), ..Default::default() };
         if let Some(checkpoint) = &found {
@@ -92,8 +91,9 @@ impl<'a> Session<'a> {
     /// What the log says of the start of this session.
     pub(super) fn start_line(&self) -> String {
         let how = match (&self.last_checkpoint, &self.options.parent, self.state.step) {
-            (None, Some(parent), step) => {
-                format!("started from step {step} of {}", parent.run.display())
+            (None, Some(parent), _) => {
+                let what = if parent.is_weights_only { "the weights of " } else { "" };
+                format!("started from {what}step {} of {}", parent.step, parent.run.display())
             }
             (None, None, _) => "started".to_string(),
             (Some(_), _, step) => format!("resumed at step {step}"),

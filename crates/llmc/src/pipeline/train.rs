@@ -40,11 +40,11 @@ pub struct TrainOptions<'a> {
     pub cache: Option<&'a StageCache<'a>>,
     /// Where files go.
     pub store: &'a dyn Store,
-    /// A run whose last checkpoint this one starts from.
+    /// A checkpoint of another run that this one starts from.
     pub parent: Option<Parent>,
 }
 
-/// The start of a run that continues another recipe.
+/// The start of a run that continues another one, or takes its weights.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parent {
     /// Recipe of the run that it continues.
@@ -55,13 +55,28 @@ pub struct Parent {
     pub step: u64,
     /// Its run directory when the run started.
     pub run: PathBuf,
+    /// Whether only its weights are taken over: moments, step and schedule start anew.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_weights_only: bool,
+    /// BLAKE3 of its `tokenizer.json`, where that is taken over; otherwise the spec makes one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<Hash>,
 }
 
 impl Parent {
     /// What of it decides what its child does: not where it lies.
     pub fn hash(&self) -> Hash {
         let mut hasher = CanonicalHasher::new("llmc.parent.v1");
-        hasher.hash(&self.recipe).hash(&self.weights).int(self.step.into()).finish()
+        if self.is_weights_only {
+            hasher = CanonicalHasher::new("llmc.parent.weights.v1");
+            hasher.hash(&self.weights);
+        } else {
+            hasher.hash(&self.recipe).hash(&self.weights).int(self.step.into());
+        }
+        if let Some(tokenizer) = &self.tokenizer {
+            hasher.field("tokenizer").hash(tokenizer);
+        }
+        hasher.finish()
     }
 }
 

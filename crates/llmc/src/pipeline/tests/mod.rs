@@ -6,6 +6,7 @@ mod codes;
 mod content;
 mod data;
 mod faults;
+mod finetune;
 mod limits;
 
 use super::observer::{Event, Observer};
