@@ -3,6 +3,7 @@
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use llmc::pipeline::emit;
+use llmc::pipeline::generate::WeightSet;
 use llmc::pipeline::quickstart::STEPS;
 use std::path::PathBuf;
 
@@ -403,6 +404,28 @@ pub struct Generate {
     /// Use the checkpoint with the lowest validation loss instead of the last.
     #[arg(long)]
     pub best: bool,
+    /// Which weights of the checkpoint.
+    #[arg(long, value_enum, default_value_t)]
+    pub weights: Weights,
+}
+
+/// Weights of a checkpoint.
+#[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Weights {
+    /// Those that were trained.
+    #[default]
+    Trained,
+    /// Their moving average, of a run with `training.ema`.
+    Ema,
+}
+
+impl From<Weights> for WeightSet {
+    fn from(weights: Weights) -> Self {
+        match weights {
+            Weights::Trained => WeightSet::Trained,
+            Weights::Ema => WeightSet::Ema,
+        }
+    }
 }
 
 /// `llmc runs …`.
@@ -451,9 +474,12 @@ pub struct Emit {
     /// Target format.
     #[arg(long, value_parser = formats())]
     pub to: &'static emit::Format,
-    /// Folder to write; `exports/<format>` in the run without it.
+    /// Folder to write; `exports/<format>` in the run without it, with `-ema` for the average.
     #[arg(long, short)]
     pub output: Option<PathBuf>,
+    /// Which weights of the checkpoint.
+    #[arg(long, value_enum, default_value_t)]
+    pub weights: Weights,
 }
 
 /// `ID=BIAS` of `--logit-bias`.

@@ -193,6 +193,12 @@ impl<'a> Progress<'a> {
         let left = self.max_steps.saturating_sub(record.step);
         let eta = began.elapsed().as_secs_f64() / done as f64 * left as f64;
         let speed = short(record.tokens_per_s);
+        if record.is_skipped {
+            self.tell(&format!(
+                "  step {}: skipped as a spike (loss {:.4}, gradient norm {:.3})",
+                record.step, record.loss, record.grad_norm
+            ));
+        }
         if let Some(bar) = &self.bar {
             bar.set_position(record.step);
             bar.set_message(format!(
@@ -245,10 +251,16 @@ impl<'a> Progress<'a> {
                 }
             }
             Event::Step(record) => self.step(record),
-            Event::Validation(record) => self.tell(&format!(
-                "  step {}: held out loss {:.4}, {:.4} bits per byte",
-                record.step, record.loss, record.bits_per_byte
-            )),
+            Event::Validation(record) => {
+                let average = record.ema_loss.map(|loss| format!(", {loss:.4} of the average"));
+                self.tell(&format!(
+                    "  step {}: held out loss {:.4}, {:.4} bits per byte{}",
+                    record.step,
+                    record.loss,
+                    record.bits_per_byte,
+                    average.unwrap_or_default()
+                ));
+            }
             Event::Sample(_) => {}
             Event::Checkpoint { step, path } => {
                 if self.how == How::Lines && *step < self.max_steps {

@@ -140,3 +140,37 @@ fn train_from_a_run_takes_its_weights_and_says_what_does_not_fit() {
     place.llmc(&["train", "tiny.toml", "--from", "nowhere"]).code(2);
     place.llmc(&["train", "tiny.toml", "--from", &format!("{id}@7")]).code(3);
 }
+
+#[test]
+fn the_average_of_the_weights_generates_and_exports() {
+    let place = Place::new();
+    let settings = ["--set", "training.ema=0.5", "--set", "training.early_stopping.patience=9"];
+    let (result, _) = trained(&place, &[&["train", "tiny.toml"], &settings[..]].concat());
+    assert_eq!((&result["is_stopped_early"], &result["skipped"]), (&false.into(), &0.into()));
+    assert!(result["validation"]["ema_loss"].is_number());
+    let run = result["run"].as_str().unwrap();
+    place.llmc(&["generate", run, "--weights", "ema", "-n", "4"]).code(0);
+    for weights in ["ema", "trained"] {
+        place.llmc(&["emit", run, "--to", "safetensors", "--weights", weights]).code(0);
+    }
+    let file = |folder: &str| {
+        let folder = place.path().join(run).join("exports").join(folder);
+        std::fs::read(folder.join("model.safetensors")).unwrap()
+    };
+    assert!(file("safetensors-ema") != file("safetensors"));
+    place.llmc(&["verify", run]).code(0);
+    let (plain, _) = trained(&place, &["train", "tiny.toml"]);
+    let said =
+        place.llmc(&["generate", plain["run"].as_str().unwrap(), "--weights", "ema"]).code(2);
+    assert!(said.err.contains("run::no_ema"), "{}", said.err);
+}
+
+#[test]
+fn a_group_that_names_nothing_has_its_place() {
+    let place = Place::new();
+    let groups = r#"optimizer.groups=[{ pattern = "layer.*", lr_scale = 0.1 }]"#;
+    let said = place.llmc(&["check", "tiny.toml", "--set", groups]).code(3);
+    assert!(said.err.contains("optimizer::group") && said.err.contains("layer.*"), "{}", said.err);
+    let groups = r#"optimizer.groups=[{ pattern = "1-D", lr_scale = 0.1 }]"#;
+    place.llmc(&["check", "tiny.toml", "--set", groups]).code(0);
+}

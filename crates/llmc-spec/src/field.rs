@@ -132,6 +132,8 @@ pub enum Kind {
     Weights,
     /// Exactly two numbers in [0, 1).
     Pair,
+    /// A list of tables with `pattern`, `lr_scale` and `weight_decay`; one table is a list of one.
+    Groups,
 }
 
 /// One end of a range of numbers.

@@ -6,10 +6,15 @@
 
 pub mod init;
 pub mod optim;
+pub mod ramp;
 pub mod schedule;
+mod spikes;
 mod trainer;
+mod z_loss;
 
+pub use spikes::Spikes;
 pub use trainer::{Batch, Modules, NonFinite, StepReport, TrainError, Trainer};
+pub use z_loss::with_z_loss;
 
 #[cfg(test)]
 mod tests;

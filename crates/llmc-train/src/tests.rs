@@ -1,6 +1,8 @@
 //! A step is a pure function of the program: neither threads, nor the micro-batch split, nor the
 //! instruction set leave a trace in the weights.
 
+mod update;
+
 use crate::{Batch, Modules, TrainError, Trainer, optim};
 use llmc_runtime::{Engine, Isa};
 use llmc_spec::{
@@ -37,6 +39,11 @@ fn training(batch: u64, micro: u64) -> Value {
     json!({"batch_size": batch, "microbatch_size": micro, "max_steps": 6})
 }
 
+/// A training with every default.
+pub(crate) fn plain_training() -> TrainingConfig {
+    resolved(llama(), json!({})).training.expect("there is a training")
+}
+
 struct Setup {
     resolved: Resolved,
     engine: Engine,
@@ -57,6 +64,8 @@ impl Setup {
         let model = r.model.expect("there is a model");
         let dims = llmc_spec::DimExprs::from(&model.dims);
         let module = llmc_model::build(&model.architecture, &dims).expect("builds");
+        let training: TrainingConfig = r.training.expect("there is a training");
+        let module = crate::with_z_loss(&module, training.z_loss).expect("one cross entropy");
         let gradient = llmc_passes::autodiff(&module, &Default::default()).expect("differentiable");
         let parameters = optim::parameters(&gradient, "grad").expect("accumulators");
         let modules = Modules {
@@ -67,7 +76,6 @@ impl Setup {
             init: model.architecture.init,
         };
         let optimizer: OptimizerConfig = r.optimizer.expect("there is an optimizer");
-        let training: TrainingConfig = r.training.expect("there is a training");
         Trainer::new(modules, &optimizer, &training, self.engine)
     }
 }

@@ -67,7 +67,11 @@ fn finish(
     };
     out.line(format!("{} {status}", out.bold(&format!("{run}"))));
     let mut row = |name: &str, text: String| out.line(format!("  {name:<10} {text}"));
-    row("steps", result.step.to_string());
+    let early = if result.is_stopped_early { ", the held-out loss fell no more" } else { "" };
+    row("steps", format!("{}{early}", result.step));
+    if result.skipped > 0 {
+        row("skipped", format!("{} of them, as spikes", result.skipped));
+    }
     row("parameters", grouped(result.parameters));
     if let Some(loss) = result.loss {
         row("loss", format!("{loss:.4}"));

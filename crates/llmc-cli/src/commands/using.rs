@@ -1,7 +1,7 @@
 //! `generate`, `emit`, `doctor`.
 
 use super::{DONE, run_folder, value};
-use crate::args::{Emit, Generate};
+use crate::args::{Emit, Generate, Weights};
 use crate::environment;
 use crate::format::{Align, table};
 use crate::output::Output;
@@ -46,7 +46,7 @@ pub fn generate(args: &Generate, out: &mut Output) -> Result<u8, Failure> {
     };
     let run = run_folder(&args.run)?;
     let which = if args.best { Which::Best } else { Which::Last };
-    let model = Model::open(&FsStore, &run, which)?;
+    let model = Model::open_weights(&FsStore, &run, which, args.weights.into())?;
     let mut session = model.session(None, environment::isa()?)?;
     let is_json = out.is_json;
     if !is_json {
@@ -97,10 +97,11 @@ fn logprobs(tokens: &[Chosen], out: &mut Output) {
 /// `llmc emit`.
 pub fn emit(args: &Emit, out: &mut Output) -> Result<u8, Failure> {
     let run = run_folder(&args.run)?;
-    let model = Model::open(&FsStore, &run, Which::Last)?;
+    let model = Model::open_weights(&FsStore, &run, Which::Last, args.weights.into())?;
+    let average = if args.weights == Weights::Ema { "-ema" } else { "" };
     let folder = match &args.output {
         Some(folder) => folder.clone(),
-        None => run.join("exports").join(args.to.name),
+        None => run.join("exports").join(format!("{}{average}", args.to.name)),
     };
     let exported = export(&FsStore, &model, args.to, &folder)?;
     if out.is_json {

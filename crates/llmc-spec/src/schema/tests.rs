@@ -47,6 +47,9 @@ fn fits(schema: &Value, value: &Value) -> bool {
         "additionalProperties" => members()
             .filter(|(name, _)| schema.get("properties").is_none_or(|p| p.get(name).is_none()))
             .all(|(_, member)| rule.is_object() && fits(rule, member)),
+        "required" => value.as_object().is_none_or(|object| {
+            rule.as_array().unwrap().iter().all(|name| object.contains_key(name.as_str().unwrap()))
+        }),
         "items" => value.as_array().into_iter().flatten().all(|item| fits(rule, item)),
         "minItems" => len.is_none_or(|n| n >= rule.as_u64().unwrap()),
         "maxItems" => len.is_none_or(|n| n <= rule.as_u64().unwrap()),
@@ -137,6 +140,11 @@ fn schema_and_parser_agree_on_every_field_under_every_name() {
         json!({ "least": 4 }),
         json!({ "min": 8, "max": 16, "multiple_of": 4 }),
         json!({ "type": "word" }),
+        json!({ "pattern": "*.bias" }),
+        json!([{ "pattern": "*.bias", "lr_scale": 0.5 }, { "pattern": "1-D", "weight_decay": 0 }]),
+        json!([{ "pattern": "*.bias", "lr_scale": -1 }]),
+        json!([{ "lr_scale": 1 }]),
+        json!([{ "pattern": 3 }]),
     ];
     for field in field::fields() {
         if let Kind::Choice(choices) | Kind::Choices(choices) = field.kind {

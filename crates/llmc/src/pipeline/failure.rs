@@ -73,7 +73,7 @@ impl Failure {
 
 /// Exit codes by the start of a diagnostic's code; the first that fits counts. What is not here is
 /// an input that is wrong (3), or work that did not succeed (1).
-pub const EXIT_CODES: [(&str, u8); 27] = [
+pub const EXIT_CODES: [(&str, u8); 28] = [
     // The command line, or a variable of the environment.
     ("cli::", 2),
     ("emit::exists", 2),
@@ -87,6 +87,7 @@ pub const EXIT_CODES: [(&str, u8); 27] = [
     ("new::", 2),
     ("resume::steps", 2),
     ("run::ambiguous", 2),
+    ("run::no_ema", 2),
     ("run::not_a_run", 2),
     ("run::unknown", 2),
     ("sampling::", 2),

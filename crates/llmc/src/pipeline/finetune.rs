@@ -256,5 +256,6 @@ pub(super) fn start(
     }
     let paths: Vec<String> = trainer.parameters().iter().map(|p| p.path.clone()).collect();
     let bytes = found.read(store, WEIGHTS)?;
-    fill(trainer, &bytes, &paths, &found.path.join(WEIGHTS))
+    fill(trainer, &bytes, &paths, &found.path.join(WEIGHTS))?;
+    Ok(trainer.reset_ema()?)
 }

@@ -4,7 +4,7 @@ use super::data::read_tokenizer;
 use super::failure::Failure;
 use super::project::{Project, build_model};
 use super::runs;
-use super::train::{CheckpointState, STATE, WEIGHTS, thread_count};
+use super::train::{CheckpointState, EMA, STATE, WEIGHTS, thread_count};
 use crate::checkpoint::{self, Checkpoint};
 use crate::store::Store;
 use llmc_base::Diagnostic;
@@ -25,6 +25,26 @@ pub enum Which {
     Best,
 }
 
+/// Which weights of a checkpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WeightSet {
+    /// Those that were trained.
+    #[default]
+    Trained,
+    /// Their moving average, of a run with `training.ema`.
+    Ema,
+}
+
+impl WeightSet {
+    /// Its file in a checkpoint.
+    fn file(self) -> &'static str {
+        match self {
+            WeightSet::Trained => WEIGHTS,
+            WeightSet::Ema => EMA,
+        }
+    }
+}
+
 /// A trained model, read from a run.
 pub struct Model {
     /// Its spec.
@@ -35,6 +55,8 @@ pub struct Model {
     pub tokenizer: Tokenizer,
     /// The checkpoint that the weights come from.
     pub checkpoint: Checkpoint,
+    /// Which of its weights.
+    pub weight_set: WeightSet,
     /// Bytes of the weights file.
     pub weights: Vec<u8>,
 }
@@ -44,6 +66,18 @@ impl Model {
     ///
     /// Errors: `run::no_checkpoint`; a damaged run.
     pub fn open(store: &dyn Store, run: &Path, which: Which) -> Result<Model, Failure> {
+        Self::open_weights(store, run, which, WeightSet::Trained)
+    }
+
+    /// The same with a choice of weights.
+    ///
+    /// Errors: `run::no_ema` if the run keeps no average of them.
+    pub fn open_weights(
+        store: &dyn Store,
+        run: &Path,
+        which: Which,
+        weight_set: WeightSet,
+    ) -> Result<Model, Failure> {
         let project = runs::project(store, run)?;
         let module = build_model(project.model()?)?;
         let tokenizer = read_tokenizer(store, &run.join("tokenizer"))?;
@@ -64,8 +98,13 @@ impl Model {
                 }
             }
         };
-        let weights = checkpoint.read(store, WEIGHTS)?;
-        Ok(Model { project, module, tokenizer, checkpoint, weights })
+        if checkpoint.complete.file(weight_set.file()).is_none() && weight_set == WeightSet::Ema {
+            let message = format!("`{}` keeps no moving average of its weights", run.display());
+            let d = Diagnostic::error("run::no_ema", message);
+            return Err(d.help("train with e.g. `training.ema = 0.999`").into());
+        }
+        let weights = checkpoint.read(store, weight_set.file())?;
+        Ok(Model { project, module, tokenizer, checkpoint, weight_set, weights })
     }
 
     /// A generation session with these weights.
@@ -78,7 +117,7 @@ impl Model {
         let engine = Engine::new(threads, isa)?;
         let mut session = Session::new(&self.module, capacity, engine).map_err(internal)?;
         let bad = |e: llmc_formats::safetensors::Error| -> Failure {
-            let file = self.checkpoint.path.join(WEIGHTS);
+            let file = self.checkpoint.path.join(self.weight_set.file());
             let message = format!("`{}`: {e}", file.display());
             Diagnostic::error("checkpoint::weights", message).into()
         };

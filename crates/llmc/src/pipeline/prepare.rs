@@ -4,7 +4,7 @@ use super::data::{self, Rows, TextSet};
 use super::failure::Failure;
 use super::finetune;
 use super::observer::{Event, Observer};
-use super::project::{Project, build_model};
+use super::project::{Project, build_model, verified};
 use super::train::{Parent, TrainOptions};
 use crate::manifest::RecipeParts;
 use crate::store::Source;
@@ -161,7 +161,7 @@ pub(super) fn prepare_if(
     observer.event(&Event::Stage { name: "rows", detail });
     go_on(observer, "rows")?;
 
-    let module = build_model(model)?;
+    let module = verified(llmc_train::with_z_loss(&build_model(model)?, training.z_loss)?)?;
     let gradient = llmc_passes::autodiff(&module, &Default::default())?;
     let detail = format!("{} parameters", model.solution.params);
     observer.event(&Event::Stage { name: "model", detail });

@@ -5,7 +5,7 @@
 
 use super::data;
 use super::failure::Failure;
-use super::state::{OPTIMIZER, WEIGHTS};
+use super::state::{EMA, OPTIMIZER, WEIGHTS};
 use super::train::{Prepared, TrainOptions};
 use crate::checkpoint;
 use crate::manifest::{Artifact, Kind, Manifest, Observations, RunStatus, TEXT_FOLDER};
@@ -133,7 +133,10 @@ fn checkpoints(
         let artifact = Artifact::committed(&name, Kind::Checkpoint, &path, &found.complete);
         artifacts.push(artifact.recipe(prepared.recipe).made_from(["model", "data", "spec"]));
     }
-    let last = artifacts.pop().map(|last: Artifact| last.proved_by([WEIGHTS, OPTIMIZER]));
+    let last = artifacts.pop().map(|last: Artifact| {
+        let ema = last.file_hash(EMA).map(|_| EMA);
+        last.proved_by([WEIGHTS, OPTIMIZER].into_iter().chain(ema))
+    });
     artifacts.extend(last);
     Ok(artifacts)
 }

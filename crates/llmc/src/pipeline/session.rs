@@ -1,9 +1,9 @@
-//! A run while it goes on: steps, validations, samples, checkpoints.
+//! A run while it goes on: steps, checkpoints, and when to look at held-out text.
 
-use super::data::{self, PackedSplit};
+use super::data;
+use super::evaluation;
 use super::failure::{Failure, non_finite};
 use super::finetune;
-use super::generate::continue_text;
 use super::observer::{Event, Observer};
 use super::prepare::{Prepared, section, trainer};
 use super::snapshot::Snapshot;
@@ -11,12 +11,9 @@ use super::state::{CheckpointState, restore, save};
 use super::train::{TrainOptions, TrainStatus};
 use crate::checkpoint::{self, Checkpoint, Keep};
 use crate::events::EventFile;
-use crate::metrics::{MetricsWriter, Record, SampleRecord, TrainRecord, ValidationRecord};
-use llmc_data::dataset::Split;
-use llmc_data::order::batch_rows;
+use crate::metrics::{MetricsWriter, Record, TrainRecord, ValidationRecord};
 use llmc_data::pack;
 use llmc_data::shards::Corpus;
-use llmc_runtime::Sampling;
 use llmc_spec::TrainingConfig;
 use llmc_train::{TrainError, Trainer};
 use std::path::{Path, PathBuf};
@@ -31,10 +28,10 @@ pub(super) struct Session<'a> {
     pub state: CheckpointState,
     pub records: Vec<Record>,
     pub last_checkpoint: Option<Checkpoint>,
-    /// The best state, if it is newer than the last checkpoint and small enough to wait for the next.
-    best: Option<Snapshot>,
+    /// The best states that are newer than the last checkpoint and small enough to wait for the next.
+    best: Vec<Snapshot>,
     metrics: MetricsWriter<'a>,
-    events: EventFile<'a>,
+    pub events: EventFile<'a>,
     started: Instant,
     elapsed_before: f64,
 }
@@ -76,7 +73,7 @@ impl<'a> Session<'a> {
             state,
             records,
             last_checkpoint: found,
-            best: None,
+            best: Vec::new(),
             metrics,
             events: EventFile::open(store, run)?,
             started: Instant::now(),
@@ -117,25 +114,27 @@ impl<'a> Session<'a> {
             // The products of these numbers fit: `prepare` checks them.
             tokens_per_step: training.batch_size * training.sequence_length,
         });
-        while self.state.step < training.max_steps {
+        while self.state.step < training.max_steps && !self.is_stopped_early()? {
             self.step(&corpus, training, observer)?;
             let step = self.state.step;
-            let is_last = step == training.max_steps;
             let is_due = |interval: u64| interval > 0 && step.is_multiple_of(interval);
             let mut is_best = false;
-            if is_last || is_due(training.eval_interval) {
-                is_best = self.validate(observer)?;
+            if step == training.max_steps || is_due(training.eval_interval) {
+                is_best = evaluation::validate(self, observer)?;
             }
+            let is_last = step == training.max_steps || self.is_stopped_early()?;
             if training.sample_tokens > 0 && (is_last || is_due(training.sample_interval)) {
-                self.sample(training, observer)?;
+                evaluation::sample(self, training, observer)?;
             }
             let is_interrupted = observer.is_interrupted();
             let is_kept = is_best && training.keep_best;
             if is_last || is_interrupted || is_due(training.checkpoint_interval) {
                 self.save(training, observer)?;
             } else if is_kept {
+                let best: Vec<u64> = self.state.best_steps().collect();
+                self.best.retain(|snapshot| best.contains(&snapshot.step()));
                 match Snapshot::take(&self.trainer, &self.state)? {
-                    Some(snapshot) => self.best = Some(snapshot),
+                    Some(snapshot) => self.best.push(snapshot),
                     None => self.save(training, observer)?,
                 }
             }
@@ -149,6 +148,11 @@ impl<'a> Session<'a> {
         Ok(TrainStatus::Complete)
     }
 
+    /// Whether the held-out loss has not fallen for as long as the spec waits.
+    pub(super) fn is_stopped_early(&self) -> Result<bool, Failure> {
+        Ok(evaluation::is_out_of_patience(&self.state, self.training()?))
+    }
+
     fn step(
         &mut self,
         corpus: &Corpus,
@@ -157,10 +161,9 @@ impl<'a> Session<'a> {
     ) -> Result<(), Failure> {
         let began = Instant::now();
         let split = &self.prepared.rows.train;
-        let (step, size) = (self.state.step, training.batch_size);
-        let rows = batch_rows(training.seed, split.plan.n_rows(), size, step);
+        let (rows, first) = data::step_rows(training, split.plan.n_rows(), self.state.step);
         let batch = pack::batch(&split.plan, corpus, &rows, 0)?;
-        let batch = data::to_train_batch(batch, step * size);
+        let batch = data::to_train_batch(batch, first);
         let report = self.trainer.step(&batch).map_err(|e| self.explain(e, &rows))?;
         self.state.step += 1;
         self.state.tokens += report.tokens;
@@ -172,13 +175,14 @@ impl<'a> Session<'a> {
             grad_norm: report.grad_norm,
             tokens_per_s: report.tokens as f64 / began.elapsed().as_secs_f64().max(1e-9),
             elapsed_s: self.elapsed(),
+            is_skipped: report.is_skipped,
         };
         observer.event(&Event::Step(&record));
         self.events.train(&record);
         self.keep(Record::Train(record))
     }
 
-    fn keep(&mut self, record: Record) -> Result<(), Failure> {
+    pub(super) fn keep(&mut self, record: Record) -> Result<(), Failure> {
         self.metrics.record(&record)?;
         self.records.push(record);
         Ok(())
@@ -207,54 +211,6 @@ impl<'a> Session<'a> {
         Ok(self.events.flush(self.options.store)?)
     }
 
-    /// Loss over the held-out rows. Returns whether it is the best so far.
-    fn validate(&mut self, observer: &mut dyn Observer) -> Result<bool, Failure> {
-        let prepared = self.prepared;
-        let Some(split) = &prepared.rows.validation else { return Ok(false) };
-        let training = self.training()?;
-        let limit = training.eval_batches.map(|n| n * training.batch_size);
-        let (nats, targets, bytes) =
-            held_out(&mut self.trainer, prepared, split, training.batch_size, limit)?;
-        if targets == 0 {
-            return Ok(false);
-        }
-        let record = ValidationRecord {
-            step: self.state.step,
-            loss: nats / targets as f64,
-            bits_per_byte: nats / std::f64::consts::LN_2 / bytes.max(1) as f64,
-        };
-        observer.event(&Event::Validation(&record));
-        self.events.validation(&record);
-        let is_best = self.state.best.is_none_or(|(_, loss)| record.loss < loss);
-        if is_best {
-            self.state.best = Some((record.step, record.loss));
-        }
-        self.keep(Record::Validation(record))?;
-        Ok(is_best)
-    }
-
-    fn sample(
-        &mut self,
-        training: &TrainingConfig,
-        observer: &mut dyn Observer,
-    ) -> Result<(), Failure> {
-        let prompt = training.sample_prompt.clone();
-        let sampling = Sampling { seed: training.seed, ..Sampling::default() };
-        let tokenizer = &self.prepared.tokenizer;
-        let trainer = &mut self.trainer;
-        let text = continue_text(
-            &mut |ids| Ok(trainer.next_logits(ids)?.to_vec()),
-            tokenizer,
-            &prompt,
-            training.sample_tokens,
-            &sampling,
-            &mut |_| true,
-        )?;
-        let record = SampleRecord { step: self.state.step, prompt, text };
-        observer.event(&Event::Sample(&record));
-        self.keep(Record::Sample(record))
-    }
-
     fn save(
         &mut self,
         training: &TrainingConfig,
@@ -264,7 +220,10 @@ impl<'a> Session<'a> {
         self.metrics.sync()?;
         self.events.flush(store)?;
         // Before the checkpoint that names it as the best.
-        if let Some(best) = self.best.take().filter(|b| Some(b.step()) == best_step(&self.state)) {
+        for best in std::mem::take(&mut self.best) {
+            if !self.state.best_steps().any(|step| step == best.step()) {
+                continue;
+            }
             let saved = best.save(store, &self.run)?;
             observer.event(&Event::Checkpoint { step: saved.step, path: &saved.path });
         }
@@ -276,43 +235,10 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Nats, targets and text bytes of the held-out rows (all of them, or the first `limit`).
-pub(super) fn held_out(
-    trainer: &mut Trainer,
-    prepared: &Prepared,
-    split: &PackedSplit,
-    batch_size: u64,
-    limit: Option<u64>,
-) -> Result<(f64, u64, u64), Failure> {
-    let corpus = split.corpus()?;
-    let n_rows = split.plan.n_rows();
-    let n_used = limit.map_or(n_rows, |limit| limit.min(n_rows));
-    let (mut nats, mut targets, mut at) = (0.0, 0, 0);
-    while at < n_used {
-        let rows: Vec<u64> = (at..(at + batch_size).min(n_used)).collect();
-        at += rows.len() as u64;
-        let batch = pack::batch(&split.plan, &corpus, &rows, 0)?;
-        let (loss, n) = trainer.evaluate(&data::to_train_batch(batch, 0))?;
-        nats += loss;
-        targets += n;
-    }
-    // Bytes of the part that was scored: all of it, or its share by targets.
-    let all = prepared.set.bytes(Split::Validation);
-    let bytes = match n_used == n_rows {
-        true => all,
-        false => (all as f64 * targets as f64 / split.plan.n_targets().max(1) as f64) as u64,
-    };
-    Ok((nats, targets, bytes))
-}
-
 /// Which checkpoints the spec wants to keep.
 fn keep(training: &TrainingConfig, state: &CheckpointState) -> Keep {
     let last = usize::try_from(training.keep_checkpoints).unwrap_or(usize::MAX);
-    Keep { last, best: best_step(state).filter(|_| training.keep_best) }
-}
-
-fn best_step(state: &CheckpointState) -> Option<u64> {
-    state.best.map(|(step, _)| step)
+    Keep { last, best: state.best_steps().filter(|_| training.keep_best).collect() }
 }
 
 pub(super) fn last_loss(records: &[Record]) -> Option<f64> {
@@ -320,6 +246,11 @@ pub(super) fn last_loss(records: &[Record]) -> Option<f64> {
         Record::Train(record) => Some(record.loss),
         _ => None,
     })
+}
+
+/// How many steps were spikes.
+pub(super) fn skipped(records: &[Record]) -> u64 {
+    records.iter().filter(|r| matches!(r, Record::Train(r) if r.is_skipped)).count() as u64
 }
 
 pub(super) fn last_validation(records: &[Record]) -> Option<ValidationRecord> {

@@ -6,7 +6,7 @@
 //! and comes to it again.
 
 use super::failure::Failure;
-use super::state::{CheckpointState, save_tensors};
+use super::state::{CheckpointState, Files, save_tensors};
 use crate::checkpoint::Checkpoint;
 use crate::store::Store;
 use llmc_formats::safetensors::{DType, Data, TensorSource};
@@ -27,6 +27,7 @@ pub(super) struct Snapshot {
     state: CheckpointState,
     weights: Vec<Tensor>,
     moments: Vec<Tensor>,
+    ema: Vec<Tensor>,
 }
 
 impl Snapshot {
@@ -36,23 +37,28 @@ impl Snapshot {
         state: &CheckpointState,
     ) -> Result<Option<Self>, Failure> {
         let mut left = MAX_BYTES;
-        let mut copy = |paths: Vec<String>| -> Result<Option<Vec<Tensor>>, Failure> {
-            let mut out = Vec::with_capacity(paths.len());
-            for path in paths {
-                let (shape, values) = trainer.tensor(&path)?;
-                let Some(rest) = left.checked_sub(size_of_val(values)) else { return Ok(None) };
-                left = rest;
-                out.push(Tensor { path, shape: shape.to_vec(), values: values.to_vec() });
-            }
-            Ok(Some(out))
-        };
-        let weights = copy(trainer.parameters().iter().map(|p| p.path.clone()).collect())?;
-        let moments = copy(trainer.moment_paths())?;
-        Ok(weights.zip(moments).map(|(weights, moments)| Snapshot {
-            state: state.clone(),
-            weights,
-            moments,
-        }))
+        let names: Vec<String> = trainer.parameters().iter().map(|p| p.path.clone()).collect();
+        let mut copy =
+            |paths: &[String], names: &[String]| -> Result<Option<Vec<Tensor>>, Failure> {
+                let mut out = Vec::with_capacity(paths.len());
+                for (path, name) in paths.iter().zip(names) {
+                    let (shape, values) = trainer.tensor(path)?;
+                    let Some(rest) = left.checked_sub(size_of_val(values)) else { return Ok(None) };
+                    left = rest;
+                    out.push(Tensor {
+                        path: name.clone(),
+                        shape: shape.to_vec(),
+                        values: values.to_vec(),
+                    });
+                }
+                Ok(Some(out))
+            };
+        let (moments, ema) = (trainer.moment_paths(), trainer.ema_paths());
+        let [weights, moments, ema] =
+            [copy(&names, &names)?, copy(&moments, &moments)?, copy(&ema, &names)?];
+        let state = state.with(trainer);
+        let all = weights.zip(moments).zip(ema);
+        Ok(all.map(|((weights, moments), ema)| Snapshot { state, weights, moments, ema }))
     }
 
     /// Steps done.
@@ -62,7 +68,12 @@ impl Snapshot {
 
     /// Writes it as the checkpoint of its step.
     pub(super) fn save(&self, store: &dyn Store, run: &Path) -> Result<Checkpoint, Failure> {
-        save_tensors(&sources(&self.weights), &sources(&self.moments), store, run, &self.state)
+        let files = Files {
+            weights: sources(&self.weights),
+            moments: sources(&self.moments),
+            ema: sources(&self.ema),
+        };
+        save_tensors(&files, store, run, &self.state)
     }
 }
 

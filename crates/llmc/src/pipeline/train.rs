@@ -7,15 +7,15 @@
 
 pub use super::prepare::{Prepared, prepare, thread_count, trainer};
 pub use super::state::{
-    CheckpointState, OPTIMIZER, STATE, WEIGHTS, fill, restore, save, weights_hash,
+    CheckpointState, EMA, OPTIMIZER, STATE, WEIGHTS, fill, restore, save, weights_hash,
 };
 
 use super::data::TextSet;
 use super::failure::Failure;
 use super::observer::Observer;
-use super::prepare::prepare_if;
+use super::prepare::{prepare_if, section};
 use super::project::Project;
-use super::session::{Session, last_loss, last_validation};
+use super::session::{Session, last_loss, last_validation, skipped};
 use super::{finish, record};
 use crate::cache::StageCache;
 use crate::checkpoint;
@@ -115,6 +115,10 @@ pub struct TrainResult {
     pub validation: Option<ValidationRecord>,
     /// Parameters.
     pub parameters: u64,
+    /// Whether it ended before `max_steps`, because the held-out loss fell no more.
+    pub is_stopped_early: bool,
+    /// Steps that were spikes and changed nothing.
+    pub skipped: u64,
 }
 
 /// Trains a spec to its last step, or until the observer asks to stop.
@@ -229,5 +233,7 @@ fn already_complete(
         loss: last_loss(&records),
         validation: last_validation(&records),
         parameters: prepared.project.model()?.solution.params,
+        is_stopped_early: checkpoint.step < section(&prepared.project.resolved.training)?.max_steps,
+        skipped: skipped(&records),
     }))
 }

@@ -24,12 +24,14 @@ fn data(n_steps: u64) -> ReportData {
             grad_norm: 0.5 + 2.5 * (-12.0 * t).exp() + 0.3 * noise(),
             tokens_per_s: 61_000.0 + 4_000.0 * noise(),
             elapsed_s: step as f64 * 0.13,
+            is_skipped: false,
         }));
         if step % (n_steps / 10).max(1) == 0 {
             records.push(Record::Validation(ValidationRecord {
                 step,
                 loss: smooth + 0.06,
                 bits_per_byte: smooth * 0.8,
+                ema_loss: None,
             }));
         }
         if step % (n_steps / 3).max(1) == 0 {

@@ -5,9 +5,12 @@ mod changes;
 mod codes;
 mod content;
 mod data;
+mod early;
 mod faults;
 mod finetune;
+mod groups;
 mod limits;
+mod spikes;
 
 use super::observer::{Event, Observer};
 use super::prepare::prepare;
