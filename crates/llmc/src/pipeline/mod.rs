@@ -28,6 +28,7 @@ mod state;
 mod tests;
 pub mod text;
 pub mod train;
+mod writer;
 
 pub use failure::Failure;
 pub use observer::{Event, Observer, Silent};

@@ -6,9 +6,10 @@ use super::failure::{Failure, non_finite};
 use super::finetune;
 use super::observer::{Event, Observer};
 use super::prepare::{Prepared, section, trainer};
-use super::snapshot::Snapshot;
+use super::snapshot::{MAX_STAGED_BYTES, MAX_WAITING_BYTES, Snapshot};
 use super::state::{CheckpointState, restore, save};
 use super::train::{TrainOptions, TrainStatus};
+use super::writer::{Job, Writer};
 use crate::checkpoint::{self, Checkpoint, Keep};
 use crate::events::EventFile;
 use crate::metrics::{MetricsWriter, Record, TrainRecord, ValidationRecord};
@@ -103,7 +104,43 @@ impl<'a> Session<'a> {
         self.elapsed_before + self.started.elapsed().as_secs_f64()
     }
 
+    /// Trains to the end, or until the observer asks to stop. When it returns, every checkpoint that was begun is
+    /// on the disk.
     pub(super) fn run(&mut self, observer: &mut dyn Observer) -> Result<TrainStatus, Failure> {
+        let store = self.options.store;
+        std::thread::scope(|scope| {
+            let mut writer = Writer::new(scope, store, &self.run);
+            let status = self.train(&mut writer, observer);
+            let written = self.settle(&mut writer, observer);
+            // The first error is the one to report.
+            let status = status?;
+            written?;
+            Ok(status)
+        })
+    }
+
+    /// Waits for the checkpoint that is being written, and tells of it.
+    fn settle(
+        &mut self,
+        writer: &mut Writer<'_, 'a>,
+        observer: &mut dyn Observer,
+    ) -> Result<(), Failure> {
+        for saved in writer.wait()? {
+            self.tell(saved, observer);
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, saved: Checkpoint, observer: &mut dyn Observer) {
+        observer.event(&Event::Checkpoint { step: saved.step, path: &saved.path });
+        self.last_checkpoint = Some(saved);
+    }
+
+    fn train(
+        &mut self,
+        writer: &mut Writer<'_, 'a>,
+        observer: &mut dyn Observer,
+    ) -> Result<TrainStatus, Failure> {
         let training = self.training()?;
         let prepared = self.prepared;
         let corpus = prepared.rows.train.corpus()?;
@@ -115,6 +152,9 @@ impl<'a> Session<'a> {
             tokens_per_step: training.batch_size * training.sequence_length,
         });
         while self.state.step < training.max_steps && !self.is_stopped_early()? {
+            if writer.is_done() {
+                self.settle(writer, observer)?;
+            }
             self.step(&corpus, training, observer)?;
             let step = self.state.step;
             let is_due = |interval: u64| interval > 0 && step.is_multiple_of(interval);
@@ -129,21 +169,22 @@ impl<'a> Session<'a> {
             let is_interrupted = observer.is_interrupted();
             let is_kept = is_best && training.keep_best;
             if is_last || is_interrupted || is_due(training.checkpoint_interval) {
-                self.save(training, observer)?;
+                self.save(training, writer, observer)?;
             } else if is_kept {
                 let best: Vec<u64> = self.state.best_steps().collect();
                 self.best.retain(|snapshot| best.contains(&snapshot.step()));
-                match Snapshot::take(&self.trainer, &self.state)? {
+                match Snapshot::take(&self.trainer, &self.state, None, MAX_WAITING_BYTES)? {
                     Some(snapshot) => self.best.push(snapshot),
-                    None => self.save(training, observer)?,
+                    None => self.save(training, writer, observer)?,
                 }
             }
             if is_interrupted && !is_last {
                 return Ok(TrainStatus::Interrupted);
             }
         }
+        self.settle(writer, observer)?;
         if self.last_checkpoint.is_none() {
-            self.save(training, observer)?;
+            self.save(training, writer, observer)?;
         }
         Ok(TrainStatus::Complete)
     }
@@ -211,26 +252,33 @@ impl<'a> Session<'a> {
         Ok(self.events.flush(self.options.store)?)
     }
 
+    /// Begins a checkpoint, or makes one where it cannot be written beside the training.
     fn save(
         &mut self,
         training: &TrainingConfig,
+        writer: &mut Writer<'_, 'a>,
         observer: &mut dyn Observer,
     ) -> Result<(), Failure> {
+        self.settle(writer, observer)?;
         let store = self.options.store;
         self.metrics.sync()?;
         self.events.flush(store)?;
-        // Before the checkpoint that names it as the best.
-        for best in std::mem::take(&mut self.best) {
-            if !self.state.best_steps().any(|step| step == best.step()) {
-                continue;
-            }
+        let mut best = std::mem::take(&mut self.best);
+        best.retain(|best| self.state.best_steps().any(|step| step == best.step()));
+        let keep = keep(training, &self.state);
+        let max_bytes = if store.is_ordered() { 0 } else { MAX_STAGED_BYTES };
+        let copy = Snapshot::take(&self.trainer, &self.state, writer.spare(), max_bytes)?;
+        if let Some(last) = copy {
+            return writer.start(Job { best, last, keep });
+        }
+        // Before the checkpoint that names them as the best.
+        for best in best {
             let saved = best.save(store, &self.run)?;
-            observer.event(&Event::Checkpoint { step: saved.step, path: &saved.path });
+            self.tell(saved, observer);
         }
         let saved = save(&self.trainer, store, &self.run, &self.state)?;
-        checkpoint::prune(store, &self.run, keep(training, &self.state))?;
-        observer.event(&Event::Checkpoint { step: saved.step, path: &saved.path });
-        self.last_checkpoint = Some(saved);
+        checkpoint::prune(store, &self.run, keep)?;
+        self.tell(saved, observer);
         Ok(())
     }
 }

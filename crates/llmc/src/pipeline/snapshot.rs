@@ -1,4 +1,5 @@
-//! The best state of a run, in memory until the next checkpoint is written.
+//! A copy of a run's state: to be written while the training goes on, and the best state until the
+//! next checkpoint.
 //!
 //! While the loss falls, every validation is the best so far, and all but the
 //! last of them would be written for nothing. A run that dies before the next
@@ -13,9 +14,13 @@ use llmc_formats::safetensors::{DType, Data, TensorSource};
 use llmc_train::Trainer;
 use std::path::Path;
 
-/// Above this a state is written at once: the copy would be felt.
-const MAX_BYTES: usize = 64 << 20;
+/// Above this the best state does not wait for the next checkpoint: each copy would be felt.
+pub(super) const MAX_WAITING_BYTES: usize = 64 << 20;
 
+/// Above this a state is written from where it lies, while the training waits.
+pub(super) const MAX_STAGED_BYTES: usize = 1 << 30;
+
+#[derive(Default)]
 struct Tensor {
     path: String,
     shape: Vec<usize>,
@@ -23,6 +28,7 @@ struct Tensor {
 }
 
 /// Weights, moments and position at one step.
+#[derive(Default)]
 pub(super) struct Snapshot {
     state: CheckpointState,
     weights: Vec<Tensor>,
@@ -31,34 +37,29 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshot {
-    /// Copies the trainer's state; `None` if it is too large.
+    /// Copies the trainer's state, into the memory of `spare` if there is one; `None` if it is larger
+    /// than `max_bytes`.
     pub(super) fn take(
         trainer: &Trainer,
         state: &CheckpointState,
+        spare: Option<Snapshot>,
+        max_bytes: usize,
     ) -> Result<Option<Self>, Failure> {
-        let mut left = MAX_BYTES;
         let names: Vec<String> = trainer.parameters().iter().map(|p| p.path.clone()).collect();
-        let mut copy =
-            |paths: &[String], names: &[String]| -> Result<Option<Vec<Tensor>>, Failure> {
-                let mut out = Vec::with_capacity(paths.len());
-                for (path, name) in paths.iter().zip(names) {
-                    let (shape, values) = trainer.tensor(path)?;
-                    let Some(rest) = left.checked_sub(size_of_val(values)) else { return Ok(None) };
-                    left = rest;
-                    out.push(Tensor {
-                        path: name.clone(),
-                        shape: shape.to_vec(),
-                        values: values.to_vec(),
-                    });
-                }
-                Ok(Some(out))
-            };
         let (moments, ema) = (trainer.moment_paths(), trainer.ema_paths());
-        let [weights, moments, ema] =
-            [copy(&names, &names)?, copy(&moments, &moments)?, copy(&ema, &names)?];
-        let state = state.with(trainer);
-        let all = weights.zip(moments).zip(ema);
-        Ok(all.map(|((weights, moments), ema)| Snapshot { state, weights, moments, ema }))
+        let mut n_bytes = 0usize;
+        for path in names.iter().chain(&moments).chain(&ema) {
+            n_bytes = n_bytes.saturating_add(size_of_val(trainer.tensor(path)?.1));
+        }
+        if n_bytes > max_bytes {
+            return Ok(None);
+        }
+        let mut snapshot = spare.unwrap_or_default();
+        copy(trainer, &names, &names, &mut snapshot.weights)?;
+        copy(trainer, &moments, &moments, &mut snapshot.moments)?;
+        copy(trainer, &ema, &names, &mut snapshot.ema)?;
+        snapshot.state = state.with(trainer);
+        Ok(Some(snapshot))
     }
 
     /// Steps done.
@@ -75,6 +76,25 @@ impl Snapshot {
         };
         save_tensors(&files, store, run, &self.state)
     }
+}
+
+/// Copies tensors under these names; what is in `out` already is written over.
+fn copy(
+    trainer: &Trainer,
+    paths: &[String],
+    names: &[String],
+    out: &mut Vec<Tensor>,
+) -> Result<(), Failure> {
+    out.resize_with(paths.len(), Tensor::default);
+    for ((path, name), tensor) in paths.iter().zip(names).zip(out) {
+        let (shape, values) = trainer.tensor(path)?;
+        tensor.path.clone_from(name);
+        tensor.shape.clear();
+        tensor.shape.extend_from_slice(shape);
+        tensor.values.clear();
+        tensor.values.extend_from_slice(values);
+    }
+    Ok(())
 }
 
 fn sources(tensors: &[Tensor]) -> Vec<TensorSource<'_>> {
