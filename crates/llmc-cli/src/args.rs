@@ -147,6 +147,12 @@ pub enum Command {
     /// It works in a folder of its own, which is removed again; the run itself is left as it is.
     #[command(after_help = "Examples:\n  llmc rerun 1f0c6b\n  llmc rerun 1f0c6b --threads 1")]
     Rerun(Rerun),
+    /// Execute a step of a run again and say what it did: documents, gradient norms, the first number
+    /// that is not finite.
+    ///
+    /// It starts from the nearest checkpoint before the step, or from the start of the run, and writes nothing.
+    #[command(after_help = "Examples:\n  llmc why 1f0c6b --step 250\n  llmc why 1f0c6b --json")]
+    Why(Why),
     /// Export a run's model to another format, with a certificate.
     #[command(
         after_help = "Examples:\n  llmc emit 1f0c6b --to pytorch\n  llmc emit 1f0c6b --to huggingface -o my-model"
@@ -460,6 +466,20 @@ pub struct Rerun {
     /// The run.
     #[command(flatten)]
     pub run: RunArg,
+    /// Threads; without it what the spec says, or one per core. The result is the same bit for bit.
+    #[arg(long)]
+    pub threads: Option<usize>,
+}
+
+/// `llmc why`.
+#[derive(Args)]
+pub struct Why {
+    /// The run.
+    #[command(flatten)]
+    pub run: RunArg,
+    /// The step, from 1; without it the one at which the run failed.
+    #[arg(long)]
+    pub step: Option<u64>,
     /// Threads; without it what the spec says, or one per core. The result is the same bit for bit.
     #[arg(long)]
     pub threads: Option<usize>,

@@ -174,3 +174,26 @@ fn a_group_that_names_nothing_has_its_place() {
     let groups = r#"optimizer.groups=[{ pattern = "1-D", lr_scale = 0.1 }]"#;
     place.llmc(&["check", "tiny.toml", "--set", groups]).code(0);
 }
+
+#[test]
+fn why_looks_at_a_step_and_at_the_one_that_failed() {
+    let place = Place::new();
+    let (result, _) = trained(&place, &["train", "tiny.toml"]);
+    let run = result["run"].as_str().unwrap();
+    let said = place.llmc(&["why", run, "--step", "7"]).code(0);
+    for part in ["step 7", ", as recorded", "gradient norms", "layers.1", "synthetic:en #"] {
+        assert!(said.out.contains(part), "{part}: {}", said.out);
+    }
+    let report = place.llmc(&["why", run, "--step", "7", "--json"]).code(0).json();
+    assert_eq!((&report["from_step"], &report["is_as_recorded"]), (&6.into(), &true.into()));
+    assert_eq!(report["layers"].as_array().unwrap().len(), 4);
+    assert!(place.llmc(&["why", run]).code(2).err.contains("why::step"));
+
+    let wild = ["--set", "optimizer.lr=1e30", "--output", "wild"];
+    place.llmc(&[&["train", "tiny.toml"], &wild[..]].concat()).code(1);
+    let said = place.llmc(&["why", "--runs", "wild"]).code(0);
+    assert!(said.out.contains("not finite") && said.out.contains("` in `@"), "{}", said.out);
+    let report = place.llmc(&["why", "--runs", "wild", "--json"]).code(0).json();
+    assert_eq!(report["step"], 2);
+    assert!(!report["non_finite"]["documents"].as_array().unwrap().is_empty());
+}

@@ -13,7 +13,7 @@ mod trainer;
 mod z_loss;
 
 pub use spikes::Spikes;
-pub use trainer::{Batch, Modules, NonFinite, StepReport, TrainError, Trainer};
+pub use trainer::{Batch, Inspection, Modules, NonFinite, StepReport, TrainError, Trainer};
 pub use z_loss::with_z_loss;
 
 #[cfg(test)]

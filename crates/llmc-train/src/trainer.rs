@@ -5,6 +5,10 @@
 //! accumulators of shared parameters; scale by the global norm; update. The micro-batch split
 //! leaves no trace in the bits, because the accumulators go through tokens in global order.
 
+mod inspect;
+
+pub use inspect::Inspection;
+
 use crate::init;
 use crate::optim::{self, Parameter, merge_module, update_module};
 use crate::{Spikes, ramp, schedule};

@@ -6,6 +6,7 @@ mod runs;
 mod spec;
 mod training;
 mod using;
+mod why;
 
 use crate::args::{Cli, Command, RunArg, SpecArgs};
 use crate::output::Output;
@@ -39,6 +40,7 @@ pub fn run(command: &Command, out: &mut Output) -> Result<u8, Failure> {
         Command::Runs(args) => runs::runs(args, out),
         Command::Verify(args) => runs::verify(args, out),
         Command::Rerun(args) => training::rerun(args, out),
+        Command::Why(args) => why::why(args, out),
         Command::Emit(args) => using::emit(args, out),
         Command::Doctor => using::doctor(out),
         Command::Help { command } => help(command, out),

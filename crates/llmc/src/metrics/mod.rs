@@ -6,7 +6,7 @@
 //! appears once. JSON has no numbers for NaN and infinities; they are written
 //! as the texts `nan`, `inf` and `-inf`.
 
-mod number;
+pub(crate) mod number;
 #[cfg(test)]
 mod tests;
 

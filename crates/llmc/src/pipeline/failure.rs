@@ -73,7 +73,7 @@ impl Failure {
 
 /// Exit codes by the start of a diagnostic's code; the first that fits counts. What is not here is
 /// an input that is wrong (3), or work that did not succeed (1).
-pub const EXIT_CODES: [(&str, u8); 28] = [
+pub const EXIT_CODES: [(&str, u8); 30] = [
     // The command line, or a variable of the environment.
     ("cli::", 2),
     ("emit::exists", 2),
@@ -93,11 +93,13 @@ pub const EXIT_CODES: [(&str, u8); 28] = [
     ("sampling::", 2),
     ("tokenizer::id", 2),
     ("train::threads", 2),
+    ("why::step", 2),
     // What is there is not what was recorded.
     ("manifest::damaged", 4),
     ("manifest::missing", 4),
     ("rerun::changed", 4),
     ("run::no_spec", 4),
+    ("why::changed", 4),
     // The machine, or another process.
     ("run::in_use", 1),
     ("store::", 1),

@@ -28,6 +28,7 @@ mod state;
 mod tests;
 pub mod text;
 pub mod train;
+pub mod why;
 mod writer;
 
 pub use failure::Failure;

@@ -11,6 +11,7 @@ mod finetune;
 mod groups;
 mod limits;
 mod spikes;
+mod why;
 mod writing;
 
 use super::observer::{Event, Observer};
