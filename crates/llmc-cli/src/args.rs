@@ -326,6 +326,10 @@ pub struct Train {
     /// checkpoint than the last. Moments, steps and schedule start anew.
     #[arg(long, value_name = "RUN[@STEP]")]
     pub from: Option<String>,
+    /// Show the training on the whole terminal: curve, speed, memory, predicted end; `q` writes a
+    /// checkpoint and stops.
+    #[arg(long)]
+    pub tui: bool,
     /// Folder of the runs.
     #[arg(long, short, default_value = "runs")]
     pub output: PathBuf,
@@ -354,6 +358,9 @@ pub struct Resume {
     /// Train up to this step in all: a new run, which starts from this one's last checkpoint.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub steps: Option<u64>,
+    /// Show the training on the whole terminal, as `llmc train --tui` does.
+    #[arg(long)]
+    pub tui: bool,
     /// Threads; without it what the spec says, or one per core. The result is the same bit for bit.
     #[arg(long)]
     pub threads: Option<usize>,

@@ -108,6 +108,9 @@ fn plain_lines_where_there_is_no_terminal() {
     assert!(!said.err.contains('\x1b') && !said.out.contains('\x1b'));
     let said = place.llmc(&["train", "tiny.toml", "--quiet", "--output", "other"]).code(0);
     assert_eq!(said.err, "");
+    let said = place.llmc(&["train", "tiny.toml", "--tui", "--output", "third"]).code(0);
+    assert!(said.err.contains("no terminal for `--tui`"), "{}", said.err);
+    assert!(said.err.contains("step 8/8  loss") && !said.err.contains('\x1b'), "{}", said.err);
 }
 
 #[test]

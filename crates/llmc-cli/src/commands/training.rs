@@ -136,7 +136,7 @@ pub fn train(args: &Train, out: &mut Output) -> Result<u8, Failure> {
         parent,
     };
     let interrupt = catch_interrupt(Leaves::Checkpoint)?;
-    let mut progress = Progress::new(out, interrupt, log_interval(&project));
+    let mut progress = Progress::new(out, interrupt, log_interval(&project)).on_screen(args.tui);
     let result = train_project(&project, &options, &mut progress);
     let checkpoint = progress.done();
     Ok(finish_with_hint(&result?, checkpoint, &cache, out))
@@ -161,7 +161,7 @@ pub fn resume(args: &Resume, out: &mut Output) -> Result<u8, Failure> {
         parent: None,
     };
     let interrupt = catch_interrupt(Leaves::Checkpoint)?;
-    let mut progress = Progress::new(out, interrupt, interval);
+    let mut progress = Progress::new(out, interrupt, interval).on_screen(args.tui);
     let result = again::resume(&run, args.steps, options, &mut progress);
     let checkpoint = progress.done();
     Ok(finish_with_hint(&result?, checkpoint, &cache, out))
