@@ -91,6 +91,7 @@ fn term(b: &mut FunctionBuilder, operands: &[ValueId], weight: f64) -> Result<Va
     let flat = b.reshape(logits, [all, Expr::constant(1)])?;
     let chosen = b.op1(Embedding, &[flat, places])?;
     let chosen = b.reshape(chosen, [batch.clone(), tokens.clone()])?;
+    let chosen = b.widen(chosen)?;
     b.name(chosen, "target_logits");
     let z = b.add(losses, chosen)?;
     b.name(z, "log_z");

@@ -49,8 +49,8 @@ pub(super) const FIELDS: &[Field] = &[
     Field::new(
         "training.batch_ramp.steps",
         COUNT,
-        Rule { text: "10 % of `max_steps`, at least 1", compute: rules::tenth_of_steps },
-        "Steps until `batch_size` is reached.",
+        Is(Lit::Int(100)),
+        "Steps until `batch_size` is reached. Not a share of `max_steps`: a run with more of them goes through the same data.",
     ),
     Field::new(
         "training.schedule.type",

@@ -226,3 +226,38 @@ fn z_loss_passes_the_verifier_and_sees_no_threads_and_micro_batches() {
         }
     }
 }
+
+#[test]
+fn no_optimiser_with_everything_sees_threads_micro_batches_or_instruction_sets() {
+    for kind in ["adamw", "sgd", "muon", "lion"] {
+        let run = |micro: u64, threads, isa| {
+            let training = json!({
+                "batch_size": 6, "microbatch_size": micro, "max_steps": 6, "ema": 0.9,
+                "batch_ramp": { "start": 2, "steps": 4 }, "z_loss": 1e-3,
+                "skip_spikes": { "factor": 1.01, "window": 2 },
+            });
+            let mut setup = Setup::new(llama(), training.clone(), threads, isa);
+            let groups = [json!({"pattern": "layers.1.*", "lr_scale": 0.5, "weight_decay": 0.2})];
+            let spec = json!({"optimizer": {"type": kind, "lr": 1e-2, "groups": groups}});
+            let spec = from_json(&spec, &[]).0.expect("good");
+            let resolved = resolve(&spec, Goal::Written, &|_| unreachable!("no model"));
+            setup.resolved.optimizer = resolved.expect("good").optimizer;
+            let config = setup.resolved.training.clone().expect("there is a training");
+            let mut trainer = setup.trainer();
+            // As after calmer steps, so that the first ones are spikes.
+            let (losses, grad_norms) = ([9.0, 9.0].into(), [0.01, 0.01].into());
+            trainer.set_spikes(Spikes { losses, grad_norms, skipped: 0 });
+            for step in 0..6 {
+                let size = ramp::batch_size(&config, step) as usize;
+                trainer.step(&batch(step, size, 8)).expect("finite");
+            }
+            (bits(&trainer), trainer.spikes().clone())
+        };
+        let reference = run(2, 1, None);
+        assert!((1..5).contains(&reference.1.skipped), "{kind}: {:?}", reference.1);
+        assert!(run(1, 3, None) == reference && run(2, 2, None) == reference, "{kind}");
+        for isa in Isa::available() {
+            assert!(run(1, 2, Some(isa)) == reference, "{kind} {isa:?}");
+        }
+    }
+}
