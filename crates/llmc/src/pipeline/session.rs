@@ -20,6 +20,15 @@ use llmc_train::{TrainError, Trainer};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+/// When a checkpoint is made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum When {
+    /// More steps follow.
+    OnTheWay,
+    /// The run waits for it.
+    AtTheEnd,
+}
+
 /// A run while it goes on.
 pub(super) struct Session<'a> {
     pub prepared: &'a Prepared,
@@ -169,13 +178,14 @@ impl<'a> Session<'a> {
             let is_interrupted = observer.is_interrupted();
             let is_kept = is_best && training.keep_best;
             if is_last || is_interrupted || is_due(training.checkpoint_interval) {
-                self.save(training, writer, observer)?;
+                let when = if is_last || is_interrupted { When::AtTheEnd } else { When::OnTheWay };
+                self.save(training, writer, observer, when)?;
             } else if is_kept {
                 let best: Vec<u64> = self.state.best_steps().collect();
                 self.best.retain(|snapshot| best.contains(&snapshot.step()));
                 match Snapshot::take(&self.trainer, &self.state, None, MAX_WAITING_BYTES)? {
                     Some(snapshot) => self.best.push(snapshot),
-                    None => self.save(training, writer, observer)?,
+                    None => self.save(training, writer, observer, When::OnTheWay)?,
                 }
             }
             if is_interrupted && !is_last {
@@ -184,7 +194,7 @@ impl<'a> Session<'a> {
         }
         self.settle(writer, observer)?;
         if self.last_checkpoint.is_none() {
-            self.save(training, writer, observer)?;
+            self.save(training, writer, observer, When::AtTheEnd)?;
         }
         Ok(TrainStatus::Complete)
     }
@@ -258,6 +268,7 @@ impl<'a> Session<'a> {
         training: &TrainingConfig,
         writer: &mut Writer<'_, 'a>,
         observer: &mut dyn Observer,
+        when: When,
     ) -> Result<(), Failure> {
         self.settle(writer, observer)?;
         let store = self.options.store;
@@ -266,7 +277,9 @@ impl<'a> Session<'a> {
         let mut best = std::mem::take(&mut self.best);
         best.retain(|best| self.state.best_steps().any(|step| step == best.step()));
         let keep = keep(training, &self.state);
-        let max_bytes = if store.is_ordered() { 0 } else { MAX_STAGED_BYTES };
+        // At the end nothing goes on meanwhile, so a copy would be for nothing.
+        let is_staged = when == When::OnTheWay && !store.is_ordered();
+        let max_bytes = if is_staged { MAX_STAGED_BYTES } else { 0 };
         let copy = Snapshot::take(&self.trainer, &self.state, writer.spare(), max_bytes)?;
         if let Some(last) = copy {
             return writer.start(Job { best, last, keep });

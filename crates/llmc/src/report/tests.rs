@@ -341,3 +341,20 @@ fn toml_is_coloured_and_otherwise_unchanged() {
     }
     assert_eq!(plain.replace("&quot;", "\""), text.trim_end());
 }
+
+#[test]
+fn the_loss_tells_of_spikes_and_of_the_average() {
+    let mut data = data(40);
+    let plain = render(&data);
+    assert!(!plain.contains("were spikes") && !plain.contains("moving average"));
+    for record in &mut data.records {
+        match record {
+            Record::Train(r) => r.is_skipped = r.step % 20 == 0,
+            Record::Validation(r) => r.ema_loss = Some(1.25),
+            Record::Sample(_) => {}
+        }
+    }
+    let page = render(&data);
+    assert!(page.contains("2 steps were spikes and changed nothing."));
+    assert!(page.contains("The moving average of the weights ends at a held-out loss of 1.25"));
+}
