@@ -3,7 +3,7 @@
 use crate::convert::{error, not_pickled, to_array, to_path};
 use llmc::pipeline::Failure;
 use llmc::pipeline::data::read_tokenizer;
-use llmc::pipeline::generate::{Model, Which, continue_text};
+use llmc::pipeline::generate::{Model, WeightSet, Which, continue_text};
 use llmc::store::FsStore;
 use llmc_data::tokenizer;
 use llmc_formats::safetensors::SafeTensors;
@@ -224,12 +224,15 @@ fn session_logits(session: &mut Session, ids: &[u32]) -> Result<Vec<f32>, Failur
     Ok(logits.to_vec())
 }
 
-/// Reads a run directory; `best` takes the checkpoint with the lowest validation loss.
+/// Reads a run directory; `best` takes the checkpoint with the lowest validation loss, `ema` the moving
+/// average of its weights.
 #[pyfunction]
-#[pyo3(signature = (path, best=false))]
-pub fn load_run(py: Python<'_>, path: PathBuf, best: bool) -> PyResult<Run> {
+#[pyo3(signature = (path, best=false, ema=false))]
+pub fn load_run(py: Python<'_>, path: PathBuf, best: bool, ema: bool) -> PyResult<Run> {
     let which = if best { Which::Best } else { Which::Last };
-    let model = py.detach(|| Model::open(&FsStore, &path, which)).map_err(|e| error(py, &e))?;
+    let weights = if ema { WeightSet::Ema } else { WeightSet::Trained };
+    let model = py.detach(|| Model::open_weights(&FsStore, &path, which, weights));
+    let model = model.map_err(|e| error(py, &e))?;
     let tokenizer = Arc::new(model.tokenizer.clone());
     Ok(Run { path, model, tokenizer, session: Mutex::new(None) })
 }
