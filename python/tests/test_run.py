@@ -127,3 +127,17 @@ def test_what_stands_for_files_says_how_to_pass_it_on(run, trained):
 def test_a_folder_without_a_run_is_an_error(tmp_path):
     with pytest.raises(CompileError):
         load_run(tmp_path)
+
+
+def test_the_average_of_the_weights_is_a_choice(tmp_path, run, trained):
+    spec = {"ema": 0.5, "early_stopping": {"patience": 50}, "skip_spikes": {"factor": 1e6}}
+    events = []
+    averaged = run_training(**arguments(tiny(extra=spec), tmp_path, progress=events.append))
+    plain, average = load_run(averaged.run), load_run(averaged.run, ema=True)
+    assert all(np.array_equal(w, run.weights[name]) for name, w in plain.weights.items())
+    assert any(not np.array_equal(w, average.weights[name]) for name, w in plain.weights.items())
+    validations = [e for e in events if e["event"] == "validation"]
+    assert validations and all(e["ema_loss"] > 0 for e in validations)
+    assert not any(e["is_skipped"] for e in events if e["event"] == "step")
+    with pytest.raises(CompileError, match="keeps no moving average"):
+        load_run(trained.run, ema=True)

@@ -106,7 +106,7 @@ fn every_stage_of_a_tiny_model() {
     let primitives = verified(legalise(&flat, &|_| false).unwrap());
     let primitives = verified(dce(&cse(&simplify(&primitives).unwrap()).unwrap()).unwrap());
     let parameters = optim::parameters(&differentiated, "grad").unwrap();
-    let update = verified(optim::update_module(&optimizer, &parameters).unwrap());
+    let update = verified(optim::update_module(&optimizer, None, &parameters).unwrap());
     let merge = verified(optim::merge_module(&parameters).unwrap());
     let sizes = [("B", 1), ("T", 16)].map(|(name, n)| (Symbol::new(name), n));
     let request =

@@ -116,7 +116,7 @@ pub enum Command {
     /// A complete run of the same recipe is verified and returned, not repeated; an interrupted one
     /// goes on where it stopped. Ctrl-C writes a checkpoint.
     #[command(
-        after_help = "Examples:\n  llmc train model.toml\n  llmc train model.toml --set training.lr=3e-4 --set training.max_steps=500\n  llmc train model.toml --threads 1 --output runs"
+        after_help = "Examples:\n  llmc train model.toml\n  llmc train model.toml --set training.lr=3e-4 --set training.max_steps=500\n  llmc train model.toml --threads 1 --output runs\n  llmc train other.toml --from 1f0c6b@best"
     )]
     Train(Train),
     /// Go on with an interrupted run, or give a finished one more steps.
@@ -157,6 +157,12 @@ pub enum Command {
     /// It works in a folder of its own, which is removed again; the run itself is left as it is.
     #[command(after_help = "Examples:\n  llmc rerun 1f0c6b\n  llmc rerun 1f0c6b --threads 1")]
     Rerun(Rerun),
+    /// Execute a step of a run again and say what it did: documents, gradient norms, the first number
+    /// that is not finite.
+    ///
+    /// It starts from the nearest checkpoint before the step, or from the start of the run, and writes nothing.
+    #[command(after_help = "Examples:\n  llmc why 1f0c6b --step 250\n  llmc why 1f0c6b --json")]
+    Why(Why),
     /// Export a run's model to another format, with a certificate.
     #[command(
         after_help = "Examples:\n  llmc emit 1f0c6b --to pytorch\n  llmc emit 1f0c6b --to huggingface -o my-model"
@@ -333,6 +339,14 @@ pub struct Train {
     /// Spec and overrides.
     #[command(flatten)]
     pub spec: SpecArgs,
+    /// Fine-tune: start from the weights of a run, with its tokenizer; RUN@STEP or RUN@best takes another
+    /// checkpoint than the last. Moments, steps and schedule start anew.
+    #[arg(long, value_name = "RUN[@STEP]")]
+    pub from: Option<String>,
+    /// Show the training on the whole terminal: curve, speed, memory, predicted end; `q` writes a
+    /// checkpoint and stops.
+    #[arg(long)]
+    pub tui: bool,
     /// Folder of the runs.
     #[arg(long, short, default_value = "runs")]
     pub output: PathBuf,
@@ -361,6 +375,9 @@ pub struct Resume {
     /// Train up to this step in all: a new run, which starts from this one's last checkpoint.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub steps: Option<u64>,
+    /// Show the training on the whole terminal, as `llmc train --tui` does.
+    #[arg(long)]
+    pub tui: bool,
     /// Threads; without it what the spec says, or one per core. The result is the same bit for bit.
     #[arg(long)]
     pub threads: Option<usize>,
@@ -402,6 +419,9 @@ pub struct Generate {
     /// Use the checkpoint with the lowest validation loss instead of the last.
     #[arg(long)]
     pub best: bool,
+    /// Use the moving average of the weights, of a run with `training.ema`.
+    #[arg(long)]
+    pub ema: bool,
     /// Round the weights of linear maps and embeddings to bf16, q8_0 or q4_0: less to read per token. Without it
     /// they are as the run, the export or the quantised folder has them.
     #[arg(long, value_name = "FORMAT", value_parser = weight_formats())]
@@ -440,6 +460,9 @@ pub struct Chat {
     /// Use the checkpoint with the lowest validation loss instead of the last.
     #[arg(long)]
     pub best: bool,
+    /// Use the moving average of the weights, of a run with `training.ema`.
+    #[arg(long)]
+    pub ema: bool,
     /// Round the weights of linear maps and embeddings to bf16, q8_0 or q4_0: less to read per token. Without it
     /// they are as the run, the export or the quantised folder has them.
     #[arg(long, value_name = "FORMAT", value_parser = weight_formats())]
@@ -536,6 +559,20 @@ pub struct Rerun {
     pub threads: Option<usize>,
 }
 
+/// `llmc why`.
+#[derive(Args)]
+pub struct Why {
+    /// The run.
+    #[command(flatten)]
+    pub run: RunArg,
+    /// The step, from 1; without it the one at which the run failed.
+    #[arg(long)]
+    pub step: Option<u64>,
+    /// Threads; without it what the spec says, or one per core. The result is the same bit for bit.
+    #[arg(long)]
+    pub threads: Option<usize>,
+}
+
 /// `llmc emit`.
 #[derive(Args)]
 pub struct Emit {
@@ -545,9 +582,12 @@ pub struct Emit {
     /// Target format.
     #[arg(long, value_parser = formats())]
     pub to: &'static emit::Format,
-    /// Folder to write; `exports/<format>` in the run without it.
+    /// Folder to write; `exports/<format>` in the run without it, with `-ema` for the average.
     #[arg(long, short)]
     pub output: Option<PathBuf>,
+    /// Use the moving average of the weights, of a run with `training.ema`.
+    #[arg(long)]
+    pub ema: bool,
 }
 
 /// `llmc quantize`.

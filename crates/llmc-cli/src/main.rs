@@ -7,6 +7,7 @@ mod environment;
 mod format;
 mod output;
 mod progress;
+mod screen;
 
 use args::Cli;
 use clap::Parser;

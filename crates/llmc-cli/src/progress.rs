@@ -1,8 +1,10 @@
-//! Training as it is watched: a live line on a terminal, plain lines elsewhere, JSON for programs.
+//! Training as it is watched: a live line or the whole screen on a terminal, plain lines elsewhere, JSON
+//! for programs.
 
 use crate::diagnostics;
 use crate::format::{duration, grouped, short};
 use crate::output::{Output, say};
+use crate::screen::{self, Screen};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use llmc::metrics::TrainRecord;
 use llmc::pipeline::{Event, Failure, Observer};
@@ -18,17 +20,57 @@ use std::time::{Duration, Instant};
 pub const INTERRUPTED: u8 = 130;
 
 /// What Ctrl-C and the run know of each other.
-#[derive(Debug, Default)]
 pub struct Interrupt {
     was_asked: AtomicBool,
     is_training: AtomicBool,
     is_leaving: AtomicBool,
+    leaves: Leaves,
+}
+
+/// What follows from a Ctrl-C, with what to say of it.
+pub enum Press {
+    /// The run ends after this step.
+    Asked(String),
+    /// The process ends now.
+    Leave(String),
 }
 
 impl Interrupt {
+    /// Nobody has pressed anything.
+    pub fn new(leaves: Leaves) -> Self {
+        let [was_asked, is_training, is_leaving] = [(); 3].map(|()| AtomicBool::new(false));
+        Interrupt { was_asked, is_training, is_leaving, leaves }
+    }
+
     /// Whether somebody pressed Ctrl-C.
     pub fn was_asked(&self) -> bool {
         self.was_asked.load(Ordering::SeqCst)
+    }
+
+    /// Steps begin: there is something to keep from now on.
+    pub fn trains(&self) {
+        self.is_training.store(true, Ordering::SeqCst);
+    }
+
+    /// Somebody pressed Ctrl-C.
+    pub fn press(&self) -> Press {
+        let (early, late) = match self.leaves {
+            Leaves::Checkpoint => (
+                "the stages that were done are kept",
+                "finishing this step and writing a checkpoint (again to stop at once)",
+            ),
+            Leaves::Nothing(_) => (
+                "nothing was compared; the run is as it was",
+                "finishing this step; nothing will be compared, the run stays as it is (again to stop at once)",
+            ),
+        };
+        if !self.is_training.load(Ordering::SeqCst) {
+            return Press::Leave(format!("\ninterrupted before the first step; {early}"));
+        }
+        match self.was_asked.swap(true, Ordering::SeqCst) {
+            true => Press::Leave(String::new()),
+            false => Press::Asked(format!("\ninterrupted: {late}")),
+        }
     }
 
     /// Returns, unless the process is about to end because of a Ctrl-C: what fails then fails because
@@ -39,9 +81,10 @@ impl Interrupt {
         }
     }
 
-    fn leave(&self, leaves: &Leaves) -> ! {
+    /// Ends the process.
+    pub fn leave(&self) -> ! {
         self.is_leaving.store(true, Ordering::SeqCst);
-        leaves.exit()
+        self.leaves.exit()
     }
 }
 
@@ -74,27 +117,19 @@ const ATTEMPTS: usize = 100;
 /// The first Ctrl-C of a training asks for a checkpoint, the second ends the process at once. Before the
 /// first step there is nothing to keep: every stage is cached whole or not at all, so it ends at once too.
 pub fn catch_interrupt(leaves: Leaves) -> Result<Arc<Interrupt>, Failure> {
-    let interrupt = Arc::new(Interrupt::default());
+    let interrupt = Arc::new(Interrupt::new(leaves));
     let seen = Arc::clone(&interrupt);
-    let (early, late) = match leaves {
-        Leaves::Checkpoint => (
-            "the stages that were done are kept",
-            "finishing this step and writing a checkpoint (again to stop at once)",
-        ),
-        Leaves::Nothing(_) => (
-            "nothing was compared; the run is as it was",
-            "finishing this step; nothing will be compared, the run stays as it is (again to stop at once)",
-        ),
-    };
-    ctrlc::set_handler(move || {
-        if !seen.is_training.load(Ordering::SeqCst) {
-            say(&format!("\ninterrupted before the first step; {early}"));
-            seen.leave(&leaves);
+    ctrlc::set_handler(move || match seen.press() {
+        // The screen says it in its last line.
+        Press::Asked(_) if screen::is_open() => {}
+        Press::Asked(text) => say(&text),
+        Press::Leave(text) => {
+            screen::close();
+            if !text.is_empty() {
+                say(&text);
+            }
+            seen.leave()
         }
-        if seen.was_asked.swap(true, Ordering::SeqCst) {
-            seen.leave(&leaves);
-        }
-        say(&format!("\ninterrupted: {late}"));
     })
     .map_err(|e| Diagnostic::error("llmc::signal", format!("cannot catch Ctrl-C: {e}")))?;
     Ok(interrupt)
@@ -104,6 +139,7 @@ pub fn catch_interrupt(leaves: Leaves) -> Result<Arc<Interrupt>, Failure> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum How {
     Live,
+    Screen,
     Lines,
     Json,
     Quiet,
@@ -121,6 +157,10 @@ pub struct Progress<'a> {
     began: Option<(Instant, u64)>,
     /// The newest checkpoint.
     checkpoint: Option<PathBuf>,
+    /// The whole terminal, if it is in our hands.
+    screen: Option<Screen>,
+    /// Warnings that are told when the terminal is given back.
+    untold: Vec<String>,
 }
 
 impl<'a> Progress<'a> {
@@ -142,9 +182,39 @@ impl<'a> Progress<'a> {
             max_steps: 0,
             began: None,
             checkpoint: None,
+            screen: None,
+            untold: Vec::new(),
         };
         progress.spin("reading the data");
         progress
+    }
+
+    /// Takes the whole terminal, where that is asked for and there is one.
+    pub fn on_screen(mut self, is_asked: bool) -> Self {
+        if !is_asked || matches!(self.how, How::Json | How::Quiet) {
+            return self;
+        }
+        let has_terminal = self.how == How::Live && std::io::stdin().is_terminal();
+        self.clear();
+        let opened = match has_terminal {
+            true => Screen::open(Arc::clone(&self.interrupt)),
+            false => Err(std::io::Error::other("standard input or error is none")),
+        };
+        match opened {
+            Ok(screen) => {
+                self.how = How::Screen;
+                self.screen = Some(screen);
+            }
+            Err(e) => say(&format!("  no terminal for `--tui` ({e}); plain lines")),
+        }
+        self
+    }
+
+    /// Gives the terminal back, and tells what was not told on it.
+    fn leave_screen(&mut self) {
+        if self.screen.take().is_some() {
+            self.untold.drain(..).for_each(|text| say(text.trim_end()));
+        }
     }
 
     fn style(template: &str) -> ProgressStyle {
@@ -184,6 +254,7 @@ impl<'a> Progress<'a> {
     /// Takes the live line away; the newest checkpoint.
     pub fn done(mut self) -> Option<PathBuf> {
         self.clear();
+        self.leave_screen();
         self.checkpoint.take()
     }
 
@@ -193,6 +264,12 @@ impl<'a> Progress<'a> {
         let left = self.max_steps.saturating_sub(record.step);
         let eta = began.elapsed().as_secs_f64() / done as f64 * left as f64;
         let speed = short(record.tokens_per_s);
+        if record.is_skipped {
+            self.tell(&format!(
+                "  step {}: skipped as a spike (loss {:.4}, gradient norm {:.3})",
+                record.step, record.loss, record.grad_norm
+            ));
+        }
         if let Some(bar) = &self.bar {
             bar.set_position(record.step);
             bar.set_message(format!(
@@ -245,10 +322,16 @@ impl<'a> Progress<'a> {
                 }
             }
             Event::Step(record) => self.step(record),
-            Event::Validation(record) => self.tell(&format!(
-                "  step {}: held out loss {:.4}, {:.4} bits per byte",
-                record.step, record.loss, record.bits_per_byte
-            )),
+            Event::Validation(record) => {
+                let average = record.ema_loss.map(|loss| format!(", {loss:.4} of the average"));
+                self.tell(&format!(
+                    "  step {}: held out loss {:.4}, {:.4} bits per byte{}",
+                    record.step,
+                    record.loss,
+                    record.bits_per_byte,
+                    average.unwrap_or_default()
+                ));
+            }
             Event::Sample(_) => {}
             Event::Checkpoint { step, path } => {
                 if self.how == How::Lines && *step < self.max_steps {
@@ -294,7 +377,7 @@ fn json_of(event: &Event) -> Value {
 impl Observer for Progress<'_> {
     fn event(&mut self, event: &Event) {
         match event {
-            Event::Start { .. } => self.interrupt.is_training.store(true, Ordering::SeqCst),
+            Event::Start { .. } => self.interrupt.trains(),
             Event::Checkpoint { path, .. } => self.checkpoint = Some(path.to_path_buf()),
             _ => {}
         }
@@ -302,6 +385,14 @@ impl Observer for Progress<'_> {
             How::Json => self.out.json_line(&json_of(event)),
             How::Quiet => {}
             How::Live | How::Lines => self.people(event),
+            How::Screen => {
+                if let Event::Warning(d) = event {
+                    self.untold.push(diagnostics::render(d, self.out.has_color_on_stderr()));
+                }
+                if let Some(screen) = &self.screen {
+                    screen.update(event);
+                }
+            }
         }
     }
 
@@ -313,5 +404,6 @@ impl Observer for Progress<'_> {
 impl Drop for Progress<'_> {
     fn drop(&mut self) {
         self.clear();
+        self.leave_screen();
     }
 }

@@ -301,3 +301,13 @@ fn a_reader_that_goes_away_is_no_panic() {
     assert_eq!(String::from_utf8_lossy(&said.stderr), "");
     assert_eq!(said.status.code(), Some(0));
 }
+
+#[test]
+fn the_ir_of_a_spec_has_the_terms_of_its_loss() {
+    let place = Place::new();
+    let z_loss = ["--set", "training.z_loss=1e-4", "--function", "loss"];
+    let said = place.llmc(&[&["ir", "tiny.toml"], &z_loss[..]].concat()).code(0);
+    assert!(said.out.contains("log_z"), "{}", said.out);
+    let said = place.llmc(&["ir", "tiny.toml", "--function", "loss"]).code(0);
+    assert!(!said.out.contains("log_z"), "{}", said.out);
+}

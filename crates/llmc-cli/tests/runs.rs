@@ -108,6 +108,9 @@ fn plain_lines_where_there_is_no_terminal() {
     assert!(!said.err.contains('\x1b') && !said.out.contains('\x1b'));
     let said = place.llmc(&["train", "tiny.toml", "--quiet", "--output", "other"]).code(0);
     assert_eq!(said.err, "");
+    let said = place.llmc(&["train", "tiny.toml", "--tui", "--output", "third"]).code(0);
+    assert!(said.err.contains("no terminal for `--tui`"), "{}", said.err);
+    assert!(said.err.contains("step 8/8  loss") && !said.err.contains('\x1b'), "{}", said.err);
 }
 
 #[test]
@@ -134,4 +137,83 @@ fn a_quantised_folder_generates_what_the_run_does_with_such_weights() {
     assert_eq!(again["format"], "q4_0");
     assert!(place.path().join(run).join("exports/q4_0/COMPLETE").exists());
     place.llmc(&["quantize", run, "--to", "q4_0"]).code(2);
+}
+
+#[test]
+fn train_from_a_run_takes_its_weights_and_says_what_does_not_fit() {
+    let place = Place::new();
+    let (base, _) = trained(&place, &["train", "tiny.toml"]);
+    let run = base["run"].as_str().unwrap();
+    let id = &run.rsplit('/').next().unwrap()[..6];
+    let more = ["--set", "training.max_steps=2", "--set", "dataset.seed=3"];
+    let tune = |from: &str| {
+        trained(&place, &[&["train", "tiny.toml", "--from", from], &more[..]].concat()).0
+    };
+    let (last, sixth) = (tune(id), tune(&format!("{id}@6")));
+    assert_eq!((&last["step"], &last["status"]), (&2.into(), &"complete".into()));
+    assert!(last["recipe"] != sixth["recipe"] && last["recipe"] != base["recipe"]);
+    assert_eq!(tune(run)["status"], "already_complete");
+    let shown = place.llmc(&["runs", "show", last["run"].as_str().unwrap()]).code(0).out;
+    assert!(shown.contains("the weights of step 8 of "), "{shown}");
+
+    let wide = ["train", "tiny.toml", "--set", "model.intermediate_size=48", "--from", id];
+    let said = place.llmc(&wide).code(3);
+    assert!(said.err.contains("finetune::shapes"), "{}", said.err);
+    place.llmc(&["train", "tiny.toml", "--from", "nowhere"]).code(2);
+    place.llmc(&["train", "tiny.toml", "--from", &format!("{id}@7")]).code(3);
+}
+
+#[test]
+fn the_average_of_the_weights_generates_and_exports() {
+    let place = Place::new();
+    let settings = ["--set", "training.ema=0.5", "--set", "training.early_stopping.patience=9"];
+    let (result, _) = trained(&place, &[&["train", "tiny.toml"], &settings[..]].concat());
+    assert_eq!((&result["is_stopped_early"], &result["skipped"]), (&false.into(), &0.into()));
+    assert!(result["validation"]["ema_loss"].is_number());
+    let run = result["run"].as_str().unwrap();
+    place.llmc(&["generate", run, "--ema", "-n", "4"]).code(0);
+    place.llmc(&["emit", run, "--to", "safetensors", "--ema"]).code(0);
+    place.llmc(&["emit", run, "--to", "safetensors"]).code(0);
+    let file = |folder: &str| {
+        let folder = place.path().join(run).join("exports").join(folder);
+        std::fs::read(folder.join("model.safetensors")).unwrap()
+    };
+    assert!(file("safetensors-ema") != file("safetensors"));
+    place.llmc(&["verify", run]).code(0);
+    let (plain, _) = trained(&place, &["train", "tiny.toml"]);
+    let said = place.llmc(&["generate", plain["run"].as_str().unwrap(), "--ema"]).code(2);
+    assert!(said.err.contains("run::no_ema"), "{}", said.err);
+}
+
+#[test]
+fn a_group_that_names_nothing_has_its_place() {
+    let place = Place::new();
+    let groups = r#"optimizer.groups=[{ pattern = "layer.*", lr_scale = 0.1 }]"#;
+    let said = place.llmc(&["check", "tiny.toml", "--set", groups]).code(3);
+    assert!(said.err.contains("optimizer::group") && said.err.contains("layer.*"), "{}", said.err);
+    let groups = r#"optimizer.groups=[{ pattern = "1-D", lr_scale = 0.1 }]"#;
+    place.llmc(&["check", "tiny.toml", "--set", groups]).code(0);
+}
+
+#[test]
+fn why_looks_at_a_step_and_at_the_one_that_failed() {
+    let place = Place::new();
+    let (result, _) = trained(&place, &["train", "tiny.toml"]);
+    let run = result["run"].as_str().unwrap();
+    let said = place.llmc(&["why", run, "--step", "7"]).code(0);
+    for part in ["step 7", ", as recorded", "gradient norms", "layers.1", "synthetic:en #"] {
+        assert!(said.out.contains(part), "{part}: {}", said.out);
+    }
+    let report = place.llmc(&["why", run, "--step", "7", "--json"]).code(0).json();
+    assert_eq!((&report["from_step"], &report["is_as_recorded"]), (&6.into(), &true.into()));
+    assert_eq!(report["layers"].as_array().unwrap().len(), 4);
+    assert!(place.llmc(&["why", run]).code(2).err.contains("why::step"));
+
+    let wild = ["--set", "optimizer.lr=1e30", "--output", "wild"];
+    place.llmc(&[&["train", "tiny.toml"], &wild[..]].concat()).code(1);
+    let said = place.llmc(&["why", "--runs", "wild"]).code(0);
+    assert!(said.out.contains("not finite") && said.out.contains("` in `@"), "{}", said.out);
+    let report = place.llmc(&["why", "--runs", "wild", "--json"]).code(0).json();
+    assert_eq!(report["step"], 2);
+    assert!(!report["non_finite"]["documents"].as_array().unwrap().is_empty());
 }

@@ -5,7 +5,8 @@ use crate::session::{Session, sampling};
 use llmc::pipeline::Failure;
 use llmc::pipeline::data::read_tokenizer;
 use llmc::pipeline::generate::{
-    Model, SessionKey, Sessions, Settings, Which, continue_text, generate_all, prompt_ids,
+    Model, SessionKey, Sessions, Settings, WeightSet, Which, continue_text, generate_all,
+    prompt_ids,
 };
 use llmc::store::FsStore;
 use llmc_data::tokenizer;
@@ -296,12 +297,15 @@ impl Run {
     }
 }
 
-/// Reads a run directory or an export; of a run `best` takes the checkpoint with the lowest validation loss.
+/// Reads a run directory or an export; of a run `best` takes the checkpoint with the lowest validation loss,
+/// `ema` the moving average of its weights.
 #[pyfunction]
-#[pyo3(signature = (path, best=false))]
-pub fn load_run(py: Python<'_>, path: PathBuf, best: bool) -> PyResult<Run> {
+#[pyo3(signature = (path, best=false, ema=false))]
+pub fn load_run(py: Python<'_>, path: PathBuf, best: bool, ema: bool) -> PyResult<Run> {
     let which = if best { Which::Best } else { Which::Last };
-    let model = py.detach(|| Model::open(&FsStore, &path, which)).map_err(|e| error(py, &e))?;
+    let weights = if ema { WeightSet::Ema } else { WeightSet::Trained };
+    let model = py.detach(|| Model::open_weights(&FsStore, &path, which, weights));
+    let model = model.map_err(|e| error(py, &e))?;
     let tokenizer = Arc::new(model.tokenizer.clone());
     let (sessions, dropped) = (Mutex::new(None), Mutex::new(Vec::new()));
     Ok(Run { path, shared: Arc::new(Shared { model, tokenizer, sessions, dropped }) })

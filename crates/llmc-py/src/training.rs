@@ -110,12 +110,14 @@ impl Watch {
                 dict.set_item("grad_norm", r.grad_norm)?;
                 dict.set_item("tokens_per_s", r.tokens_per_s)?;
                 dict.set_item("elapsed_s", r.elapsed_s)?;
+                dict.set_item("is_skipped", r.is_skipped)?;
             }
             Event::Validation(r) => {
                 dict.set_item("event", "validation")?;
                 dict.set_item("step", r.step)?;
                 dict.set_item("loss", r.loss)?;
                 dict.set_item("bits_per_byte", r.bits_per_byte)?;
+                dict.set_item("ema_loss", r.ema_loss)?;
             }
             Event::Sample(r) => {
                 dict.set_item("event", "sample")?;

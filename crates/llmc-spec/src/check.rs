@@ -4,6 +4,7 @@
 
 #[cfg(test)]
 mod tests;
+mod training;
 
 use crate::dims::Dim;
 use crate::field::{self, DefaultRule, Field, Kind, Section};
@@ -347,6 +348,9 @@ impl Checker<'_, '_> {
                 );
             }
         }
+        self.parts();
+        self.batch_ramp();
+        self.early_stopping();
     }
 }
 

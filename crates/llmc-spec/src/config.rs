@@ -184,6 +184,22 @@ pub struct OptimizerConfig {
     pub no_decay: Vec<String>,
     /// Gradients are scaled down to this global norm; `None` leaves them.
     pub max_grad_norm: Option<f64>,
+    /// Parameters with values of their own; the first group that names one has it.
+    #[serde(default)]
+    pub groups: Vec<ParameterGroup>,
+}
+
+/// Parameters that are updated with values of their own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ParameterGroup {
+    /// A pattern like those of `no_decay`.
+    pub pattern: String,
+    /// Factor on the learning rate; 0 leaves them as they are.
+    pub lr_scale: f64,
+    /// Their weight decay; `None` is the optimizer's.
+    #[serde(default)]
+    pub weight_decay: Option<f64>,
 }
 
 /// An optimizer algorithm.
@@ -221,6 +237,8 @@ pub struct TrainingConfig {
     pub sequence_length: u64,
     /// Optimizer steps.
     pub max_steps: u64,
+    /// A batch that grows to `batch_size`.
+    pub batch_ramp: BatchRamp,
     /// Learning rate over the steps.
     pub schedule: Schedule,
     /// Seed of weights, data order and dropout.
@@ -229,18 +247,28 @@ pub struct TrainingConfig {
     pub eval_interval: u64,
     /// Batches per validation; `None` takes the whole held-out set.
     pub eval_batches: Option<u64>,
+    /// When to end before `max_steps`.
+    pub early_stopping: EarlyStopping,
+    /// Which steps change nothing.
+    pub skip_spikes: SkipSpikes,
+    /// Weight of log²Z in the loss of a token; 0 is none.
+    pub z_loss: f64,
+    /// Decay of the moving average of the weights, in (0, 1).
+    pub ema: Option<f64>,
     /// Steps between checkpoints; 0 only at the end.
     pub checkpoint_interval: u64,
     /// How many of the latest checkpoints stay; at least 1.
     pub keep_checkpoints: u64,
     /// Whether the checkpoint with the lowest validation loss stays too.
     pub keep_best: bool,
+    /// How many with the lowest validation losses; at least 1.
+    pub best_checkpoints: u64,
     /// Steps between log lines; at least 1.
     pub log_interval: u64,
-    /// Steps between samples; 0 is one sample at the end.
+    /// Steps between samples; 0 only at the end.
     pub sample_interval: u64,
-    /// Text that samples continue.
-    pub sample_prompt: String,
+    /// Texts that samples continue.
+    pub sample_prompts: Vec<String>,
     /// Tokens per sample; 0 is no sample.
     pub sample_tokens: u64,
     /// Threads; `None` is one per core. Never changes the numbers.
@@ -249,6 +277,36 @@ pub struct TrainingConfig {
     pub gradient_checkpointing: GradientCheckpointing,
     /// Dtype of weights and arithmetic.
     pub precision: Precision,
+}
+
+/// A batch that grows from `start` to the batch size over the first steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BatchRamp {
+    /// Sequences of the first step, a divisor of the batch size; `None` is no ramp.
+    pub start: Option<u64>,
+    /// Steps until the batch size is reached.
+    pub steps: u64,
+}
+
+/// When a run ends because the held-out loss falls no more.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EarlyStopping {
+    /// Validations in a row without a lower loss; `None` never ends a run.
+    pub patience: Option<u64>,
+    /// By how much a loss must be lower, in nats.
+    pub min_delta: f64,
+}
+
+/// Which steps leave the weights as they are.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SkipSpikes {
+    /// Those above so many times the running median; `None` skips none.
+    pub factor: Option<f64>,
+    /// Steps of the median.
+    pub window: u64,
 }
 
 /// Learning rate over steps, as a factor of the optimizer's `lr`.

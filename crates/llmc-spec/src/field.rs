@@ -134,6 +134,8 @@ pub enum Kind {
     Pair,
     /// `"none"`, `"block"`, or `{ budget = BYTES }` with bytes as an integer or `"2 GiB"`.
     Checkpointing,
+    /// A list of tables with `pattern`, `lr_scale` and `weight_decay`; one table is a list of one.
+    Groups,
 }
 
 /// One end of a range of numbers.

@@ -29,9 +29,9 @@ pub use architecture::{
     Template,
 };
 pub use config::{
-    DatasetConfig, Deduplicate, Domain, GradientCheckpointing, InvalidUtf8, OptimizerConfig,
-    OptimizerKind, PreTokenizer, Precision, Schedule, ScheduleKind, SpecialTokens, TokenizerConfig,
-    TokenizerKind, TrainingConfig,
+    BatchRamp, DatasetConfig, Deduplicate, Domain, EarlyStopping, GradientCheckpointing,
+    InvalidUtf8, OptimizerConfig, OptimizerKind, ParameterGroup, PreTokenizer, Precision, Schedule,
+    ScheduleKind, SkipSpikes, SpecialTokens, TokenizerConfig, TokenizerKind, TrainingConfig,
 };
 pub use dims::{Dim, DimExprs, Dims};
 pub use field::{Field, Section, fields};

@@ -127,6 +127,7 @@ fn takes(field: &Field) -> String {
         Kind::Weights => "table of names to numbers > 0".to_string(),
         Kind::Pair => "two numbers".to_string(),
         Kind::Checkpointing => "none, block, `{ budget = \"2 GiB\" }`".to_string(),
+        Kind::Groups => "list of tables".to_string(),
     };
     if field.is_optional { format!("{kind}, or \"none\"") } else { kind }
 }

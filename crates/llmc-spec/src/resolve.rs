@@ -325,6 +325,7 @@ impl<'a> Work<'a> {
             _ => {}
         }
         found.extend(self.too_many_tokens());
+        found.extend(self.too_many_logits());
         self.diagnostics.extend(found);
     }
 
@@ -352,6 +353,26 @@ impl<'a> Work<'a> {
             }
         }
         None
+    }
+
+    /// The complaint about a z-loss over more logits than an i32 counts.
+    fn too_many_logits(&self) -> Option<Diagnostic> {
+        let int = |path: &str| self.values.get(path).and_then(Value::as_u64).map(u128::from);
+        let z_loss = self.values.get("training.z_loss").and_then(Value::as_f64)?;
+        let paths = ["training.microbatch_size", "training.sequence_length", "model.vocab_size"];
+        let [rows, length, vocab] = paths.map(int);
+        // Each is below 2⁵³, and the first two together are checked above.
+        let logits = rows?.saturating_mul(length?).saturating_mul(vocab?);
+        if z_loss == 0.0 || logits <= MAX_STEP_TOKENS {
+            return None;
+        }
+        let message = format!(
+            "`z_loss` over {logits} logits of a micro-batch is above the limit of {MAX_STEP_TOKENS}"
+        );
+        let d = Diagnostic::error("spec::out_of_range", message)
+            .help("lower `training.microbatch_size`; it never changes the numbers");
+        let d = at_fields(d, self.spec, &["training.z_loss", paths[0], paths[1]]);
+        Some(at_section(d, self.spec, Section::Training))
     }
 
     /// The complaint about a value whose rule needs a section that is not there.

@@ -143,6 +143,16 @@ fn of_kind(kind: Kind) -> Value {
             "type": "object",
             "additionalProperties": number(Limit::Beyond(0.0), Limit::Open)
         }),
+        Kind::Groups => one_or_more(json!({
+            "type": "object",
+            "properties": {
+                "pattern": text,
+                "lr_scale": number(Limit::Closed(0.0), Limit::Open),
+                "weight_decay": number(Limit::Closed(0.0), Limit::Open)
+            },
+            "required": ["pattern"],
+            "additionalProperties": false
+        })),
         Kind::Pair => json!({
             "type": "array",
             "items": number(Limit::Closed(0.0), Limit::Beyond(1.0)),

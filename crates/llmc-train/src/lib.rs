@@ -7,11 +7,16 @@
 pub mod init;
 pub mod optim;
 mod plans;
+pub mod ramp;
 pub mod schedule;
+mod spikes;
 mod trainer;
+mod z_loss;
 
 pub use plans::{Plans, differentiate};
-pub use trainer::{Batch, Modules, NonFinite, StepReport, TrainError, Trainer};
+pub use spikes::Spikes;
+pub use trainer::{Batch, Inspection, Modules, NonFinite, StepReport, TrainError, Trainer};
+pub use z_loss::with_z_loss;
 
 #[cfg(test)]
 mod tests;

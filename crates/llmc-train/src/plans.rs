@@ -61,7 +61,7 @@ impl Plans {
         let model = llmc_passes::fuse(&in_precision(model, training)?)?;
         let gradient = llmc_passes::fuse(gradient)?;
         let merge = merge_module(parameters)?;
-        let update = optim::runnable(&update_module(optimizer, parameters)?)?;
+        let update = optim::runnable(&update_module(optimizer, training.ema, parameters)?)?;
         let step_dims = dims(training.microbatch_size, training.sequence_length);
         // With dropout, `@loss` draws bits and `@eval_loss` is the loss without it.
         let evaluation = match model.find("eval_loss") {

@@ -1,6 +1,8 @@
 //! A step is a pure function of the program: neither threads, nor the micro-batch split, nor the
 //! instruction set leave a trace in the weights.
 
+mod update;
+
 use crate::{Batch, Modules, Plans, TrainError, Trainer, differentiate, optim};
 use llmc_runtime::{Engine, Isa};
 use llmc_spec::{
@@ -38,6 +40,11 @@ fn training(batch: u64, micro: u64) -> Value {
     json!({"batch_size": batch, "microbatch_size": micro, "max_steps": 6})
 }
 
+/// A training with every default.
+pub(crate) fn plain_training() -> TrainingConfig {
+    resolved(llama(), json!({})).training.expect("there is a training")
+}
+
 struct Setup {
     resolved: Resolved,
     engine: Engine,
@@ -60,6 +67,7 @@ impl Setup {
         let module = llmc_model::build(&model.architecture, &dims).expect("builds");
         let optimizer: OptimizerConfig = r.optimizer.expect("there is an optimizer");
         let training: TrainingConfig = r.training.expect("there is a training");
+        let module = crate::with_z_loss(&module, training.z_loss).expect("one cross entropy");
         let gradient = differentiate(&module, &optimizer, &training, self.engine.threads())?;
         let parameters = optim::parameters(&gradient, "grad").expect("accumulators");
         let modules = Modules {

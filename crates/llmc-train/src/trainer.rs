@@ -5,10 +5,14 @@
 //! accumulators of shared parameters; scale by the global norm; update. The micro-batch split
 //! leaves no trace in the bits, because the accumulators go through tokens in global order.
 
+mod inspect;
+
+pub use inspect::Inspection;
+
 use crate::init;
 use crate::optim::{self, Parameter};
 use crate::plans::Plans;
-use crate::schedule;
+use crate::{Spikes, ramp, schedule};
 use llmc_base::Diagnostic;
 use llmc_ir::{Module, TypeError};
 use llmc_plan::{AddressSpace, Plan, PlanError, Region};
@@ -100,6 +104,8 @@ pub struct StepReport {
     pub lr: f64,
     /// Unmasked tokens.
     pub tokens: u64,
+    /// Whether it was a spike: weights and moments are as before.
+    pub is_skipped: bool,
 }
 
 /// The state of a run and the means to advance it.
@@ -119,6 +125,7 @@ pub struct Trainer {
     optimizer: OptimizerConfig,
     training: TrainingConfig,
     step: u64,
+    spikes: Spikes,
 }
 
 /// The modules a trainer is made of.
@@ -172,6 +179,7 @@ impl Trainer {
             optimizer: optimizer.clone(),
             training: training.clone(),
             step: 0,
+            spikes: Spikes::default(),
         };
         for at in 0..trainer.parameters.len() {
             let parameter = trainer.parameters[at].clone();
@@ -186,6 +194,7 @@ impl Trainer {
                 out,
             );
         }
+        trainer.reset_ema()?;
         Ok(trainer)
     }
 
@@ -197,6 +206,44 @@ impl Trainer {
     /// Sets the number of steps done, after the tensors of a checkpoint have been read.
     pub fn set_step_count(&mut self, step: u64) {
         self.step = step;
+    }
+
+    /// What the rule of `skip_spikes` remembers; part of the state of a run.
+    pub fn spikes(&self) -> &Spikes {
+        &self.spikes
+    }
+
+    /// Sets what the rule remembers, as a checkpoint has it.
+    pub fn set_spikes(&mut self, spikes: Spikes) {
+        self.spikes = spikes;
+    }
+
+    /// Path of the moving average of every parameter, in path order; none without `training.ema`.
+    pub fn ema_paths(&self) -> Vec<String> {
+        let path = |p: &Parameter| format!("{}.{}", p.path, optim::EMA);
+        let parameters = self.parameters.iter().filter(|_| self.training.ema.is_some());
+        parameters.map(path).collect()
+    }
+
+    /// Starts the moving averages at the weights.
+    pub fn reset_ema(&mut self) -> Result<(), TrainError> {
+        for (at, ema) in self.ema_paths().iter().enumerate() {
+            let values = self.tensor(&self.parameters[at].path)?.1.to_vec();
+            self.tensor_mut(ema)?.copy_from_slice(&values);
+        }
+        Ok(())
+    }
+
+    /// Exchanges weights and moving averages, to evaluate with these; twice changes nothing.
+    pub fn swap_ema(&mut self) -> Result<(), TrainError> {
+        for (at, ema) in self.ema_paths().iter().enumerate() {
+            let path = self.parameters[at].path.clone();
+            let weights = self.tensor(&path)?.1.to_vec();
+            let averages = self.tensor(ema)?.1.to_vec();
+            self.tensor_mut(&path)?.copy_from_slice(&averages);
+            self.tensor_mut(ema)?.copy_from_slice(&weights);
+        }
+        Ok(())
     }
 
     /// Bytes of the memory that all plans share.
@@ -233,7 +280,8 @@ impl Trainer {
         Ok(self.memory.f32s_mut(view))
     }
 
-    /// One optimiser step on `batch`, which must have `batch_size` rows.
+    /// One optimiser step on `batch`, which must have the rows of [`ramp::batch_size`]. A spike is
+    /// counted as a step and changes neither weights nor moments.
     ///
     /// Errors: a non-finite loss or gradient (the weights are then those before the step), or a
     /// batch of the wrong length.
@@ -256,13 +304,20 @@ impl Trainer {
         }
         let lr = self.optimizer.lr
             * schedule::factor(&self.training.schedule, self.step, self.training.max_steps);
+        if self.spikes.is_spike(&self.training.skip_spikes, loss, grad_norm) {
+            let report =
+                StepReport { step: self.step, loss, grad_norm, lr, tokens, is_skipped: true };
+            self.step += 1;
+            return Ok(report);
+        }
         let grad_scale = match self.optimizer.max_grad_norm {
             Some(max) => (max / (grad_norm + 1e-6)).min(1.0),
             None => 1.0,
         };
         let rule = optim::rule(self.optimizer.kind);
-        let [correction1, correction2] =
-            (rule.bias_corrections)(&self.optimizer, (self.step + 1) as f64);
+        // The moments know only of updates that were made.
+        let n_updates = self.step.saturating_sub(self.spikes.skipped) + 1;
+        let [correction1, correction2] = (rule.bias_corrections)(&self.optimizer, n_updates as f64);
         let values = BTreeMap::from([
             ("lr", lr),
             ("weight_decay", self.optimizer.weight_decay),
@@ -275,7 +330,7 @@ impl Trainer {
             self.memory.f32s_mut(view).fill(value as f32);
         }
         self.engine.run(&self.update, &mut self.memory)?;
-        let report = StepReport { step: self.step, loss, grad_norm, lr, tokens };
+        let report = StepReport { step: self.step, loss, grad_norm, lr, tokens, is_skipped: false };
         self.step += 1;
         Ok(report)
     }
@@ -322,7 +377,7 @@ impl Trainer {
     }
 
     fn check(&self, batch: &Batch) -> Result<u64, TrainError> {
-        let expected = self.training.batch_size as usize;
+        let expected = ramp::batch_size(&self.training, self.step) as usize;
         if batch.rows != expected {
             let name = "rows".to_string();
             return Err(TrainError::Length { name, got: batch.rows, expected });

@@ -51,13 +51,12 @@ impl<'a> EventFile<'a> {
 
     /// Adds a validation.
     pub fn validation(&mut self, record: &ValidationRecord) {
-        self.scalars(
-            record.step,
-            &[
-                ("validation/loss", record.loss as f32),
-                ("validation/bits_per_byte", record.bits_per_byte as f32),
-            ],
-        );
+        let mut values = vec![
+            ("validation/loss", record.loss as f32),
+            ("validation/bits_per_byte", record.bits_per_byte as f32),
+        ];
+        values.extend(record.ema_loss.map(|loss| ("validation/ema_loss", loss as f32)));
+        self.scalars(record.step, &values);
     }
 
     fn scalars(&mut self, step: u64, values: &[(&str, f32)]) {

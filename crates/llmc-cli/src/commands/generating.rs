@@ -1,6 +1,6 @@
 //! `generate`: one prompt as it goes on, or many at once.
 
-use super::{DONE, model_folder, value};
+use super::{DONE, model_folder, value, weight_set};
 use crate::args::Generate;
 use crate::environment;
 use crate::format::{Align, table};
@@ -25,7 +25,11 @@ pub fn generate(args: &Generate, out: &mut Output) -> Result<u8, Failure> {
         speculate: args.speculate.into(),
     };
     let which = if args.best { Which::Best } else { Which::Last };
-    let open = || Model::open(&FsStore, &model_folder(&args.run)?, which)?.in_format(args.weights);
+    let set = weight_set(args.ema);
+    let open = || {
+        let folder = model_folder(&args.run)?;
+        Model::open_weights(&FsStore, &folder, which, set)?.in_format(args.weights)
+    };
     match &args.prompts {
         Some(file) => {
             let prompts = prompts(file)?;

@@ -9,10 +9,12 @@ mod runs;
 mod spec;
 mod training;
 mod using;
+mod why;
 
 use crate::args::{Cli, Command, RunArg, SpecArgs};
 use crate::output::Output;
 use clap::CommandFactory;
+use llmc::pipeline::generate::WeightSet;
 use llmc::pipeline::{Defaults, Failure, Project, runs as run_folders};
 use llmc::store::FsStore;
 use llmc_base::Diagnostic;
@@ -43,6 +45,7 @@ pub fn run(command: &Command, out: &mut Output) -> Result<u8, Failure> {
         Command::Runs(args) => runs::runs(args, out),
         Command::Verify(args) => runs::verify(args, out),
         Command::Rerun(args) => training::rerun(args, out),
+        Command::Why(args) => why::why(args, out),
         Command::Emit(args) => using::emit(args, out),
         Command::Quantize(args) => quantize::quantize(args, out),
         Command::Doctor => using::doctor(out),
@@ -102,6 +105,14 @@ fn run_folder(args: &RunArg) -> Result<PathBuf, Failure> {
 /// The folder of the run or export of a command that uses a model.
 fn model_folder(args: &RunArg) -> Result<PathBuf, Failure> {
     run_folders::find_model(&FsStore, &args.runs, args.run.as_deref())
+}
+
+/// Which weights of a checkpoint are meant.
+fn weight_set(ema: bool) -> WeightSet {
+    match ema {
+        true => WeightSet::Ema,
+        false => WeightSet::Trained,
+    }
 }
 
 /// A value as JSON; what the pipeline returns always has one.

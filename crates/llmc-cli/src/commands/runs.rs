@@ -98,7 +98,9 @@ fn show(args: &RunArg, out: &mut Output) -> Result<u8, Failure> {
         );
     }
     if let Some(parent) = runs::parent(&FsStore, &run)? {
-        line(out, "starts from", format!("step {} of {}", parent.step, parent.run.display()));
+        let what = if parent.is_weights_only { "the weights of " } else { "" };
+        let text = format!("{what}step {} of {}", parent.step, parent.run.display());
+        line(out, "starts from", text);
     }
     let Some(manifest) = manifest else { return Ok(DONE) };
     line(out, "recipe", manifest.recipe.to_string());

@@ -9,7 +9,10 @@ use crate::progress::{INTERRUPTED, Leaves, Progress, catch_interrupt};
 use llmc::cache::StageCache;
 use llmc::manifest;
 use llmc::metrics::{self, Record};
-use llmc::pipeline::train::{TrainOptions, TrainResult, TrainStatus, train as train_project};
+use llmc::pipeline::finetune::{self, Start};
+use llmc::pipeline::train::{
+    Parent, TrainOptions, TrainResult, TrainStatus, train as train_project,
+};
 use llmc::pipeline::{Defaults, Failure, Project, quickstart as first, rerun as again, runs};
 use llmc::shell::quote;
 use llmc::store::FsStore;
@@ -64,7 +67,11 @@ fn finish(
     };
     out.line(format!("{} {status}", out.bold(&format!("{run}"))));
     let mut row = |name: &str, text: String| out.line(format!("  {name:<10} {text}"));
-    row("steps", result.step.to_string());
+    let early = if result.is_stopped_early { ", the held-out loss fell no more" } else { "" };
+    row("steps", format!("{}{early}", result.step));
+    if result.skipped > 0 {
+        row("skipped", format!("{} of them, as spikes", result.skipped));
+    }
     row("parameters", grouped(result.parameters));
     if let Some(loss) = result.loss {
         row("loss", format!("{loss:.4}"));
@@ -96,10 +103,28 @@ fn finish_with_hint(
     code
 }
 
+/// The checkpoint that `--from RUN[@STEP]` means.
+fn parent(args: &Train, project: &Project, out: &mut Output) -> Result<Option<Parent>, Failure> {
+    let Some(wanted) = &args.from else { return Ok(None) };
+    let (run, start) = match wanted.rsplit_once('@') {
+        Some((run, "best")) => (run, Start::Best),
+        Some((run, step)) => match step.parse() {
+            Ok(step) => (run, Start::Step(step)),
+            Err(_) => (wanted.as_str(), Start::Last),
+        },
+        None => (wanted.as_str(), Start::Last),
+    };
+    let run = runs::find(&FsStore, &args.output, Some(run))?;
+    let (parent, warnings) = finetune::parent(&FsStore, &run, start, project)?;
+    out.warnings(&warnings);
+    Ok(Some(parent))
+}
+
 /// `llmc train`.
 pub fn train(args: &Train, out: &mut Output) -> Result<u8, Failure> {
     let (project, warnings) = project(&args.spec, Goal::Training)?;
     out.warnings(&warnings);
+    let parent = parent(args, &project, out)?;
     let isa = environment::isa()?;
     let cache = environment::cache(out);
     let options = TrainOptions {
@@ -108,10 +133,10 @@ pub fn train(args: &Train, out: &mut Output) -> Result<u8, Failure> {
         isa,
         cache: stages(&cache),
         store: &FsStore,
-        parent: None,
+        parent,
     };
     let interrupt = catch_interrupt(Leaves::Checkpoint)?;
-    let mut progress = Progress::new(out, interrupt, log_interval(&project));
+    let mut progress = Progress::new(out, interrupt, log_interval(&project)).on_screen(args.tui);
     let result = train_project(&project, &options, &mut progress);
     let checkpoint = progress.done();
     Ok(finish_with_hint(&result?, checkpoint, &cache, out))
@@ -136,7 +161,7 @@ pub fn resume(args: &Resume, out: &mut Output) -> Result<u8, Failure> {
         parent: None,
     };
     let interrupt = catch_interrupt(Leaves::Checkpoint)?;
-    let mut progress = Progress::new(out, interrupt, interval);
+    let mut progress = Progress::new(out, interrupt, interval).on_screen(args.tui);
     let result = again::resume(&run, args.steps, options, &mut progress);
     let checkpoint = progress.done();
     Ok(finish_with_hint(&result?, checkpoint, &cache, out))

@@ -1,6 +1,6 @@
 //! `emit`, `doctor`.
 
-use super::{DONE, run_folder, value};
+use super::{DONE, run_folder, value, weight_set};
 use crate::args::Emit;
 use crate::format::{Align, table};
 use crate::output::Output;
@@ -14,10 +14,11 @@ use llmc::store::FsStore;
 /// `llmc emit`.
 pub fn emit(args: &Emit, out: &mut Output) -> Result<u8, Failure> {
     let run = run_folder(&args.run)?;
-    let model = Model::open(&FsStore, &run, Which::Last)?;
+    let model = Model::open_weights(&FsStore, &run, Which::Last, weight_set(args.ema))?;
+    let average = if args.ema { "-ema" } else { "" };
     let folder = match &args.output {
         Some(folder) => folder.clone(),
-        None => run.join("exports").join(args.to.name),
+        None => run.join("exports").join(format!("{}{average}", args.to.name)),
     };
     let exported = export(&FsStore, &model, args.to, &folder)?;
     if out.is_json {

@@ -161,3 +161,51 @@ fn special_tokens_and_vocabulary() {
     let text = "[tokenizer]\nvocab_size = 256\nspecial_tokens = { eos = \"none\" }\n";
     assert_eq!(parse(text, Format::Toml, "s").1, []);
 }
+
+const TRAIN: &str = "[model]\nvocab_size = 512\nnum_layers = 1\nhidden_size = 16\n[training]\n";
+
+/// What a `[training]` with this line says.
+#[track_caller]
+fn training(line: &str, wanted: &str) {
+    let text = format!("{TRAIN}{line}\n");
+    let found = crate::testing::show(&parse(&text, Format::Toml, "s").1, &text);
+    match wanted.is_empty() {
+        true => assert_eq!(found, ""),
+        false => assert!(found.contains(wanted), "{found}"),
+    }
+}
+
+#[test]
+fn parts_of_training_need_what_they_are_parts_of() {
+    training("early_stopping = { patience = 3, min_delta = 0.01 }", "");
+    training("early_stopping.min_delta = 0.0", "");
+    training(
+        "early_stopping.min_delta = 0.01",
+        "`training.early_stopping.min_delta` has no effect without `training.early_stopping.patience`",
+    );
+    training("skip_spikes.window = 5", "has no effect without `training.skip_spikes.factor`");
+    training("skip_spikes = { factor = 1.0 }", "must be greater than 1");
+    training("batch_ramp.steps = 5", "has no effect without `training.batch_ramp.start`");
+    training(
+        "early_stopping.patience = 1\n[dataset]\ndomains = [\"synthetic\"]\nvalidation_fraction = 0",
+        "`early_stopping` needs held-out text, but `validation_fraction` is 0",
+    );
+}
+
+#[test]
+fn a_ramp_grows_in_multiples_of_its_start() {
+    training("batch_size = 8\nbatch_ramp = { start = 2, steps = 10 }", "");
+    training("batch_size = 8\nbatch_ramp = { start = 4 }\nmicrobatch_size = 2", "");
+    training(
+        "batch_size = 8\nbatch_ramp.start = 3",
+        "`batch_ramp.start` 3 does not divide `batch_size` 8",
+    );
+    training(
+        "batch_size = 8\nbatch_ramp.start = 2\nmicrobatch_size = 4",
+        "`microbatch_size` 4 does not divide `batch_ramp.start` 2",
+    );
+    training(
+        "max_steps = 5\nbatch_ramp = { start = 1, steps = 6 }",
+        "a ramp of 6 steps does not fit into 5 steps",
+    );
+}

@@ -101,4 +101,11 @@ pub(super) const FIELDS: &[Field] = &[
     )
     .aliases(&["optimizer.grad_clip", "training.max_grad_norm", "training.grad_clip"])
     .or_nothing(),
+    Field::new(
+        "optimizer.groups",
+        Kind::Groups,
+        Is(Lit::Texts(&[])),
+        "Parameters with values of their own: `[[optimizer.groups]]` with `pattern` (as in `no_decay`), `lr_scale` (a factor on the learning rate, 1 where it is not written) and `weight_decay` (that of the optimizer). The first group that names a parameter has it; a pattern that names none is an error. `solution.json` lists the parameters of every group.",
+    )
+    .aliases(&["optimizer.param_groups"]),
 ];

@@ -157,7 +157,8 @@ fn beta(view: &View<'_>, idx: usize) -> Option<Value> {
 }
 
 pub(super) fn microbatch_size(view: &View<'_>) -> Option<Value> {
-    view.value("training.batch_size")
+    let start = view.written("training.batch_ramp.start").filter(|v| !v.is_null()).cloned();
+    start.or_else(|| view.value("training.batch_size"))
 }
 
 pub(super) fn sequence_length(view: &View<'_>) -> Option<Value> {

@@ -27,7 +27,7 @@ pub(super) const FIELDS: &[Field] = &[
     Field::new(
         "training.microbatch_size",
         COUNT,
-        Rule { text: "`batch_size`", compute: rules::microbatch_size },
+        Rule { text: "`batch_size`, or `batch_ramp.start`", compute: rules::microbatch_size },
         "Sequences in memory at once; divides `batch_size`. Never changes the numbers, so it is not part of the recipe.",
     )
     .aliases(&["training.micro_batch_size"])
@@ -41,6 +41,18 @@ pub(super) const FIELDS: &[Field] = &[
     .aliases(&["training.seq_len", "training.max_seq_length", "training.block_size"]),
     Field::new("training.max_steps", COUNT, Is(Lit::Int(1000)), "Optimizer steps.")
         .aliases(&["training.steps", "training.num_steps"]),
+    Field::new(
+        "training.batch_ramp.start",
+        COUNT,
+        Nothing("none: always `batch_size`"),
+        "Sequences of the first step; a divisor of `batch_size`, and `microbatch_size` is one of it. The batch then grows in multiples of it, in spans of equal length.",
+    ),
+    Field::new(
+        "training.batch_ramp.steps",
+        COUNT,
+        Is(Lit::Int(100)),
+        "Steps until `batch_size` is reached. Not a share of `max_steps`: a run with more of them goes through the same data.",
+    ),
     Field::new(
         "training.schedule.type",
         Kind::Choice(SCHEDULE),
@@ -110,6 +122,45 @@ pub(super) const FIELDS: &[Field] = &[
         "Batches per validation.",
     ),
     Field::new(
+        "training.early_stopping.patience",
+        COUNT,
+        Nothing("none: all of `max_steps`"),
+        "The run ends after so many validations in a row without a lower held-out loss.",
+    )
+    .aliases(&["training.early_stopping_patience"]),
+    Field::new(
+        "training.early_stopping.min_delta",
+        Kind::Float { min: Limit::Closed(0.0), max: Limit::Open },
+        Is(Lit::Float(0.0)),
+        "The held-out loss counts as lower only if it is so by more than this, in nats.",
+    )
+    .aliases(&["training.early_stopping_threshold"]),
+    Field::new(
+        "training.skip_spikes.factor",
+        Kind::Float { min: Limit::Beyond(1.0), max: Limit::Open },
+        Nothing("none: no step is skipped"),
+        "A step whose loss or gradient norm is above so many times the median of the last `window` steps leaves weights and moments as they are.",
+    ),
+    Field::new(
+        "training.skip_spikes.window",
+        Kind::Int { min: 1, max: 1 << 16 },
+        Is(Lit::Int(100)),
+        "Steps of the median, skipped ones among them; nothing is skipped before there are so many.",
+    ),
+    Field::new(
+        "training.z_loss",
+        Kind::Float { min: Limit::Closed(0.0), max: Limit::Open },
+        Is(Lit::Float(0.0)),
+        "Weight of log²Z in the loss of a token, Z the sum of the exponentials of its logits (PaLM, arXiv:2204.02311, section 5). The held-out loss is without it.",
+    ),
+    Field::new(
+        "training.ema",
+        Kind::Float { min: Limit::Beyond(0.0), max: Limit::Beyond(1.0) },
+        Nothing("none: no average"),
+        "Decay of an exponential moving average of the weights, kept beside them: `--ema` generates and exports with it.",
+    )
+    .aliases(&["training.ema_decay"]),
+    Field::new(
         "training.checkpoint_interval",
         COUNT_OR_ZERO,
         Rule { text: "10 % of `max_steps`, at least 100", compute: rules::checkpoint_interval },
@@ -132,6 +183,13 @@ pub(super) const FIELDS: &[Field] = &[
         "Whether the checkpoint with the lowest validation loss stays too.",
     )
     .hashed(Hashing::Never),
+    Field::new(
+        "training.best_checkpoints",
+        Kind::Int { min: 1, max: 1000 },
+        Is(Lit::Int(1)),
+        "How many of the checkpoints with the lowest validation losses stay, with `keep_best`.",
+    )
+    .hashed(Hashing::Never),
     Field::new("training.log_interval", COUNT, Is(Lit::Int(10)), "Steps between log lines.")
         .aliases(&["training.logging_steps"])
         .hashed(Hashing::Never),
@@ -139,11 +197,17 @@ pub(super) const FIELDS: &[Field] = &[
         "training.sample_interval",
         COUNT_OR_ZERO,
         Is(Lit::Int(0)),
-        "Steps between samples; 0 is one sample at the end.",
+        "Steps between samples; 0 only at the end.",
     )
     .hashed(Hashing::Never),
-    Field::new("training.sample_prompt", Kind::Text, Is(Lit::Text("")), "Text that samples continue.")
-        .hashed(Hashing::Never),
+    Field::new(
+        "training.sample_prompts",
+        Kind::Texts,
+        Is(Lit::Texts(&[""])),
+        "Texts that samples continue, one sample each.",
+    )
+    .aliases(&["training.sample_prompt"])
+    .hashed(Hashing::Never),
     Field::new("training.sample_tokens", COUNT_OR_ZERO, Is(Lit::Int(64)), "Tokens per sample; 0 is no sample.")
         .hashed(Hashing::Never),
     Field::new(

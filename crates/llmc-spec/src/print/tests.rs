@@ -44,7 +44,7 @@ lr = 0.0003
 [training]
 schedule.type = "wsd"
 schedule.decay_fraction = 0.1
-sample_prompt = "def f(x):\n\t\"\u0007\" \\ ü"
+sample_prompts = ["def f(x):\n\t\"\u0007\" \\ ü"]
 "#;
     let spec = good(text);
     let printed = to_toml(&spec);

@@ -1,5 +1,7 @@
 //! One written value to the normal form of its field's kind.
 
+mod groups;
+
 use super::Place;
 use super::expected::{can_be, high_text, low_text, what_to_write};
 use crate::field::{Choice, Field, Kind, Limit};
@@ -56,6 +58,7 @@ pub(super) fn convert(
         Kind::Weights => c.weights(node),
         Kind::Pair => c.pair(node),
         Kind::Checkpointing => c.checkpointing(node),
+        Kind::Groups => c.groups(node),
     };
     Ok((value?, BTreeMap::new()))
 }

@@ -25,6 +25,10 @@ pub(crate) fn what_to_write(field: &Field) -> String {
         Kind::Weights => {
             "write a table from names to numbers above 0, e.g. { en = 1.0 }".to_string()
         }
+        Kind::Groups => {
+            "write [[optimizer.groups]] with `pattern`, e.g. pattern = \"*.norm.weight\", and `lr_scale` or `weight_decay`"
+                .to_string()
+        }
         Kind::Pair => {
             "write two numbers, each at least 0 and less than 1, e.g. [0.9, 0.95]".to_string()
         }

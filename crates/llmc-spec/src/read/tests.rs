@@ -97,7 +97,7 @@ spec::out_of_range: `optimizer.beta1` is 1, but must be less than 1
   help: write a number at least 0 and less than 1
 spec::unknown_key: `optimizer` has no field `colour`
   s.toml:14:1: \"colour\" unknown
-  help: its fields are adam_beta1, adam_beta2, adam_epsilon, adamw_parameters, beta1, beta2, betas, eps, epsilon, grad_clip, learning_rate, lr, max_grad_norm, momentum, no_decay, ns_steps, type, weight_decay
+  help: its fields are adam_beta1, adam_beta2, adam_epsilon, adamw_parameters, beta1, beta2, betas, eps, epsilon, grad_clip, groups, learning_rate, lr, max_grad_norm, momentum, no_decay, ns_steps, param_groups, type, weight_decay
 ";
     let found = report(text);
     assert_eq!(found, want, "{found}");

@@ -55,7 +55,7 @@ fn golden_hashes_guard_the_spec_version() {
 
 const GOLDEN_BASE: [&str; 4] = ["d730b99ed4ae", "26c1ea8313be", "6fe49d838a5d", "dd2980a4aca6"];
 const GOLDEN_EVERYTHING: [&str; 4] =
-    ["4fb65641c5bd", "1460cc2e404a", "1fa3a838799c", "01f7e7684526"];
+    ["4fb65641c5bd", "1460cc2e404a", "1fa3a838799c", "a39eda9f01b0"];
 
 /// A value unlike the default for every field that enters a hash and can be written
 /// beside the others.
@@ -106,6 +106,12 @@ const EVERYTHING: &[&str] = &[
     "training.seed=9",
     "training.eval_interval=5",
     "training.eval_batches=6",
+    "optimizer.groups=[{ pattern = \"1-D\", lr_scale = 0.5 }]",
+    "training.batch_ramp={ start = 2, steps = 3 }",
+    "training.early_stopping={ patience = 2, min_delta = 0.01 }",
+    "training.skip_spikes={ factor = 3.0, window = 10 }",
+    "training.z_loss=1e-4",
+    "training.ema=0.99",
 ];
 
 #[test]
@@ -201,6 +207,7 @@ fn labels_and_observations_change_no_hash() {
         "training.checkpoint_interval=5",
         "training.keep_checkpoints=5",
         "training.keep_best=false",
+        "training.best_checkpoints=3",
     ] {
         assert_eq!(with_sets(&[set]), base, "{set}");
     }

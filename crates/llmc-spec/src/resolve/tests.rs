@@ -399,3 +399,51 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn parameter_groups_are_a_list_of_tables_in_order() {
+    let text = "[optimizer]\nweight_decay = 0.2\n[[optimizer.groups]]\npattern = \"*.norm.weight\"\nweight_decay = 0\n\
+                [[optimizer.groups]]\nlr_scale = 0.5\npattern = \"1-D\"\n";
+    let groups = resolved(text).optimizer.unwrap().groups;
+    let group = |pattern: &str, lr_scale, weight_decay| crate::ParameterGroup {
+        pattern: pattern.into(),
+        lr_scale,
+        weight_decay,
+    };
+    assert_eq!(groups, [group("*.norm.weight", 1.0, Some(0.0)), group("1-D", 0.5, None)]);
+    // The order is part of the recipe; how it is written is not.
+    let hash = |groups: &str| {
+        let text = format!("[optimizer]\ngroups = {groups}\n[training]\nsequence_length = 8\n");
+        resolved(&text).hashes.training
+    };
+    let (a, b) = (r#"{ pattern = "a" }"#, r#"{ pattern = "b", lr_scale = 2 }"#);
+    assert_ne!(hash(&format!("[{a}, {b}]")), hash(&format!("[{b}, {a}]")));
+    assert_eq!(hash(a), hash(r#"[{ lr_scale = 1.0, pattern = "a" }]"#));
+    assert_ne!(hash(a), hash("[]"));
+    let spec = good(text);
+    let printed = resolved(&crate::to_toml(&spec));
+    assert_eq!(printed.optimizer.unwrap().groups, groups);
+    let json = r#"{"optimizer": {"groups": [{"pattern": "*.norm.weight", "weight_decay": 0}, {"pattern": "1-D", "lr_scale": 0.5}]}}"#;
+    let (spec, found) = crate::parse(json, crate::Format::Json, "s");
+    assert!(found.is_empty());
+    assert_eq!(
+        crate::to_toml(&spec.unwrap()).lines().last(),
+        crate::to_toml(&good(&text.replace("weight_decay = 0.2\n", ""))).lines().last()
+    );
+}
+
+#[test]
+fn a_bad_parameter_group_says_what_it_takes() {
+    let check = |line: &str, wanted: &str| {
+        let text = format!("[optimizer]\ngroups = {line}\n");
+        let found = show(&crate::parse(&text, crate::Format::Toml, "s").1, &text);
+        assert!(found.contains(wanted), "{found}");
+    };
+    check("[{ lr_scale = 2 }]", "spec::wrong_type: a group of `optimizer.groups` has no `pattern`");
+    check(r#"[{ patern = "x" }]"#, "did you mean `pattern`?");
+    check(
+        r#"[{ pattern = "x", lr_scale = -1 }]"#,
+        "`optimizer.groups` is -1, but must be at least 0",
+    );
+    check("3", "`optimizer.groups` is a list of tables, not an integer (3)");
+}

@@ -47,6 +47,9 @@ fn fits(schema: &Value, value: &Value) -> bool {
         "additionalProperties" => members()
             .filter(|(name, _)| schema.get("properties").is_none_or(|p| p.get(name).is_none()))
             .all(|(_, member)| rule.is_object() && fits(rule, member)),
+        "required" => value.as_object().is_none_or(|object| {
+            rule.as_array().unwrap().iter().all(|name| object.contains_key(name.as_str().unwrap()))
+        }),
         "items" => value.as_array().into_iter().flatten().all(|item| fits(rule, item)),
         "minItems" => len.is_none_or(|n| n >= rule.as_u64().unwrap()),
         "maxItems" => len.is_none_or(|n| n <= rule.as_u64().unwrap()),
@@ -54,9 +57,6 @@ fn fits(schema: &Value, value: &Value) -> bool {
         "maximum" => number(rule, |a, b| a <= b),
         "exclusiveMinimum" => number(rule, |a, b| a > b),
         "exclusiveMaximum" => number(rule, |a, b| a < b),
-        "required" => value.as_object().is_none_or(|members| {
-            rule.as_array().unwrap().iter().all(|name| members.contains_key(name.as_str().unwrap()))
-        }),
         // Three patterns, as functions.
         "pattern" => value.as_str().is_none_or(|text| match rule.as_str().unwrap() {
             "^[0-9a-fA-F]{64}$" => text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit()),
@@ -157,6 +157,11 @@ fn schema_and_parser_agree_on_every_field_under_every_name() {
         json!({ "budget": 0 }),
         json!({ "budget": "2 Gib" }),
         json!({ "budget": "much" }),
+        json!({ "pattern": "*.bias" }),
+        json!([{ "pattern": "*.bias", "lr_scale": 0.5 }, { "pattern": "1-D", "weight_decay": 0 }]),
+        json!([{ "pattern": "*.bias", "lr_scale": -1 }]),
+        json!([{ "lr_scale": 1 }]),
+        json!([{ "pattern": 3 }]),
     ];
     for field in field::fields() {
         if let Kind::Choice(choices) | Kind::Choices(choices) = field.kind {

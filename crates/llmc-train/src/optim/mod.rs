@@ -16,7 +16,8 @@ mod sgd;
 use llmc_base::Diagnostic;
 use llmc_ir::ops::{Binary, BinaryKind, Broadcast, Constant};
 use llmc_ir::{DType, FunctionBuilder, Module, Op, TensorType, TypeError, ValueId};
-use llmc_spec::{OptimizerConfig, OptimizerKind};
+use llmc_spec::{OptimizerConfig, OptimizerKind, ParameterGroup};
+use std::collections::BTreeMap;
 
 /// What defines an optimiser.
 pub(crate) struct Rule {
@@ -111,6 +112,18 @@ pub fn is_named(parameter: &Parameter, patterns: &[String]) -> bool {
     })
 }
 
+/// The group of a parameter: the first whose pattern names it.
+pub fn group_of<'c>(
+    config: &'c OptimizerConfig,
+    parameter: &Parameter,
+) -> Option<(usize, &'c ParameterGroup)> {
+    let is_it = |group: &ParameterGroup| is_named(parameter, std::slice::from_ref(&group.pattern));
+    config.groups.iter().enumerate().find(|(_, group)| is_it(group))
+}
+
+/// Relative path of a parameter's moving average.
+pub const EMA: &str = "ema";
+
 fn matches_glob(pattern: &[u8], text: &[u8]) -> bool {
     // Classic two-pointer matching: on a mismatch, the last `*` takes one more byte.
     let (mut p, mut t, mut star) = (0, 0, None);
@@ -140,9 +153,11 @@ pub(crate) fn runnable(update: &Module) -> Result<Module, Diagnostic> {
 }
 
 /// The module whose entry `@update` applies the optimiser once to every parameter and sets the
-/// gradients to zero.
+/// gradients to zero. With a decay `ema` it then moves the average of each parameter towards it:
+/// `ema' = ema + (p' − ema)·(1 − decay)`.
 pub fn update_module(
     config: &OptimizerConfig,
+    ema: Option<f64>,
     parameters: &[Parameter],
 ) -> Result<Module, TypeError> {
     let mut module = Module::new("optimizer");
@@ -161,6 +176,14 @@ pub fn update_module(
         g = b.op1(Binary { kind: BinaryKind::Mul }, &[g, scale])?;
         let next = (rule_of(config, parameter).define)(&mut b, config, p, g, &scalars)?;
         b.state_result("", next);
+        if let Some(decay) = ema {
+            let average = b.state(EMA, parameter.ty.clone());
+            let gap = b.sub(next, average)?;
+            let step = b.mul_scalar(gap, 1.0 - decay)?;
+            let average = b.add(average, step)?;
+            b.name(average, "average");
+            b.state_result(EMA, average);
+        }
         let zero = zeros(&mut b, &parameter.ty)?;
         b.state_result(&parameter.grads[0], zero);
         let function = b.finish();
@@ -172,27 +195,50 @@ pub fn update_module(
     let scalars = scalar_inputs(&mut b);
     let no_decay = b.op1(Constant { dtype: DType::F32, dims: Vec::new(), value: 0.0 }, &[])?;
     b.name(no_decay, "no_decay");
+    let mut groups: BTreeMap<usize, (ValueId, Option<ValueId>)> = BTreeMap::new();
     for parameter in parameters {
         let callee = function_name(config, parameter);
         let callee = module.find(&callee).ok_or_else(|| {
             TypeError::new("optimizer::c0", format!("no update for `{}`", parameter.path))
         })?;
-        let decay = match is_named(parameter, &config.no_decay) {
-            true => no_decay,
-            false => scalars.weight_decay,
+        let (lr, own_decay) = match group_of(config, parameter) {
+            None => (scalars.lr, None),
+            Some((at, group)) => match groups.get(&at) {
+                Some(values) => *values,
+                None => {
+                    let values = group_values(&mut b, group, at, &scalars)?;
+                    *groups.entry(at).or_insert(values)
+                }
+            },
         };
-        let inputs = [
-            scalars.lr,
-            decay,
-            scalars.grad_scale,
-            scalars.bias_correction1,
-            scalars.bias_correction2,
-        ];
+        let decay = match own_decay {
+            Some(decay) => decay,
+            None if is_named(parameter, &config.no_decay) => no_decay,
+            None => scalars.weight_decay,
+        };
+        let inputs =
+            [lr, decay, scalars.grad_scale, scalars.bias_correction1, scalars.bias_correction2];
         b.call(callee, &parameter.path, &inputs)?;
     }
     let function = b.finish();
     module.add(function);
     Ok(module)
+}
+
+/// Learning rate of a group, and its weight decay if it has one of its own.
+fn group_values(
+    b: &mut FunctionBuilder,
+    group: &ParameterGroup,
+    at: usize,
+    scalars: &Scalars,
+) -> Result<(ValueId, Option<ValueId>), TypeError> {
+    let mut lr = scalars.lr;
+    if group.lr_scale != 1.0 {
+        lr = b.mul_scalar(lr, group.lr_scale)?;
+        b.name(lr, &format!("lr_of_group_{at}"));
+    }
+    let decay = group.weight_decay.map(|decay| b.scalar(DType::F32, decay)).transpose()?;
+    Ok((lr, decay))
 }
 
 /// The module whose entry `@merge` folds the accumulators of every parameter that is used more
@@ -268,9 +314,10 @@ mod tests {
             let resolved =
                 llmc_spec::resolve(&spec, llmc_spec::Goal::Written, &|_| panic!("no model"));
             let config = resolved.unwrap().optimizer.unwrap();
-            for module in
-                [update_module(&config, &parameters).unwrap(), merge_module(&parameters).unwrap()]
-            {
+            for module in [
+                update_module(&config, Some(0.9), &parameters).unwrap(),
+                merge_module(&parameters).unwrap(),
+            ] {
                 let found = llmc_ir::verify::verify(&module);
                 assert!(found.is_empty(), "{found:#?}");
                 let nodes = module.functions.iter().flat_map(|f| &f.nodes);

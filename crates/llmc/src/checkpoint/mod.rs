@@ -78,12 +78,12 @@ impl Checkpoint {
 }
 
 /// What [`prune`] leaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keep {
     /// So many of the newest whole checkpoints; 0 counts as 1.
     pub last: usize,
-    /// The step with the best validation loss, if known.
-    pub best: Option<u64>,
+    /// Steps with the best validation losses, as far as they are known.
+    pub best: Vec<u64>,
 }
 
 /// The folder of a step: six digits at least, so that names sort as numbers do.

@@ -66,7 +66,7 @@ fn every_crash_prefix_leaves_a_whole_checkpoint() {
     let first = store.position();
     save_tag(&store, 200, "b").unwrap();
     let second = store.position();
-    let removed = prune(&store, run(), Keep { last: 1, best: None }).unwrap();
+    let removed = prune(&store, run(), Keep { last: 1, best: vec![] }).unwrap();
     assert_eq!(removed, [100]);
     let end = store.position();
 
@@ -99,7 +99,7 @@ fn a_crash_can_be_followed_by_a_save_and_a_prune() {
         store.each_crash_state(after, |state| {
             save_tag(&state.disk, 100, "c").unwrap();
             assert_eq!(newest_tag(&state.disk), Some((100, "c".into())), "{}", state.what);
-            prune(&state.disk, run(), Keep { last: 3, best: None }).unwrap();
+            prune(&state.disk, run(), Keep { last: 3, best: vec![] }).unwrap();
             let left = state.disk.list(&run().join(FOLDER)).unwrap();
             assert_eq!(left.len(), 1, "{left:?} {}", state.what);
         });
@@ -211,11 +211,11 @@ fn prune_keeps_the_newest_and_the_best() {
     for step in [100, 200, 300, 400, 500] {
         save_tag(&store, step, "x").unwrap();
     }
-    let keep = Keep { last: 2, best: Some(200) };
-    assert_eq!(prune(&store, run(), keep).unwrap(), [100, 300]);
+    let keep = Keep { last: 2, best: vec![200] };
+    assert_eq!(prune(&store, run(), keep.clone()).unwrap(), [100, 300]);
     assert_eq!(steps(&store), [200, 400, 500]);
-    assert_eq!(prune(&store, run(), keep).unwrap(), [0u64; 0]);
-    assert_eq!(prune(&store, run(), Keep { last: 0, best: None }).unwrap(), [200, 400]);
+    assert_eq!(prune(&store, run(), keep.clone()).unwrap(), [0u64; 0]);
+    assert_eq!(prune(&store, run(), Keep { last: 0, best: vec![] }).unwrap(), [200, 400]);
     assert_eq!(steps(&store), [500]);
 }
 
@@ -228,10 +228,10 @@ fn prune_never_removes_the_only_whole_checkpoint() {
     // Same length, other bytes: only a full reading finds it.
     store.write(&folder(run(), 300).join("weights.safetensors"), b"weights y").unwrap();
     store.remove_file(&folder(run(), 200).join(COMPLETE)).unwrap();
-    assert_eq!(prune(&store, run(), Keep { last: 1, best: None }).unwrap(), [0u64; 0]);
+    assert_eq!(prune(&store, run(), Keep { last: 1, best: vec![] }).unwrap(), [0u64; 0]);
     assert_eq!(newest_tag(&store), Some((100, "x".into())));
     store.remove_file(&folder(run(), 100).join(COMPLETE)).unwrap();
-    assert_eq!(prune(&store, run(), Keep { last: 1, best: None }).unwrap(), [0u64; 0]);
+    assert_eq!(prune(&store, run(), Keep { last: 1, best: vec![] }).unwrap(), [0u64; 0]);
     assert_eq!(steps(&store), [100, 200, 300]);
 }
 
@@ -245,7 +245,7 @@ fn steps_sort_as_numbers_and_other_names_are_left_alone() {
         store.create_dir(&run().join(FOLDER).join(name)).unwrap();
     }
     assert_eq!(steps(&store), [5, 999_999, 2_000_000]);
-    assert_eq!(prune(&store, run(), Keep { last: 1, best: None }).unwrap(), [5, 999_999]);
+    assert_eq!(prune(&store, run(), Keep { last: 1, best: vec![] }).unwrap(), [5, 999_999]);
     assert!(store.exists(&run().join(FOLDER).join("notes")).unwrap());
 }
 
@@ -255,7 +255,7 @@ fn it_works_on_the_real_disk() {
     let files = [("w", Content::Bytes(b"abc")), ("dir/s", Content::Bytes(b""))];
     save(&FsStore, folder.path(), 1, &files).unwrap();
     save(&FsStore, folder.path(), 2, &files).unwrap();
-    prune(&FsStore, folder.path(), Keep { last: 1, best: None }).unwrap();
+    prune(&FsStore, folder.path(), Keep { last: 1, best: vec![] }).unwrap();
     let (checkpoint, _) = load_latest_whole(&FsStore, folder.path()).unwrap();
     let checkpoint = checkpoint.unwrap();
     assert_eq!(checkpoint.step, 2);

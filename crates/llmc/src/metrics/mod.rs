@@ -6,7 +6,7 @@
 //! appears once. JSON has no numbers for NaN and infinities; they are written
 //! as the texts `nan`, `inf` and `-inf`.
 
-mod number;
+pub(crate) mod number;
 #[cfg(test)]
 mod tests;
 
@@ -58,6 +58,9 @@ pub struct TrainRecord {
     /// Seconds of training since the start of the run.
     #[serde(with = "number")]
     pub elapsed_s: f64,
+    /// Whether the step was a spike and changed nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_skipped: bool,
 }
 
 /// A pass over the held-out data.
@@ -71,6 +74,9 @@ pub struct ValidationRecord {
     /// Bits per byte of the text, which compares over tokenizers.
     #[serde(with = "number")]
     pub bits_per_byte: f64,
+    /// Mean loss of the moving average of the weights, with `training.ema`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema_loss: Option<f64>,
 }
 
 /// Text generated on the way.

@@ -12,6 +12,7 @@ fn train(step: u64, loss: f64) -> Record {
         grad_norm: 0.5,
         tokens_per_s: 1000.0,
         elapsed_s: step as f64,
+        is_skipped: false,
     })
 }
 
@@ -19,7 +20,12 @@ fn some_records() -> Vec<Record> {
     vec![
         train(1, 4.25),
         train(2, 0.1 + 0.2),
-        Record::Validation(ValidationRecord { step: 2, loss: 4.0, bits_per_byte: 2.5 }),
+        Record::Validation(ValidationRecord {
+            step: 2,
+            loss: 4.0,
+            bits_per_byte: 2.5,
+            ema_loss: None,
+        }),
         Record::Sample(SampleRecord {
             step: 2,
             prompt: "def ".into(),

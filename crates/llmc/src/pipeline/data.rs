@@ -9,9 +9,12 @@ use crate::cache::{Cached, StageCache};
 use crate::store::{FolderWriter, Source, StoreError, read_marker};
 use llmc_base::{CanonicalHasher, Diagnostic, Hash};
 use llmc_data::dataset::Split;
+use llmc_data::order::row_of_sample;
 use llmc_data::pack::{self, Batch};
 use llmc_data::shards::{self, Corpus, Shard};
 use llmc_data::tokenizer::{self, Tokenizer};
+use llmc_spec::TrainingConfig;
+use llmc_train::ramp;
 use serde_json::json;
 
 /// Ids of a shard, at most: 32 MiB of 16-bit ids.
@@ -260,6 +263,15 @@ fn read_rows(source: &dyn Source, cached: &Cached, set: &TextSet) -> Result<Rows
         ledger: text("ledger.json")?,
         content: text("content.txt")?.parse().map_err(|e| damaged("shards", e))?,
     })
+}
+
+/// Rows of the batch of a step, and the index of its first sample.
+pub fn step_rows(training: &TrainingConfig, n_rows: u64, step: u64) -> (Vec<u64>, u64) {
+    let first = ramp::first_sample(training, step);
+    let samples = (0..ramp::batch_size(training, step)).map(|i| first + u128::from(i));
+    let rows = samples.map(|s| row_of_sample(training.seed, n_rows, s)).collect();
+    // Random bits take the low 32 of it.
+    (rows, first as u64)
 }
 
 /// A batch of the trainer from one of `llmc-data`.

@@ -73,7 +73,7 @@ impl Failure {
 
 /// Exit codes by the start of a diagnostic's code; the first that fits counts. What is not here is
 /// an input that is wrong (3), or work that did not succeed (1).
-pub const EXIT_CODES: [(&str, u8); 36] = [
+pub const EXIT_CODES: [(&str, u8); 39] = [
     // The command line, or a variable of the environment.
     ("chat::command", 2),
     ("chat::nothing", 2),
@@ -95,17 +95,20 @@ pub const EXIT_CODES: [(&str, u8); 36] = [
     ("quantize::twice", 2),
     ("resume::steps", 2),
     ("run::ambiguous", 2),
+    ("run::no_ema", 2),
     ("run::not_a_run", 2),
     ("run::unknown", 2),
     ("sampling::", 2),
     ("tokenizer::id", 2),
     ("train::threads", 2),
+    ("why::step", 2),
     // What is there is not what was recorded.
     ("export::damaged", 4),
     ("manifest::damaged", 4),
     ("manifest::missing", 4),
     ("rerun::changed", 4),
     ("run::no_spec", 4),
+    ("why::changed", 4),
     // The machine, or another process.
     ("run::in_use", 1),
     ("store::", 1),

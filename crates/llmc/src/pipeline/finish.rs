@@ -2,7 +2,7 @@
 
 use super::failure::Failure;
 use super::record;
-use super::session::{Session, last_loss, last_validation};
+use super::session::{Session, last_loss, last_validation, skipped};
 use super::train::{TrainResult, TrainStatus, weights_hash};
 use crate::logs;
 use crate::machine;
@@ -49,7 +49,15 @@ pub(super) fn finish(session: &Session, status: TrainStatus) -> Result<TrainResu
         _ => (baselines(session), RunStatus::Complete, "complete"),
     };
     let seconds = session.elapsed();
-    let line = format!("{verb} at step {} after {seconds:.1} s", session.state.step);
+    let is_stopped_early = status == TrainStatus::Complete && session.is_stopped_early()?;
+    let skipped = skipped(&session.records);
+    let mut line = format!("{verb} at step {} after {seconds:.1} s", session.state.step);
+    if is_stopped_early {
+        line.push_str(", the held-out loss fell no more");
+    }
+    if skipped > 0 {
+        line.push_str(&format!(", {skipped} steps were spikes and skipped"));
+    }
     logs::append(store, run, &line)?;
     let seen = observations(session, baselines, None);
     let manifest = record::manifest(prepared, store, run, run_status, seen)?;
@@ -68,6 +76,8 @@ pub(super) fn finish(session: &Session, status: TrainStatus) -> Result<TrainResu
         loss: last_loss(&session.records),
         validation: last_validation(&session.records),
         parameters: prepared.project.model()?.solution.params,
+        is_stopped_early,
+        skipped,
     })
 }
 

@@ -8,7 +8,7 @@ mod speculate;
 
 pub use batch::generate_all;
 pub use llmc_passes::WeightFormat;
-pub use model::{Model, Which};
+pub use model::{Model, WeightSet, Which};
 pub use sessions::{SessionKey, Sessions};
 pub use speculate::{Speculating, Speculation, propose};
 

@@ -75,7 +75,9 @@ pub fn module_after(
                 Dim::ALL.into_iter().for_each(|dim| module.declare_symbol(dim.name(), 1, 1));
                 return Ok((module, warnings));
             }
-            (build_model(model)?, warnings)
+            // As it is trained.
+            let z_loss = project.resolved.training.as_ref().map_or(0.0, |t| t.z_loss);
+            (llmc_train::with_z_loss(&build_model(model)?, z_loss)?, warnings)
         }
     };
     if stage == BUILD.name {

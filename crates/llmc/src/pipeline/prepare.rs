@@ -2,6 +2,7 @@
 
 use super::data::{self, Rows, TextSet};
 use super::failure::Failure;
+use super::finetune;
 use super::observer::{Event, Observer};
 use super::project::{Project, build_model};
 use super::train::{Parent, TrainOptions};
@@ -25,6 +26,8 @@ pub struct Prepared {
     pub text_folder: Option<PathBuf>,
     /// The tokenizer.
     pub tokenizer: Tokenizer,
+    /// Whether it comes from the run that this one starts from.
+    pub has_parent_tokenizer: bool,
     /// The packed rows.
     pub rows: Rows,
     /// The model.
@@ -134,10 +137,17 @@ pub(super) fn prepare_if(
     check(&recipe_of, &set)?;
 
     let config = section(&resolved.tokenizer)?;
-    let tokenizer = data::tokenizer(config, &set, threads, options.cache)
-        .map_err(|e| e.located(&project.spec))?;
+    let inherited = finetune::tokenizer(options.store, options.parent.as_ref())?;
+    let has_parent_tokenizer = inherited.is_some();
+    let tokenizer = match inherited {
+        Some(tokenizer) => tokenizer,
+        None => data::tokenizer(config, &set, threads, options.cache)
+            .map_err(|e| e.located(&project.spec))?,
+    };
     check_vocabulary(model, &tokenizer)?;
-    let detail = format!("{} of {} tokens", tokenizer.kind().name(), tokenizer.vocab_size());
+    let from = if has_parent_tokenizer { ", of the run that this one starts from" } else { "" };
+    let (kind, size) = (tokenizer.kind().name(), tokenizer.vocab_size());
+    let detail = format!("{kind} of {size} tokens{from}");
     observer.event(&Event::Stage { name: "tokenizer", detail });
     go_on(observer, "tokenizer")?;
 
@@ -151,7 +161,7 @@ pub(super) fn prepare_if(
     observer.event(&Event::Stage { name: "rows", detail });
     go_on(observer, "rows")?;
 
-    let module = build_model(model)?;
+    let module = llmc_train::with_z_loss(&build_model(model)?, training.z_loss)?;
     let optimizer: &OptimizerConfig = section(&resolved.optimizer)?;
     let threads = training_threads(model, training, options.threads)?;
     let gradient = llmc_train::differentiate(&module, optimizer, training, threads)?;
@@ -160,7 +170,18 @@ pub(super) fn prepare_if(
     go_on(observer, "model")?;
     let (project, recipe) = (project.clone(), recipe_of.hash());
     let text_folder = text.working_folder();
-    Ok(Prepared { project, set, text_folder, tokenizer, rows, module, gradient, recipe_of, recipe })
+    Ok(Prepared {
+        project,
+        set,
+        text_folder,
+        tokenizer,
+        has_parent_tokenizer,
+        rows,
+        module,
+        gradient,
+        recipe_of,
+        recipe,
+    })
 }
 
 /// The model must have a row for every token.

@@ -1,6 +1,7 @@
 //! From spec text to everything that follows from it before anything runs.
 
 use super::failure::Failure;
+use super::groups::{Group, groups};
 use crate::store::Source;
 use llmc_base::{Diagnostic, Hash};
 use llmc_ir::Module;
@@ -18,6 +19,8 @@ pub struct Project {
     pub spec: Spec,
     /// Everything filled in.
     pub resolved: Resolved,
+    /// The parameter groups of the optimizer.
+    pub groups: Vec<Group>,
 }
 
 /// What else to demand of a spec.
@@ -91,9 +94,13 @@ impl Project {
                 if defaults == Defaults::Refuse {
                     diagnostics.extend(refuse_defaults(&spec, &resolved.defaults));
                 }
+                let groups = groups(&spec, &resolved).unwrap_or_else(|found| {
+                    diagnostics.extend(found);
+                    Vec::new()
+                });
                 match diagnostics.iter().any(Diagnostic::is_error) {
                     true => Err(diagnostics.into()),
-                    false => Ok((Project { spec, resolved }, diagnostics)),
+                    false => Ok((Project { spec, resolved, groups }, diagnostics)),
                 }
             }
             Err(found) => {
@@ -124,12 +131,16 @@ impl Project {
             .model
             .as_ref()
             .map(|m| json!({"name": m.name, "dims": m.dims, "solution": m.solution}));
-        json!({
+        let mut solution = json!({
             "model": model,
             "defaults": self.resolved.defaults,
             "values": self.resolved.values,
             "overrides": self.spec.overrides(),
-        })
+        });
+        if !self.groups.is_empty() {
+            solution["groups"] = json!(self.groups);
+        }
+        solution
     }
 }
 

@@ -11,11 +11,11 @@
 
 use super::data::{read_held_out, read_tokenizer, write_tokenizer};
 use super::failure::Failure;
-use super::generate::{Model, WeightFormat};
+use super::generate::{Model, WeightFormat, WeightSet};
 use super::held_out::{HeldOutLoss, held_out_loss};
 use super::project::{Defaults, Project, build_model};
 use super::runs;
-use super::train::{WEIGHTS, thread_count};
+use super::train::thread_count;
 use super::weights::{file_shape, file_type};
 use crate::checkpoint::Checkpoint;
 use crate::store::{
@@ -130,7 +130,7 @@ pub fn quantize(
             Engine::new(thread_count(work.threads, training.and_then(|t| t.threads))?, work.isa)?;
         held_out_loss(module, weights, split, limit, engine)
     };
-    let original = model.checkpoint.path.join(WEIGHTS);
+    let original = model.checkpoint.path.join(model.weight_set.file());
     let before = loss(&model.module, (&model.weights, &original))?;
     let after = loss(&packed, (&bytes, &folder.join(FILE)))?;
 
@@ -228,5 +228,15 @@ pub(super) fn open(store: &dyn Store, folder: &Path) -> Result<Model, Failure> {
     let weights = read_verified(store, folder, &complete, FILE)?;
     let checkpoint = Checkpoint { step: card.step, path: folder.to_path_buf(), complete };
     let (folder, tokenizer_folder) = (folder.to_path_buf(), folder.to_path_buf());
-    Ok(Model { folder, project, module, tokenizer, tokenizer_folder, checkpoint, weights, format })
+    Ok(Model {
+        folder,
+        project,
+        module,
+        tokenizer,
+        tokenizer_folder,
+        checkpoint,
+        weight_set: WeightSet::Trained,
+        weights,
+        format,
+    })
 }

@@ -5,7 +5,7 @@
 
 use super::data;
 use super::failure::Failure;
-use super::state::{OPTIMIZER, WEIGHTS};
+use super::state::{EMA, OPTIMIZER, WEIGHTS};
 use super::train::{Prepared, TrainOptions};
 use crate::checkpoint;
 use crate::manifest::{Artifact, Kind, Manifest, Observations, RunStatus, TEXT_FOLDER};
@@ -97,7 +97,10 @@ pub(super) fn manifest(
     let marker = read_marker(store, &run.join("tokenizer"))?;
     let files: Vec<String> = marker.files.iter().map(|f| f.path.clone()).collect();
     let tokenizer = Artifact::committed("tokenizer", Kind::Tokenizer, "tokenizer", &marker);
-    let tokenizer = recipe(tokenizer, hashes.tokenizer).made_from(from_text.clone());
+    let tokenizer = match prepared.has_parent_tokenizer {
+        true => tokenizer.made_from(["parent"]),
+        false => recipe(tokenizer, hashes.tokenizer).made_from(from_text.clone()),
+    };
     artifacts.push(tokenizer.proved_by(files));
     let marker = read_marker(store, &run.join("data"))?;
     // The accounts beside shards and packing plans name files and labels.
@@ -130,7 +133,10 @@ fn checkpoints(
         let artifact = Artifact::committed(&name, Kind::Checkpoint, &path, &found.complete);
         artifacts.push(artifact.recipe(prepared.recipe).made_from(["model", "data", "spec"]));
     }
-    let last = artifacts.pop().map(|last: Artifact| last.proved_by([WEIGHTS, OPTIMIZER]));
+    let last = artifacts.pop().map(|last: Artifact| {
+        let ema = last.file_hash(EMA).map(|_| EMA);
+        last.proved_by([WEIGHTS, OPTIMIZER].into_iter().chain(ema))
+    });
     artifacts.extend(last);
     Ok(artifacts)
 }

@@ -97,10 +97,10 @@ pub fn rerun(
 }
 
 /// The text of a run as it is seen from here, or from where the run was started.
-struct TextSource<'a>(Option<Rebased<'a>>);
+pub(super) struct TextSource<'a>(Option<Rebased<'a>>);
 
 impl TextSource<'_> {
-    fn as_source<'a>(&'a self, here: &'a dyn Store) -> &'a dyn Source {
+    pub(super) fn as_source<'a>(&'a self, here: &'a dyn Store) -> &'a dyn Source {
         match &self.0 {
             Some(there) => there,
             None => here,
@@ -110,7 +110,7 @@ impl TextSource<'_> {
 
 /// Where the text of a run is: here, unless a file that the run has read is only in the folder where
 /// it was started.
-fn text_source<'a>(store: &'a dyn Store, recorded: Option<&Manifest>) -> TextSource<'a> {
+pub(super) fn text_source<'a>(store: &'a dyn Store, recorded: Option<&Manifest>) -> TextSource<'a> {
     let folder = recorded.and_then(Manifest::text_folder);
     let text = recorded.and_then(|m| m.artifact("text")).and_then(|text| text.files.as_deref());
     let (Some(folder), Some(files)) = (folder, text) else { return TextSource(None) };
@@ -130,7 +130,12 @@ fn last_checkpoint(store: &dyn Store, run: &Path) -> Result<Checkpoint, Failure>
 }
 
 /// What of a run's recipe is another now, in words; `None` if nothing is.
-fn changed(run: &Path, recorded: &Manifest, new: &RecipeParts, set: &TextSet) -> Option<String> {
+pub(super) fn changed(
+    run: &Path,
+    recorded: &Manifest,
+    new: &RecipeParts,
+    set: &TextSet,
+) -> Option<String> {
     let old = recorded.recipe_of;
     if old == *new {
         return None;
@@ -224,6 +229,13 @@ fn extend(
     let mut spec = prepared.project.spec.to_json();
     spec["training"]["max_steps"] = json!(steps);
     let (project, _) = Project::from_json(&spec, &[], Goal::Training)?;
-    let (recipe, run) = (prepared.recipe, run.to_path_buf());
-    Ok((project, Parent { recipe, weights: weights_hash(&last)?, step: last.step, run }))
+    let parent = Parent {
+        recipe: prepared.recipe,
+        weights: weights_hash(&last)?,
+        step: last.step,
+        run: run.to_path_buf(),
+        is_weights_only: false,
+        tokenizer: runs::parent(store, run)?.and_then(|parent| parent.tokenizer),
+    };
+    Ok((project, parent))
 }

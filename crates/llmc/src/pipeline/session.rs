@@ -1,25 +1,33 @@
-//! A run while it goes on: steps, validations, samples, checkpoints.
+//! A run while it goes on: steps, checkpoints, and when to look at held-out text.
 
-use super::data::{self, PackedSplit};
+use super::data;
+use super::evaluation;
 use super::failure::{Failure, non_finite};
-use super::generate::continue_text;
+use super::finetune;
 use super::observer::{Event, Observer};
 use super::prepare::{Prepared, section, trainer};
-use super::snapshot::Snapshot;
+use super::snapshot::{MAX_STAGED_BYTES, MAX_WAITING_BYTES, Snapshot};
 use super::state::{CheckpointState, restore, save};
 use super::train::{TrainOptions, TrainStatus};
+use super::writer::{Job, Writer};
 use crate::checkpoint::{self, Checkpoint, Keep};
 use crate::events::EventFile;
-use crate::metrics::{MetricsWriter, Record, SampleRecord, TrainRecord, ValidationRecord};
-use llmc_data::dataset::Split;
-use llmc_data::order::batch_rows;
+use crate::metrics::{MetricsWriter, Record, TrainRecord, ValidationRecord};
 use llmc_data::pack;
 use llmc_data::shards::Corpus;
-use llmc_runtime::Sampling;
 use llmc_spec::TrainingConfig;
 use llmc_train::{TrainError, Trainer};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+
+/// When a checkpoint is made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum When {
+    /// More steps follow.
+    OnTheWay,
+    /// The run waits for it.
+    AtTheEnd,
+}
 
 /// A run while it goes on.
 pub(super) struct Session<'a> {
@@ -30,10 +38,10 @@ pub(super) struct Session<'a> {
     pub state: CheckpointState,
     pub records: Vec<Record>,
     pub last_checkpoint: Option<Checkpoint>,
-    /// The best state, if it is newer than the last checkpoint and small enough to wait for the next.
-    best: Option<Snapshot>,
+    /// The best states that are newer than the last checkpoint and small enough to wait for the next.
+    best: Vec<Snapshot>,
     metrics: MetricsWriter<'a>,
-    events: EventFile<'a>,
+    pub events: EventFile<'a>,
     started: Instant,
     elapsed_before: f64,
 }
@@ -47,12 +55,10 @@ impl<'a> Session<'a> {
     ) -> Result<Self, Failure> {
         let store = options.store;
         let mut trainer = trainer(prepared, options.threads, options.isa)?;
-        let (mut found, warnings) = checkpoint::load_latest_whole(store, run)?;
+        let (found, warnings) = checkpoint::load_latest_whole(store, run)?;
         warnings.iter().for_each(|w| observer.event(&Event::Warning(w)));
         if let (None, Some(parent)) = (&found, &options.parent) {
-            let start = checkpoint::load_step(store, &parent.run, parent.step)?;
-            restore(&mut trainer, store, &start)?;
-            found = None;
+            finetune::start(&mut trainer, store, parent)?;
         }
         let mut state = CheckpointState { step: trainer.step_count(), ..Default::default() };
         if let Some(checkpoint) = &found {
@@ -77,7 +83,7 @@ impl<'a> Session<'a> {
             state,
             records,
             last_checkpoint: found,
-            best: None,
+            best: Vec::new(),
             metrics,
             events: EventFile::open(store, run)?,
             started: Instant::now(),
@@ -92,8 +98,9 @@ impl<'a> Session<'a> {
     /// What the log says of the start of this session.
     pub(super) fn start_line(&self) -> String {
         let how = match (&self.last_checkpoint, &self.options.parent, self.state.step) {
-            (None, Some(parent), step) => {
-                format!("started from step {step} of {}", parent.run.display())
+            (None, Some(parent), _) => {
+                let what = if parent.is_weights_only { "the weights of " } else { "" };
+                format!("started from {what}step {} of {}", parent.step, parent.run.display())
             }
             (None, None, _) => "started".to_string(),
             (Some(_), _, step) => format!("resumed at step {step}"),
@@ -106,7 +113,43 @@ impl<'a> Session<'a> {
         self.elapsed_before + self.started.elapsed().as_secs_f64()
     }
 
+    /// Trains to the end, or until the observer asks to stop. When it returns, every checkpoint that was begun is
+    /// on the disk.
     pub(super) fn run(&mut self, observer: &mut dyn Observer) -> Result<TrainStatus, Failure> {
+        let store = self.options.store;
+        std::thread::scope(|scope| {
+            let mut writer = Writer::new(scope, store, &self.run);
+            let status = self.train(&mut writer, observer);
+            let written = self.settle(&mut writer, observer);
+            // The first error is the one to report.
+            let status = status?;
+            written?;
+            Ok(status)
+        })
+    }
+
+    /// Waits for the checkpoint that is being written, and tells of it.
+    fn settle(
+        &mut self,
+        writer: &mut Writer<'_, 'a>,
+        observer: &mut dyn Observer,
+    ) -> Result<(), Failure> {
+        for saved in writer.wait()? {
+            self.tell(saved, observer);
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, saved: Checkpoint, observer: &mut dyn Observer) {
+        observer.event(&Event::Checkpoint { step: saved.step, path: &saved.path });
+        self.last_checkpoint = Some(saved);
+    }
+
+    fn train(
+        &mut self,
+        writer: &mut Writer<'_, 'a>,
+        observer: &mut dyn Observer,
+    ) -> Result<TrainStatus, Failure> {
         let training = self.training()?;
         let prepared = self.prepared;
         let corpus = prepared.rows.train.corpus()?;
@@ -117,36 +160,48 @@ impl<'a> Session<'a> {
             // The products of these numbers fit: `prepare` checks them.
             tokens_per_step: training.batch_size * training.sequence_length,
         });
-        while self.state.step < training.max_steps {
+        while self.state.step < training.max_steps && !self.is_stopped_early()? {
+            if writer.is_done() {
+                self.settle(writer, observer)?;
+            }
             self.step(&corpus, training, observer)?;
             let step = self.state.step;
-            let is_last = step == training.max_steps;
             let is_due = |interval: u64| interval > 0 && step.is_multiple_of(interval);
             let mut is_best = false;
-            if is_last || is_due(training.eval_interval) {
-                is_best = self.validate(observer)?;
+            if step == training.max_steps || is_due(training.eval_interval) {
+                is_best = evaluation::validate(self, observer)?;
             }
+            let is_last = step == training.max_steps || self.is_stopped_early()?;
             if training.sample_tokens > 0 && (is_last || is_due(training.sample_interval)) {
-                self.sample(training, observer)?;
+                evaluation::sample(self, training, observer)?;
             }
             let is_interrupted = observer.is_interrupted();
             let is_kept = is_best && training.keep_best;
             if is_last || is_interrupted || is_due(training.checkpoint_interval) {
-                self.save(training, observer)?;
+                let when = if is_last || is_interrupted { When::AtTheEnd } else { When::OnTheWay };
+                self.save(training, writer, observer, when)?;
             } else if is_kept {
-                match Snapshot::take(&self.trainer, &self.state)? {
-                    Some(snapshot) => self.best = Some(snapshot),
-                    None => self.save(training, observer)?,
+                let best: Vec<u64> = self.state.best_steps().collect();
+                self.best.retain(|snapshot| best.contains(&snapshot.step()));
+                match Snapshot::take(&self.trainer, &self.state, None, MAX_WAITING_BYTES)? {
+                    Some(snapshot) => self.best.push(snapshot),
+                    None => self.save(training, writer, observer, When::OnTheWay)?,
                 }
             }
             if is_interrupted && !is_last {
                 return Ok(TrainStatus::Interrupted);
             }
         }
+        self.settle(writer, observer)?;
         if self.last_checkpoint.is_none() {
-            self.save(training, observer)?;
+            self.save(training, writer, observer, When::AtTheEnd)?;
         }
         Ok(TrainStatus::Complete)
+    }
+
+    /// Whether the held-out loss has not fallen for as long as the spec waits.
+    pub(super) fn is_stopped_early(&self) -> Result<bool, Failure> {
+        Ok(evaluation::is_out_of_patience(&self.state, self.training()?))
     }
 
     fn step(
@@ -157,10 +212,9 @@ impl<'a> Session<'a> {
     ) -> Result<(), Failure> {
         let began = Instant::now();
         let split = &self.prepared.rows.train;
-        let (step, size) = (self.state.step, training.batch_size);
-        let rows = batch_rows(training.seed, split.plan.n_rows(), size, step);
+        let (rows, first) = data::step_rows(training, split.plan.n_rows(), self.state.step);
         let batch = pack::batch(&split.plan, corpus, &rows, 0)?;
-        let batch = data::to_train_batch(batch, step * size);
+        let batch = data::to_train_batch(batch, first);
         let report = self.trainer.step(&batch).map_err(|e| self.explain(e, &rows))?;
         self.state.step += 1;
         self.state.tokens += report.tokens;
@@ -172,13 +226,14 @@ impl<'a> Session<'a> {
             grad_norm: report.grad_norm,
             tokens_per_s: report.tokens as f64 / began.elapsed().as_secs_f64().max(1e-9),
             elapsed_s: self.elapsed(),
+            is_skipped: report.is_skipped,
         };
         observer.event(&Event::Step(&record));
         self.events.train(&record);
         self.keep(Record::Train(record))
     }
 
-    fn keep(&mut self, record: Record) -> Result<(), Failure> {
+    pub(super) fn keep(&mut self, record: Record) -> Result<(), Failure> {
         self.metrics.record(&record)?;
         self.records.push(record);
         Ok(())
@@ -207,112 +262,44 @@ impl<'a> Session<'a> {
         Ok(self.events.flush(self.options.store)?)
     }
 
-    /// Loss over the held-out rows. Returns whether it is the best so far.
-    fn validate(&mut self, observer: &mut dyn Observer) -> Result<bool, Failure> {
-        let prepared = self.prepared;
-        let Some(split) = &prepared.rows.validation else { return Ok(false) };
-        let training = self.training()?;
-        let limit = training.eval_batches.map(|n| n * training.batch_size);
-        let (nats, targets, bytes) =
-            held_out(&mut self.trainer, prepared, split, training.batch_size, limit)?;
-        if targets == 0 {
-            return Ok(false);
-        }
-        let record = ValidationRecord {
-            step: self.state.step,
-            loss: nats / targets as f64,
-            bits_per_byte: nats / std::f64::consts::LN_2 / bytes.max(1) as f64,
-        };
-        observer.event(&Event::Validation(&record));
-        self.events.validation(&record);
-        let is_best = self.state.best.is_none_or(|(_, loss)| record.loss < loss);
-        if is_best {
-            self.state.best = Some((record.step, record.loss));
-        }
-        self.keep(Record::Validation(record))?;
-        Ok(is_best)
-    }
-
-    fn sample(
-        &mut self,
-        training: &TrainingConfig,
-        observer: &mut dyn Observer,
-    ) -> Result<(), Failure> {
-        let prompt = training.sample_prompt.clone();
-        let sampling = Sampling { seed: training.seed, ..Sampling::default() };
-        let tokenizer = &self.prepared.tokenizer;
-        let trainer = &mut self.trainer;
-        let text = continue_text(
-            &mut |ids| Ok(trainer.next_logits(ids)?.to_vec()),
-            tokenizer,
-            &prompt,
-            training.sample_tokens,
-            &sampling,
-            &mut |_| true,
-        )?;
-        let record = SampleRecord { step: self.state.step, prompt, text };
-        observer.event(&Event::Sample(&record));
-        self.keep(Record::Sample(record))
-    }
-
+    /// Begins a checkpoint, or makes one where it cannot be written beside the training.
     fn save(
         &mut self,
         training: &TrainingConfig,
+        writer: &mut Writer<'_, 'a>,
         observer: &mut dyn Observer,
+        when: When,
     ) -> Result<(), Failure> {
+        self.settle(writer, observer)?;
         let store = self.options.store;
         self.metrics.sync()?;
         self.events.flush(store)?;
-        // Before the checkpoint that names it as the best.
-        if let Some(best) = self.best.take().filter(|b| Some(b.step()) == best_step(&self.state)) {
+        let mut best = std::mem::take(&mut self.best);
+        best.retain(|best| self.state.best_steps().any(|step| step == best.step()));
+        let keep = keep(training, &self.state);
+        // At the end nothing goes on meanwhile, so a copy would be for nothing.
+        let is_staged = when == When::OnTheWay && !store.is_ordered();
+        let max_bytes = if is_staged { MAX_STAGED_BYTES } else { 0 };
+        let copy = Snapshot::take(&self.trainer, &self.state, writer.spare(), max_bytes)?;
+        if let Some(last) = copy {
+            return writer.start(Job { best, last, keep });
+        }
+        // Before the checkpoint that names them as the best.
+        for best in best {
             let saved = best.save(store, &self.run)?;
-            observer.event(&Event::Checkpoint { step: saved.step, path: &saved.path });
+            self.tell(saved, observer);
         }
         let saved = save(&self.trainer, store, &self.run, &self.state)?;
-        checkpoint::prune(store, &self.run, keep(training, &self.state))?;
-        observer.event(&Event::Checkpoint { step: saved.step, path: &saved.path });
-        self.last_checkpoint = Some(saved);
+        checkpoint::prune(store, &self.run, keep)?;
+        self.tell(saved, observer);
         Ok(())
     }
-}
-
-/// Nats, targets and text bytes of the held-out rows (all of them, or the first `limit`).
-pub(super) fn held_out(
-    trainer: &mut Trainer,
-    prepared: &Prepared,
-    split: &PackedSplit,
-    batch_size: u64,
-    limit: Option<u64>,
-) -> Result<(f64, u64, u64), Failure> {
-    let corpus = split.corpus()?;
-    let n_rows = split.plan.n_rows();
-    let n_used = limit.map_or(n_rows, |limit| limit.min(n_rows));
-    let (mut nats, mut targets, mut at) = (0.0, 0, 0);
-    while at < n_used {
-        let rows: Vec<u64> = (at..(at + batch_size).min(n_used)).collect();
-        at += rows.len() as u64;
-        let batch = pack::batch(&split.plan, &corpus, &rows, 0)?;
-        let (loss, n) = trainer.evaluate(&data::to_train_batch(batch, 0))?;
-        nats += loss;
-        targets += n;
-    }
-    // Bytes of the part that was scored: all of it, or its share by targets.
-    let all = prepared.set.bytes(Split::Validation);
-    let bytes = match n_used == n_rows {
-        true => all,
-        false => (all as f64 * targets as f64 / split.plan.n_targets().max(1) as f64) as u64,
-    };
-    Ok((nats, targets, bytes))
 }
 
 /// Which checkpoints the spec wants to keep.
 fn keep(training: &TrainingConfig, state: &CheckpointState) -> Keep {
     let last = usize::try_from(training.keep_checkpoints).unwrap_or(usize::MAX);
-    Keep { last, best: best_step(state).filter(|_| training.keep_best) }
-}
-
-fn best_step(state: &CheckpointState) -> Option<u64> {
-    state.best.map(|(step, _)| step)
+    Keep { last, best: state.best_steps().filter(|_| training.keep_best).collect() }
 }
 
 pub(super) fn last_loss(records: &[Record]) -> Option<f64> {
@@ -320,6 +307,11 @@ pub(super) fn last_loss(records: &[Record]) -> Option<f64> {
         Record::Train(record) => Some(record.loss),
         _ => None,
     })
+}
+
+/// How many steps were spikes.
+pub(super) fn skipped(records: &[Record]) -> u64 {
+    records.iter().filter(|r| matches!(r, Record::Train(r) if r.is_skipped)).count() as u64
 }
 
 pub(super) fn last_validation(records: &[Record]) -> Option<ValidationRecord> {

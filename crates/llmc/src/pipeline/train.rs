@@ -7,15 +7,15 @@
 
 pub use super::prepare::{Prepared, prepare, thread_count, trainer};
 pub use super::state::{
-    CheckpointState, OPTIMIZER, STATE, WEIGHTS, fill, restore, save, weights_hash,
+    CheckpointState, EMA, OPTIMIZER, STATE, WEIGHTS, fill, restore, save, weights_hash,
 };
 
 use super::data::TextSet;
 use super::failure::Failure;
 use super::observer::Observer;
-use super::prepare::prepare_if;
+use super::prepare::{prepare_if, section};
 use super::project::Project;
-use super::session::{Session, last_loss, last_validation};
+use super::session::{Session, last_loss, last_validation, skipped};
 use super::{finish, record};
 use crate::cache::StageCache;
 use crate::checkpoint;
@@ -40,11 +40,11 @@ pub struct TrainOptions<'a> {
     pub cache: Option<&'a StageCache<'a>>,
     /// Where files go.
     pub store: &'a dyn Store,
-    /// A run whose last checkpoint this one starts from.
+    /// A checkpoint of another run that this one starts from.
     pub parent: Option<Parent>,
 }
 
-/// The start of a run that continues another recipe.
+/// The start of a run that continues another one, or takes its weights.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parent {
     /// Recipe of the run that it continues.
@@ -55,13 +55,28 @@ pub struct Parent {
     pub step: u64,
     /// Its run directory when the run started.
     pub run: PathBuf,
+    /// Whether only its weights are taken over: moments, step and schedule start anew.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_weights_only: bool,
+    /// BLAKE3 of its `tokenizer.json`, where that is taken over; otherwise the spec makes one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<Hash>,
 }
 
 impl Parent {
     /// What of it decides what its child does: not where it lies.
     pub fn hash(&self) -> Hash {
         let mut hasher = CanonicalHasher::new("llmc.parent.v1");
-        hasher.hash(&self.recipe).hash(&self.weights).int(self.step.into()).finish()
+        if self.is_weights_only {
+            hasher = CanonicalHasher::new("llmc.parent.weights.v1");
+            hasher.hash(&self.weights);
+        } else {
+            hasher.hash(&self.recipe).hash(&self.weights).int(self.step.into());
+        }
+        if let Some(tokenizer) = &self.tokenizer {
+            hasher.field("tokenizer").hash(tokenizer);
+        }
+        hasher.finish()
     }
 }
 
@@ -100,6 +115,10 @@ pub struct TrainResult {
     pub validation: Option<ValidationRecord>,
     /// Parameters.
     pub parameters: u64,
+    /// Whether it ended before `max_steps`, because the held-out loss fell no more.
+    pub is_stopped_early: bool,
+    /// Steps that were spikes and changed nothing.
+    pub skipped: u64,
 }
 
 /// Trains a spec to its last step, or until the observer asks to stop.
@@ -214,5 +233,7 @@ fn already_complete(
         loss: last_loss(&records),
         validation: last_validation(&records),
         parameters: prepared.project.model()?.solution.params,
+        is_stopped_early: checkpoint.step < section(&prepared.project.resolved.training)?.max_steps,
+        skipped: skipped(&records),
     }))
 }

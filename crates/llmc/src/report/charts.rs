@@ -20,7 +20,7 @@ pub(super) fn curves(records: &[Record]) -> String {
         points.filter(|(_, y)| y.is_finite()).collect()
     };
     let charts = [
-        loss(&of(|r| r.loss), &validation, train.len()),
+        loss(&of(|r| r.loss), &validation, &train),
         rate(of(|r| r.lr)),
         gradient(of(|r| r.grad_norm)),
         throughput(of(|r| r.tokens_per_s)),
@@ -32,7 +32,8 @@ pub(super) fn curves(records: &[Record]) -> String {
     format!("<div class=\"charts\">\n{figures}</div>\n")
 }
 
-fn loss(train: &[Point], validation: &[&ValidationRecord], n_steps: usize) -> Chart {
+fn loss(train: &[Point], validation: &[&ValidationRecord], steps: &[&TrainRecord]) -> Chart {
+    let n_steps = steps.len();
     let held_out: Vec<Point> =
         validation.iter().map(|r| (r.step as f64, r.loss)).filter(|(_, y)| y.is_finite()).collect();
     let mut series =
@@ -59,6 +60,15 @@ fn loss(train: &[Point], validation: &[&ValidationRecord], n_steps: usize) -> Ch
     }
     if n_steps > train.len() {
         caption += &format!("{} steps had a loss that is not finite. ", n_steps - train.len());
+    }
+    let n_skipped = steps.iter().filter(|r| r.is_skipped).count();
+    if n_skipped > 0 {
+        caption += &format!("{n_skipped} steps were spikes and changed nothing. ");
+    }
+    if let Some(loss) = validation.last().and_then(|r| r.ema_loss) {
+        let loss = significant(loss, 4);
+        caption +=
+            &format!("The moving average of the weights ends at a held-out loss of {loss}. ");
     }
     series.push(Series { name: "held-out", colour: "b", style: Style::Points, points: held_out });
     series.retain(|series| !series.points.is_empty());

@@ -24,12 +24,14 @@ fn data(n_steps: u64) -> ReportData {
             grad_norm: 0.5 + 2.5 * (-12.0 * t).exp() + 0.3 * noise(),
             tokens_per_s: 61_000.0 + 4_000.0 * noise(),
             elapsed_s: step as f64 * 0.13,
+            is_skipped: false,
         }));
         if step % (n_steps / 10).max(1) == 0 {
             records.push(Record::Validation(ValidationRecord {
                 step,
                 loss: smooth + 0.06,
                 bits_per_byte: smooth * 0.8,
+                ema_loss: None,
             }));
         }
         if step % (n_steps / 3).max(1) == 0 {
@@ -338,4 +340,21 @@ fn toml_is_coloured_and_otherwise_unchanged() {
         }
     }
     assert_eq!(plain.replace("&quot;", "\""), text.trim_end());
+}
+
+#[test]
+fn the_loss_tells_of_spikes_and_of_the_average() {
+    let mut data = data(40);
+    let plain = render(&data);
+    assert!(!plain.contains("were spikes") && !plain.contains("moving average"));
+    for record in &mut data.records {
+        match record {
+            Record::Train(r) => r.is_skipped = r.step % 20 == 0,
+            Record::Validation(r) => r.ema_loss = Some(1.25),
+            Record::Sample(_) => {}
+        }
+    }
+    let page = render(&data);
+    assert!(page.contains("2 steps were spikes and changed nothing."));
+    assert!(page.contains("The moving average of the weights ends at a held-out loss of 1.25"));
 }

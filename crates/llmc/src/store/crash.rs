@@ -296,6 +296,10 @@ impl Source for RecordingStore {
 }
 
 impl Store for RecordingStore {
+    fn is_ordered(&self) -> bool {
+        true
+    }
+
     fn create_dir(&self, path: &Path) -> Result<(), StoreError> {
         self.record(Operation::CreateDir, path, self.disk.create_dir_events(path))
     }

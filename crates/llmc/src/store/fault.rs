@@ -112,6 +112,10 @@ impl<S: Store> Source for FaultStore<S> {
 }
 
 impl<S: Store> Store for FaultStore<S> {
+    fn is_ordered(&self) -> bool {
+        true
+    }
+
     fn create_dir(&self, path: &Path) -> Result<(), StoreError> {
         self.check(Operation::CreateDir, path)?;
         self.inner.create_dir(path)

@@ -173,6 +173,11 @@ pub trait Store: Source {
     /// Removes a folder with all it holds, not in one step.
     fn remove_dir_all(&self, path: &Path) -> Result<(), StoreError>;
 
+    /// Whether it counts or records its operations, so that all must come from one thread.
+    fn is_ordered(&self) -> bool {
+        false
+    }
+
     /// Takes the exclusive lock of a run directory, which must exist; `None` where no other process
     /// can come, as in memory.
     ///

@@ -6,7 +6,7 @@
 mod input;
 mod slash;
 
-use super::{DONE, model_folder};
+use super::{DONE, model_folder, weight_set};
 use crate::args::Chat as Args;
 use crate::environment;
 use crate::format::{Align, table};
@@ -73,7 +73,8 @@ struct Totals {
 pub fn chat(args: &Args, out: &mut Output) -> Result<u8, Failure> {
     let run = model_folder(&args.run)?;
     let which = if args.best { Which::Best } else { Which::Last };
-    let model = Model::open(&FsStore, &run, which)?.in_format(args.weights)?;
+    let set = weight_set(args.ema);
+    let model = Model::open_weights(&FsStore, &run, which, set)?.in_format(args.weights)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs() as i64);
     let tokenizer = &model.tokenizer;
     let template = match &args.template {

@@ -75,4 +75,8 @@ fn counts_that_overflow_together_are_refused() {
         "batch_size = 65_536\neval_batches = 9_007_199_254_740_992",
         "spec::out_of_range: a validation of 9444732965739290427392 tokens is above",
     );
+    check(
+        "batch_size = 134_217_727\nz_loss = 1e-4",
+        "spec::out_of_range: `z_loss` over 68719476224 logits of a micro-batch is above",
+    );
 }

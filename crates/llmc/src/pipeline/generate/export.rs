@@ -5,7 +5,7 @@
 
 use super::super::failure::Failure;
 use super::super::project::{Defaults, Project, build_model};
-use super::{Model, WeightFormat};
+use super::{Model, WeightFormat, WeightSet};
 use crate::checkpoint::Checkpoint;
 use crate::pipeline::data::read_tokenizer;
 use crate::store::{Source, read_marker, read_verified};
@@ -98,6 +98,7 @@ pub(super) fn open(source: &dyn Source, folder: &Path) -> Result<Model, Failure>
         tokenizer,
         tokenizer_folder,
         checkpoint,
+        weight_set: WeightSet::Trained,
         weights: bytes,
         format: WeightFormat::F32,
     })

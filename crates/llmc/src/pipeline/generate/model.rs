@@ -5,7 +5,7 @@ use super::super::failure::Failure;
 use super::super::project::{Project, build_model};
 use super::super::quantize;
 use super::super::runs;
-use super::super::train::{CheckpointState, STATE, WEIGHTS, thread_count};
+use super::super::train::{CheckpointState, EMA, STATE, WEIGHTS, thread_count};
 use super::super::weights;
 use super::export;
 use crate::checkpoint::{self, Checkpoint};
@@ -29,6 +29,26 @@ pub enum Which {
     Best,
 }
 
+/// Which weights of a checkpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WeightSet {
+    /// Those that were trained.
+    #[default]
+    Trained,
+    /// Their moving average, of a run with `training.ema`.
+    Ema,
+}
+
+impl WeightSet {
+    /// Its file in a checkpoint.
+    pub(in super::super) fn file(self) -> &'static str {
+        match self {
+            WeightSet::Trained => WEIGHTS,
+            WeightSet::Ema => EMA,
+        }
+    }
+}
+
 /// A trained model, read from a run or an export.
 pub struct Model {
     /// The folder of the run or export.
@@ -43,6 +63,8 @@ pub struct Model {
     pub tokenizer_folder: PathBuf,
     /// The checkpoint that the weights come from; of an export its folder.
     pub checkpoint: Checkpoint,
+    /// Which of its weights.
+    pub weight_set: WeightSet,
     /// Bytes of the weights file.
     pub weights: Vec<u8>,
     /// The format of the weights in the file.
@@ -54,11 +76,30 @@ impl Model {
     ///
     /// Errors: `run::no_checkpoint`; a damaged run or export.
     pub fn open(store: &dyn Store, run: &Path, which: Which) -> Result<Model, Failure> {
-        if quantize::is_quantized(store, run)? {
-            return quantize::open(store, run);
-        }
-        if export::is_export(store, run)? {
-            return export::open(store, run);
+        Self::open_weights(store, run, which, WeightSet::Trained)
+    }
+
+    /// The same with a choice of weights.
+    ///
+    /// Errors: `run::no_ema` if there is no average of them.
+    pub fn open_weights(
+        store: &dyn Store,
+        run: &Path,
+        which: Which,
+        weight_set: WeightSet,
+    ) -> Result<Model, Failure> {
+        let no_ema = || -> Failure {
+            let message = format!("`{}` keeps no moving average of its weights", run.display());
+            let d = Diagnostic::error("run::no_ema", message);
+            d.help("train with e.g. `training.ema = 0.999`").into()
+        };
+        let is_quantized = quantize::is_quantized(store, run)?;
+        if is_quantized || export::is_export(store, run)? {
+            return match (weight_set, is_quantized) {
+                (WeightSet::Ema, _) => Err(no_ema()),
+                (_, true) => quantize::open(store, run),
+                (_, false) => export::open(store, run),
+            };
         }
         let project = runs::project(store, run)?;
         let module = build_model(project.model()?)?;
@@ -81,7 +122,10 @@ impl Model {
                 }
             }
         };
-        let weights = checkpoint.read(store, WEIGHTS)?;
+        if checkpoint.complete.file(weight_set.file()).is_none() && weight_set == WeightSet::Ema {
+            return Err(no_ema());
+        }
+        let weights = checkpoint.read(store, weight_set.file())?;
         let (folder, format) = (run.to_path_buf(), WeightFormat::F32);
         Ok(Model {
             folder,
@@ -90,6 +134,7 @@ impl Model {
             tokenizer,
             tokenizer_folder,
             checkpoint,
+            weight_set,
             weights,
             format,
         })
@@ -164,7 +209,7 @@ impl Model {
     /// Where the weights are from, for messages.
     fn weights_file(&self) -> PathBuf {
         self.checkpoint.path.join(match self.format {
-            WeightFormat::F32 => WEIGHTS,
+            WeightFormat::F32 => self.weight_set.file(),
             _ => quantize::FILE,
         })
     }

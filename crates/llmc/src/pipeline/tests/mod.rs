@@ -5,10 +5,16 @@ mod changes;
 mod codes;
 mod content;
 mod data;
+mod early;
 mod faults;
+mod finetune;
+mod groups;
 mod limits;
 mod sessions;
+mod spikes;
 mod weights;
+mod why;
+mod writing;
 
 use super::observer::{Event, Observer};
 use super::prepare::prepare;

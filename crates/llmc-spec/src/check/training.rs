@@ -1,0 +1,80 @@
+//! What the parts of `[training]` that may be left out need of each other.
+
+use super::Checker;
+use crate::field::{self, Section};
+use serde_json::Value;
+
+/// A field, and another without which it says nothing.
+const PARTS: [(&str, &str); 3] = [
+    ("training.batch_ramp.steps", "training.batch_ramp.start"),
+    ("training.early_stopping.min_delta", "training.early_stopping.patience"),
+    ("training.skip_spikes.window", "training.skip_spikes.factor"),
+];
+
+impl Checker<'_, '_> {
+    fn is_on(&self, path: &str) -> bool {
+        self.is_meant(path) && self.view.written(path).is_none_or(|v| !v.is_null())
+    }
+
+    /// A part that was written for something that is off.
+    pub(super) fn parts(&mut self) {
+        for (part, whole) in PARTS {
+            let Some(field) = field::find(part) else { continue };
+            let written = self.view.written(part);
+            // The explicit form of a spec has every default written.
+            let says_something = written.is_some() && written != self.view.default(field).as_ref();
+            if says_something && !self.is_on(whole) {
+                let message = format!("`{part}` has no effect without `{whole}`");
+                let help = format!("write `{whole}`, too, or leave it out");
+                self.conflict(message, &help, &[part, whole]);
+            }
+        }
+    }
+
+    /// The batch grows in multiples of its start, and micro-batches divide each of them.
+    pub(super) fn batch_ramp(&mut self) {
+        let [start_path, batch_path, micro_path] =
+            ["training.batch_ramp.start", "training.batch_size", "training.microbatch_size"];
+        let [start, batch, micro] = [start_path, batch_path, micro_path].map(|p| self.view.int(p));
+        let Some(start) = start else { return };
+        if let Some(batch) = batch.filter(|batch| batch % start != 0) {
+            self.conflict(
+                format!("`batch_ramp.start` {start} does not divide `batch_size` {batch}"),
+                "choose a divisor: the batch grows in multiples of it",
+                &[start_path, batch_path],
+            );
+        }
+        if let Some(micro) = micro.filter(|micro| start % micro != 0) {
+            self.conflict(
+                format!("`microbatch_size` {micro} does not divide `batch_ramp.start` {start}"),
+                "choose a divisor; it never changes the numbers",
+                &[micro_path, start_path],
+            );
+        }
+        let [ramp_path, max_path] = ["training.batch_ramp.steps", "training.max_steps"];
+        let [ramp, max] = [ramp_path, max_path].map(|path| self.view.int(path));
+        if let (Some(ramp), Some(max)) = (ramp, max)
+            && ramp > max
+        {
+            self.conflict(
+                format!("a ramp of {ramp} steps does not fit into {max} steps"),
+                "raise `max_steps` or lower `batch_ramp.steps`",
+                &[ramp_path, max_path],
+            );
+        }
+    }
+
+    /// It looks at held-out text.
+    pub(super) fn early_stopping(&mut self) {
+        let [patience, fraction] =
+            ["training.early_stopping.patience", "dataset.validation_fraction"];
+        let held_out = self.view.value(fraction).as_ref().and_then(Value::as_f64);
+        if self.is_on(patience) && self.spec.has(Section::Dataset) && held_out == Some(0.0) {
+            self.conflict(
+                "`early_stopping` needs held-out text, but `validation_fraction` is 0".to_string(),
+                "hold out a share, e.g. `validation_fraction = 0.05`",
+                &[patience, fraction],
+            );
+        }
+    }
+}
