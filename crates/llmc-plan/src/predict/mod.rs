@@ -13,7 +13,7 @@ mod reuse;
 mod tests;
 
 pub use classes::{Classified, class_of};
-pub use probes::{Axis, PROBES, Probe};
+pub use probes::{Axis, HOST, Host, PROBES, Probe, SUM_SQUARES, ZERO};
 pub use reuse::{Distances, reuse};
 
 use crate::plan::{Launch, Plan};
@@ -144,6 +144,12 @@ impl Calibration {
         }
         let seconds = if words > 0.0 { seconds / words } else { curve.seconds(&sizes) };
         Predicted { class: Some(found.class), seconds: seconds * found.share }
+    }
+
+    /// Seconds of work that is no launch, on so many elements that were touched that many bytes ago.
+    pub fn host(&self, class: &str, elements: usize, distance: f64) -> f64 {
+        let curve = self.curves.get(class).filter(|c| c.axes.len() == 2);
+        curve.map_or(0.0, |c| c.seconds(&[elements.max(1) as f64, distance]))
     }
 
     /// Seconds of every launch of a plan.

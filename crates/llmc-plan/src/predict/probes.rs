@@ -255,6 +255,29 @@ pub const PROBES: &[Probe] = &[
     },
 ];
 
+/// Work of a training step that is no launch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// Its class.
+    pub class: &'static str,
+    /// Elements.
+    pub axis: Axis,
+    /// Reuse distances in bytes at which it is measured.
+    pub distances: &'static [u64],
+}
+
+/// Setting gradients to zero.
+pub const ZERO: &str = "zero";
+
+/// The gradient norm.
+pub const SUM_SQUARES: &str = "sum_squares";
+
+/// All of it.
+pub const HOST: [Host; 2] = [
+    Host { class: ZERO, axis: ELEMENTS[0], distances: FAR },
+    Host { class: SUM_SQUARES, axis: ELEMENTS[0], distances: FAR },
+];
+
 impl Probe {
     /// Its module, with symbolic dims.
     ///
