@@ -11,6 +11,7 @@ pub mod generate;
 pub mod graph_json;
 pub mod inspect;
 pub mod observer;
+pub mod plan;
 mod prepare;
 pub mod project;
 pub mod quickstart;

@@ -14,7 +14,7 @@ use llmc_train::Trainer;
 use std::path::Path;
 
 /// Above this a state is written at once: the copy would be felt.
-const MAX_BYTES: usize = 64 << 20;
+pub(super) const MAX_BYTES: usize = 64 << 20;
 
 struct Tensor {
     path: String,
