@@ -41,7 +41,7 @@ const fn axis(symbol: &'static str, points: &'static [u64]) -> Axis {
 }
 
 /// In the nearest cache, in a shared one, in memory.
-const FAR: &[u64] = &[64 << 10, 2 << 20, 16 << 20, 64 << 20];
+const FAR: &[u64] = &[64 << 10, 4 << 20, 64 << 20];
 /// In the nearest cache and in memory.
 const TWO: &[u64] = &[256 << 10, 64 << 20];
 /// Where the distance hardly matters.
@@ -50,9 +50,9 @@ const ONE: &[u64] = &[4 << 20];
 const ELEMENTS: &[Axis] = &[axis("N", &[64, 2048, 16 << 10, 64 << 10, 256 << 10, 2 << 20])];
 const ROWS: &[Axis] = &[axis("R", &[16, 128, 1024, 4096]), axis("W", &[16, 64, 256, 1024])];
 const PRODUCT: &[Axis] = &[
-    axis("M", &[16, 64, 192, 640, 2048]),
-    axis("N", &[16, 64, 192, 640, 2048]),
-    axis("K", &[16, 64, 192, 640, 2048]),
+    axis("M", &[16, 64, 192, 512, 1408]),
+    axis("N", &[16, 64, 192, 512, 1408]),
+    axis("K", &[16, 64, 192, 512, 1408]),
 ];
 const HEAD: &[Axis] =
     &[axis("R", &[32, 128, 512]), axis("V", &[64, 512, 4096]), axis("W", &[32, 128, 512])];

@@ -4,7 +4,7 @@
 //! nothing anywhere else. It is an observation; nothing that has a hash depends on it.
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::cache::StageCache;
 use crate::machine;

@@ -13,6 +13,7 @@ pub use super::state::{
 use super::data::TextSet;
 use super::failure::Failure;
 use super::observer::Observer;
+use super::plan::PlanCheck;
 use super::prepare::prepare_if;
 use super::project::Project;
 use super::session::{Session, last_loss, last_validation};
@@ -100,6 +101,10 @@ pub struct TrainResult {
     pub validation: Option<ValidationRecord>,
     /// Parameters.
     pub parameters: u64,
+    /// What was predicted beside what was seen; `None` if this machine is not calibrated, or nothing
+    /// was trained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanCheck>,
 }
 
 /// Trains a spec to its last step, or until the observer asks to stop.
@@ -214,5 +219,6 @@ fn already_complete(
         loss: last_loss(&records),
         validation: last_validation(&records),
         parameters: prepared.project.model()?.solution.params,
+        plan: None,
     }))
 }

@@ -13,7 +13,7 @@ pub use estimate::{DataEstimate, DiskPlan};
 pub use launches::TopLaunch;
 
 use super::failure::Failure;
-use super::prepare::{section, training_threads};
+use super::prepare::{Prepared, section, training_threads};
 use super::project::{Project, build_model};
 use super::snapshot;
 use crate::calibration::MachineCalibration;
@@ -202,17 +202,50 @@ pub fn plan(
     })
 }
 
-/// What the run that is prepared is predicted to take, for comparison with what it took.
-pub(super) fn of_prepared(
-    project: &Project,
-    modules: (&Module, &Module),
+/// Predicted and seen, of one thing.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Compared {
+    /// By the plan.
+    pub predicted: f64,
+    /// In the run.
+    pub actual: f64,
+}
+
+impl Compared {
+    /// How much more was predicted, in per cent of what was seen.
+    pub fn error_percent(&self) -> f64 {
+        (self.predicted / self.actual - 1.0) * 100.0
+    }
+}
+
+/// A plan beside the run. An observation: no hash covers it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlanCheck {
+    /// Seconds of a step; the actual one is the median.
+    pub step_s: Compared,
+    /// Bytes that the resident memory grew to its peak; `None` where the system does not tell.
+    pub peak_growth: Option<Compared>,
+}
+
+/// What was predicted for a prepared run beside what was seen: the median step in seconds, and the growth of
+/// the resident memory in bytes.
+pub(super) fn check(
+    prepared: &Prepared,
     threads: usize,
     calibration: &MachineCalibration,
-) -> Result<(MemoryPlan, f64), Failure> {
+    step_s: f64,
+    growth: Option<u64>,
+) -> Result<PlanCheck, Failure> {
+    let project = &prepared.project;
     let training = section(&project.resolved.training)?;
-    let planned = Planned::of(project, modules.0, modules.1, training, threads)?;
-    let figures = planned.figures(Some(calibration));
-    Ok((figures.memory, figures.step.seconds))
+    let (module, gradient) = (&prepared.module, &prepared.gradient);
+    let figures = Planned::of(project, module, gradient, training, threads)?;
+    let figures = figures.figures(Some(calibration));
+    let predicted = figures.memory.peak_growth as f64;
+    Ok(PlanCheck {
+        step_s: Compared { predicted: figures.step.seconds, actual: step_s },
+        peak_growth: growth.map(|bytes| Compared { predicted, actual: bytes as f64 }),
+    })
 }
 
 fn alternative(value: GradientCheckpointing, is_chosen: bool, figures: &Figures) -> Alternative {
