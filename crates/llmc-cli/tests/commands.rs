@@ -14,6 +14,7 @@ const COMMANDS: &[&[&str]] = &[
     &["check"],
     &["solve"],
     &["count"],
+    &["plan"],
     &["ir"],
     &["graph"],
     &["tokenizer"],
@@ -297,4 +298,35 @@ fn a_reader_that_goes_away_is_no_panic() {
     let said = child.wait_with_output().unwrap();
     assert_eq!(String::from_utf8_lossy(&said.stderr), "");
     assert_eq!(said.status.code(), Some(0));
+}
+
+#[test]
+fn a_plan_says_what_a_training_takes_before_it_takes_it() {
+    let place = Place::new();
+    let args = ["plan", "tiny.toml", "--threads", "1", "--no-calibrate"];
+    let said = |more: &[&str]| -> common::Said {
+        let args = [&args[..], more].concat();
+        place.command(&args).env("LLMC_ISA", "scalar").output().unwrap().into()
+    };
+    let text = said(&[]).code(0);
+    snapshot("plan.txt", &text.out);
+    assert!(text.err.contains("not calibrated"), "{}", text.err);
+    let json = said(&["--json"]).code(0).json();
+    let memory = &json["memory"];
+    let sum: u64 =
+        ["weights", "gradients", "optimizer", "activations", "scratch", "plans", "best_state"]
+            .iter()
+            .map(|part| memory[*part].as_u64().unwrap())
+            .sum();
+    assert_eq!(memory["peak_growth"], sum);
+    assert!(json["time"].is_null() && json["launches"][0]["seconds"].is_null());
+    assert_eq!((&json["threads"], &json["isa"]), (&1.into(), &"scalar".into()));
+    // Nothing was made, and other sizes take other memory.
+    assert!(!place.path().join("runs").exists());
+    let other = said(&["--json", "--set", "training.microbatch_size=1"]).code(0).json();
+    let bytes = |v: &serde_json::Value| v["memory"]["activations"].as_u64().unwrap();
+    assert!(bytes(&other) < bytes(&json));
+    assert_eq!(other["work"]["micro_batches"], 4);
+    place.llmc(&["plan", "tiny.toml", "--recalibrate", "--no-calibrate"]).code(2);
+    place.llmc(&["plan", "tiny.toml", "--threads", "0"]).code(2);
 }

@@ -1,13 +1,16 @@
 //! Random specs of trainings, a pure function of their number.
 
-/// Decisions, from a linear congruential generator with Knuth's constants.
+/// Decisions, from SplitMix64.
+/// Source: Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators".
 struct Choices(u64);
 
 impl Choices {
     fn below(&mut self, n: usize) -> usize {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % n
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut x = self.0;
+        x = (x ^ x >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        x = (x ^ x >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((x ^ x >> 31) % n as u64) as usize
     }
 
     fn of<T: Copy>(&mut self, items: &[T]) -> T {
@@ -18,8 +21,7 @@ impl Choices {
 /// Spec number `n` as TOML; `scale` 1 has models of a few thousand parameters, 4 those that are worth
 /// timing.
 pub fn spec(n: u64, scale: usize) -> String {
-    let mut c = Choices(n.wrapping_mul(0x9E37_79B9_7F4A_7C15) + 1);
-    c.below(2);
+    let mut c = Choices(n << 32);
     let n_heads = c.of(&[2, 4]);
     let head_dim = c.of(&[4, 8, 12, 16]) * scale;
     let hidden = n_heads * head_dim;
