@@ -313,11 +313,9 @@ fn a_plan_says_what_a_training_takes_before_it_takes_it() {
     assert!(text.err.contains("not calibrated"), "{}", text.err);
     let json = said(&["--json"]).code(0).json();
     let memory = &json["memory"];
-    let sum: u64 =
-        ["weights", "gradients", "optimizer", "activations", "scratch", "plans", "best_state"]
-            .iter()
-            .map(|part| memory[*part].as_u64().unwrap())
-            .sum();
+    let parts = ["weights", "gradients", "optimizer", "activations", "scratch", "plans"];
+    let parts = parts.iter().chain(&["best_state", "working"]);
+    let sum: u64 = parts.map(|part| memory[*part].as_u64().unwrap()).sum();
     assert_eq!(memory["peak_growth"], sum);
     assert!(json["time"].is_null() && json["launches"][0]["seconds"].is_null());
     assert_eq!((&json["threads"], &json["isa"]), (&1.into(), &"scalar".into()));

@@ -3,7 +3,7 @@
 //! Every probe of the list is planned and its launch run by the executor, at every size, on copies of its
 //! operands that take turns: with so many copies that all of them together are as large as the reuse distance
 //! asked for, each is as far away as in a training. The whole list is gone through more than once, and of a point
-//! the least median counts, so that one disturbance leaves no trace. What is measured is an observation: it enters
+//! the middle round counts, so that one disturbance leaves no trace. What is measured is an observation: it enters
 //! no artifact and no hash.
 
 use crate::exec::{Engine, RunError};
@@ -11,13 +11,14 @@ use crate::memory::Memory;
 use llmc_ir::{DType, Op};
 use llmc_plan::predict::{Axis, Calibration, Curve, HOST, PROBES, Probe};
 use llmc_plan::{AddressSpace, Kernel, Launch, Plan, PlanError, Region, View, WORD_BYTES};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// How often the list is gone through.
-const ROUNDS: usize = 2;
+const ROUNDS: usize = 3;
 
 /// No round begins later than this.
-const LATEST: Duration = Duration::from_secs(8);
+const LATEST: Duration = Duration::from_secs(10);
 
 /// Time spent on a point, if it is not slower than that by itself.
 const POINT: Duration = Duration::from_micros(400);
@@ -76,32 +77,43 @@ pub(crate) fn measure(
     let mut done = 0;
     let start = Instant::now();
     let mut bench = Bench { engine, memory: Memory::default() };
-    let mut calibration = Calibration::default();
+    // Per class: its curve, and the times of every round.
+    let mut found: BTreeMap<&str, (Curve, Vec<Vec<u64>>)> = BTreeMap::new();
     for round in 0..rounds {
         if round > 0 && start.elapsed() > LATEST {
             progress(total, total);
             break;
         }
-        let mut keep = |class: &str, axes: &[Axis], distances: &[u64], found: Vec<u64>| {
-            done += found.len();
+        let mut keep = |class: &'static str, axes: &[Axis], distances: &[u64], times: Vec<u64>| {
+            done += times.len();
             progress(done, total);
-            let curve = calibration
-                .curves
-                .entry(class.to_string())
-                .or_insert_with(|| empty(axes, distances));
-            curve.picoseconds.resize(found.len(), u64::MAX);
-            curve.picoseconds.iter_mut().zip(found).for_each(|(least, t)| *least = t.min(*least));
+            let slot = found.entry(class).or_insert_with(|| (empty(axes, distances), Vec::new()));
+            slot.1.push(times);
         };
         for probe in probes {
             keep(probe.class, probe.axes, probe.distances, bench.probe(probe)?);
         }
         for host in &HOST {
-            let found = bench.host(host.class, host.axis, host.distances)?;
-            keep(host.class, &[host.axis], host.distances, found);
+            let times = bench.host(host.class, host.axis, host.distances)?;
+            keep(host.class, &[host.axis], host.distances, times);
         }
     }
-    let rising = calibration.curves.into_iter().map(|(class, curve)| (class, curve.rising()));
-    Ok(Calibration { curves: rising.collect() })
+    let curves = found.into_iter().map(|(class, (mut curve, rounds))| {
+        curve.picoseconds = middle(&rounds);
+        (class.to_string(), curve.rising())
+    });
+    Ok(Calibration { curves: curves.collect() })
+}
+
+/// The median of every point over the rounds; of two the lesser.
+fn middle(rounds: &[Vec<u64>]) -> Vec<u64> {
+    let points = rounds.first().map_or(0, Vec::len);
+    let middle = |at: usize| {
+        let mut times: Vec<u64> = rounds.iter().map(|times| times[at]).collect();
+        times.sort_unstable();
+        times[(times.len() - 1) / 2]
+    };
+    (0..points).map(middle).collect()
 }
 
 /// A curve without times.
@@ -315,6 +327,13 @@ mod tests {
         assert_eq!(found.curves["relu"].axes.len(), 2);
         let (done, of) = *told.last().unwrap();
         assert!(done == of && told.windows(2).all(|w| w[0].0 < w[1].0), "{told:?}");
+    }
+
+    #[test]
+    fn the_middle_round_counts() {
+        assert_eq!(middle(&[vec![9, 1], vec![2, 5], vec![3, 2]]), [3, 2]);
+        assert_eq!(middle(&[vec![9, 1], vec![2, 5]]), [2, 1]);
+        assert_eq!(middle(&[]), Vec::<u64>::new());
     }
 
     #[test]

@@ -136,6 +136,7 @@ fn memory(plan: &RunPlan, out: &mut Output) {
         row(&["activations", &bytes(m.activations), "largest frame, inputs and outputs in it"]),
         row(&["kernel scratch", &bytes(m.scratch), ""]),
         row(&["plans", &bytes(m.plans), ""]),
+        row(&["code and planning", &bytes(m.working), "estimated"]),
     ];
     if m.best_state > 0 {
         rows.push(row(&["best state", &bytes(m.best_state), "waits for the next checkpoint"]));

@@ -34,9 +34,10 @@ pub fn class_of(launch: &Launch) -> Option<Classified> {
     match launch.kernel {
         Kernel::Copy => return whole(COPY, &[n]),
         Kernel::Gemm(g) => {
-            let class = match (g.a.row == 1 && g.m > 1, g.b.col == 1) {
-                (true, _) => "gemm_tn",
-                (_, true) => "gemm_nn",
+            let class = match (g.a.row == 1 && g.m > 1, g.b.col == 1, g.has_bias) {
+                (true, ..) => "gemm_tn",
+                (_, true, _) => "gemm_nn",
+                (.., true) => "gemm_nt_bias",
                 _ => "gemm_nt",
             };
             return whole(class, &[g.m, g.n, g.k]);
@@ -57,8 +58,14 @@ pub fn class_of(launch: &Launch) -> Option<Classified> {
             };
             whole(class, &[tokens, *w.first()?, width])
         }
-        Op::Attention(op) => attention("attention", op, operands),
-        Op::AttentionBackward(op) => attention("attention_backward", &op.of, operands),
+        Op::Attention(op) => match op.dropout {
+            Some(_) => attention("attention_dropout", op, operands),
+            None => attention("attention", op, operands),
+        },
+        Op::AttentionBackward(op) => match op.of.dropout {
+            Some(_) => attention("attention_backward_dropout", &op.of, operands),
+            None => attention("attention_backward", &op.of, operands),
+        },
         Op::Embedding(_) => whole("embedding", &[n / width.max(1), width]),
         Op::EmbeddingGrad(_) => {
             let width = *operands.get(1)?.shape.last()?;

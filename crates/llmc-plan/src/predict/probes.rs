@@ -83,6 +83,13 @@ pub const PROBES: &[Probe] = &[
         body: "%y = linear(%x, %w) : f32[M, N] return %y",
     },
     Probe {
+        class: "gemm_nt_bias",
+        axes: PRODUCT,
+        distances: TWO,
+        signature: "%x: f32[M, K], %w: f32[N, K], %b: f32[N]) -> (y: f32[M, N]",
+        body: "%y = linear(%x, %w, %b) : f32[M, N] return %y",
+    },
+    Probe {
         class: "gemm_nn",
         axes: PRODUCT,
         distances: TWO,
@@ -127,6 +134,24 @@ pub const PROBES: &[Probe] = &[
         signature: "%q: f32[1, T, H, D], %k: f32[1, T, H, D], %v: f32[1, T, H, D], %d: f32[1, T, H, D],
             %s: i32[1, T]) -> (dq: f32[1, T, H, D], dk: f32[1, T, H, D], dv: f32[1, T, H, D]",
         body: "%dq, %dk, %dv = attention_backward(%q, %k, %v, %d, %s, %s) {causal = true}
+            : f32[1, T, H, D], f32[1, T, H, D], f32[1, T, H, D] return %dq, %dk, %dv",
+    },
+    Probe {
+        class: "attention_dropout",
+        axes: HEADS,
+        distances: ONE,
+        signature: "%q: f32[1, T, H, D], %k: f32[1, T, H, D], %v: f32[1, T, H, D], %s: i32[1, T],
+            %key: u32[2], %step: u32[], %sample: u32[1])
+            -> (y: f32[1, T, H, D]",
+        body: "%y = attention(%q, %k, %v, %s, %s, %key, %step, %sample) {causal = true, dropout = 0.1, stream = 1} : f32[1, T, H, D] return %y",
+    },
+    Probe {
+        class: "attention_backward_dropout",
+        axes: HEADS,
+        distances: ONE,
+        signature: "%q: f32[1, T, H, D], %k: f32[1, T, H, D], %v: f32[1, T, H, D], %d: f32[1, T, H, D],
+            %s: i32[1, T], %key: u32[2], %step: u32[], %sample: u32[1]) -> (dq: f32[1, T, H, D], dk: f32[1, T, H, D], dv: f32[1, T, H, D]",
+        body: "%dq, %dk, %dv = attention_backward(%q, %k, %v, %d, %s, %s, %key, %step, %sample) {causal = true, dropout = 0.1, stream = 1}
             : f32[1, T, H, D], f32[1, T, H, D], f32[1, T, H, D] return %dq, %dk, %dv",
     },
     rowwise(

@@ -15,6 +15,9 @@ use std::path::Path;
 /// Program, thread stacks and a tokenizer.
 pub(super) const PROCESS_BYTES: u64 = 12 << 20;
 
+/// Pages of code that a first step touches, and memory that planning leaves behind.
+pub(super) const WORKING_BYTES: u64 = 2 << 20;
+
 /// Bytes of a word with the blank behind it.
 const WORD: u64 = 6;
 

@@ -70,6 +70,8 @@ pub struct MemoryPlan {
     pub plans: u64,
     /// The best state, which waits in memory for the next checkpoint.
     pub best_state: u64,
+    /// Code that a first step touches, and what planning leaves; estimated.
+    pub working: u64,
     /// All of these: how much the resident memory grows from before the training to its peak.
     pub peak_growth: u64,
     /// What the trainer reserves for weights, gradients, optimiser and frames, used or not.
@@ -343,6 +345,7 @@ impl<'a> Planned<'a> {
             scratch: bytes(scratch.unwrap_or(0)),
             plans: self.plans.all().iter().map(|p| plan_bytes(p)).sum(),
             best_state: self.best_state(weights + optimizer),
+            working: estimate::WORKING_BYTES,
             reserved: bytes(reserved.unwrap_or(0).max(space.len())),
             ..MemoryPlan::default()
         };
@@ -352,7 +355,8 @@ impl<'a> Planned<'a> {
             + memory.activations
             + memory.scratch
             + memory.plans
-            + memory.best_state;
+            + memory.best_state
+            + memory.working;
         memory
     }
 
