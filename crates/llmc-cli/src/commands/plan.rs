@@ -165,8 +165,12 @@ fn alternatives(plan: &RunPlan, out: &mut Output) {
 
 fn work(plan: &RunPlan, out: &mut Output) {
     let w = &plan.work;
+    let split = match w.micro_batches {
+        1 => "in one micro-batch".to_string(),
+        n => format!("in {n} micro-batches"),
+    };
     let rows = [
-        row(&["tokens", &grouped(w.tokens), &format!("in {} micro-batches", w.micro_batches)]),
+        row(&["tokens", &grouped(w.tokens), &split]),
         row(&["FLOPs", &short(w.flops as f64), &format!("exactly {}", grouped(w.flops))]),
         row(&["bytes moved", &bytes(w.bytes), "without any reuse"]),
         row(&["launches", &grouped(w.launches), ""]),
