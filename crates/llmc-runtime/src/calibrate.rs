@@ -9,7 +9,9 @@
 use crate::exec::{Engine, RunError};
 use crate::memory::Memory;
 use llmc_ir::{DType, Op};
-use llmc_plan::predict::{Axis, Calibration, Curve, HOST, PROBES, Probe};
+use llmc_plan::predict::{
+    Axis, Calibration, Curve, HOST, MIXES, Mix, PROBES, Probe, mix_plan, reuse,
+};
 use llmc_plan::{AddressSpace, Kernel, Launch, Plan, PlanError, Region, View, WORD_BYTES};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -34,6 +36,12 @@ const TIMINGS: usize = 48;
 
 /// Copies of the operands, at most.
 const COPIES: usize = 256;
+
+/// Timings of a mix.
+const MIX_TIMINGS: usize = 15;
+
+/// What a mix may come to, in thousandths; beyond that something disturbed it.
+const PERMILLE: std::ops::RangeInclusive<u64> = 800..=1400;
 
 /// What the operands hold: no arithmetic on it comes to numbers that are slow.
 const CONTENT: f32 = 0.5;
@@ -102,7 +110,13 @@ pub(crate) fn measure(
         curve.picoseconds = middle(&rounds);
         (class.to_string(), curve.rising())
     });
-    Ok(Calibration { curves: curves.collect() })
+    let mut calibration = Calibration { curves: curves.collect(), mixes: Vec::new() };
+    // Some of the probes do not predict a mix.
+    if probes.len() == PROBES.len() {
+        let mixes = MIXES.map(|sizes| bench.mix(&calibration, sizes));
+        calibration.mixes = mixes.into_iter().collect::<Result<_, _>>()?;
+    }
+    Ok(calibration)
 }
 
 /// The median of every point over the rounds; of two the lesser.
@@ -210,6 +224,33 @@ impl Bench<'_> {
             }
         }
         Ok(time)
+    }
+
+    /// How long the launches of a few layers take one after another, beside what they take alone.
+    fn mix(&mut self, calibration: &Calibration, sizes: [usize; 4]) -> Result<Mix, CalibrateError> {
+        let plan = mix_plan(sizes)?;
+        let predicted = calibration.plan(&plan, &reuse(&[&plan])[0]);
+        let predicted: f64 = predicted.iter().map(|p| p.seconds * 1e12).sum();
+        let words = plan.frame_start + plan.frame_words;
+        self.reserve(words)?;
+        self.memory.words_mut()[..words].fill(CONTENT);
+        let mut timings = Vec::new();
+        for _ in 0..MIX_TIMINGS {
+            for (_, view) in &plan.inputs {
+                if view.dtype != DType::F32 {
+                    self.memory.u32s_mut(view).fill(0);
+                }
+            }
+            let start = Instant::now();
+            self.engine.run(&plan, &mut self.memory)?;
+            timings.push(start.elapsed().as_nanos() as f64 * 1000.0);
+        }
+        timings.sort_by(f64::total_cmp);
+        let permille = timings[MIX_TIMINGS / 2] / predicted.max(1.0) * 1000.0;
+        Ok(Mix {
+            picoseconds: ((predicted / plan.launches.len().max(1) as f64) as u64).max(1),
+            permille: (permille as u64).clamp(*PERMILLE.start(), *PERMILLE.end()),
+        })
     }
 
     /// Picoseconds of every point of work that is no launch.
@@ -327,6 +368,15 @@ mod tests {
         assert_eq!(found.curves["relu"].axes.len(), 2);
         let (done, of) = *told.last().unwrap();
         assert!(done == of && told.windows(2).all(|w| w[0].0 < w[1].0), "{told:?}");
+    }
+
+    #[test]
+    fn a_mix_runs_and_its_factor_is_bounded() {
+        let mut engine = Engine::new(2, None).unwrap();
+        let mut bench = Bench { engine: &mut engine, memory: Memory::default() };
+        // Without a curve every launch is predicted to take nothing.
+        let found = bench.mix(&Calibration::default(), MIXES[0]).unwrap();
+        assert_eq!(found, Mix { picoseconds: 1, permille: *PERMILLE.end() });
     }
 
     #[test]

@@ -7,12 +7,14 @@
 //! a cache or from memory. Nothing here looks at a clock; `llmc-runtime` measures.
 
 mod classes;
+mod mix;
 mod probes;
 mod reuse;
 #[cfg(test)]
 mod tests;
 
 pub use classes::{Classified, class_of};
+pub use mix::{MIXES, Mix, mix_plan};
 pub use probes::{Axis, HOST, Host, PROBES, Probe, SUM_SQUARES, ZERO};
 pub use reuse::{Distances, reuse};
 
@@ -35,6 +37,8 @@ pub struct Curve {
 pub struct Calibration {
     /// By the name of the class.
     pub curves: BTreeMap<String, Curve>,
+    /// What launches take between others rather than in a loop: one per line of [`MIXES`], or none.
+    pub mixes: Vec<Mix>,
 }
 
 /// What a launch is predicted to take.
@@ -143,7 +147,9 @@ impl Calibration {
             words += share;
         }
         let seconds = if words > 0.0 { seconds / words } else { curve.seconds(&sizes) };
-        Predicted { class: Some(found.class), seconds: seconds * found.share }
+        let seconds = seconds * found.share;
+        let seconds = seconds * mix::factor(&self.mixes, seconds * 1e12);
+        Predicted { class: Some(found.class), seconds }
     }
 
     /// Seconds of work that is no launch, on so many elements that were touched that many bytes ago.

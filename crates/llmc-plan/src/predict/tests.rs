@@ -26,7 +26,7 @@ fn made_up() -> Calibration {
         let picoseconds = points.iter().map(time).collect();
         curves.insert(probe.class.to_string(), Curve { axes, growth, picoseconds });
     }
-    Calibration { curves }
+    Calibration { curves, mixes: Vec::new() }
 }
 
 #[test]
@@ -147,4 +147,36 @@ fn distances_are_those_of_a_plan_that_runs_again_and_again() {
     let both = reuse(&[&plan, &plan]);
     assert_eq!(both[0].len(), 2);
     assert!(near(both[1][0][0], bytes * 3.0));
+}
+
+#[test]
+fn mixes_are_planned_and_every_launch_has_a_class() {
+    for sizes in MIXES {
+        let found = llmc_ir::verify::verify(&mix::module(sizes));
+        assert!(found.is_empty(), "{found:#?}");
+        let plan = mix_plan(sizes).unwrap();
+        assert!(plan.launches.len() > 100 && plan.flops > 0);
+        assert!(plan.launches.iter().all(|l| class_of(l).is_some()));
+    }
+}
+
+#[test]
+fn a_launch_between_others_takes_longer_by_its_length() {
+    let mix = |picoseconds, permille| Mix { picoseconds, permille };
+    let mixes = [mix(1000, 1000), mix(100_000, 1200)];
+    let near = |found: f64, expected: f64| assert!((found - expected).abs() < 1e-9, "{found}");
+    near(mix::factor(&mixes, 1.0), 1.0);
+    near(mix::factor(&mixes, 10_000.0), 1.1);
+    near(mix::factor(&mixes, 1e9), 1.2);
+    near(mix::factor(&[], 5.0), 1.0);
+    // What is not in order counts by its last.
+    near(mix::factor(&[mix(10, 1100), mix(10, 1300)], 5.0), 1.3);
+    let mut calibration = made_up();
+    let probe = PROBES.iter().find(|p| p.class == "add").unwrap();
+    let (_, launch) = probe.plan(&probe.module(), &[2048]).unwrap();
+    let launch = launch.unwrap();
+    let alone = calibration.launch(&launch, &[1.0; 3]).seconds;
+    calibration.mixes = vec![mix(1, 1250), mix(2, 1250)];
+    let between = calibration.launch(&launch, &[1.0; 3]).seconds;
+    near(between / alone, 1.25);
 }

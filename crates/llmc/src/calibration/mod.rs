@@ -10,7 +10,7 @@ use crate::cache::StageCache;
 use crate::machine;
 use crate::store::{Source, Store, StoreError, create_dir_all, write_atomic};
 use llmc_base::{CanonicalHasher, Hash};
-use llmc_plan::predict::{Calibration, Curve, HOST, PROBES};
+use llmc_plan::predict::{Calibration, Curve, HOST, MIXES, Mix, PROBES};
 use llmc_runtime::{CalibrateError, Engine, Isa, calibrate};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -49,6 +49,8 @@ struct Stored {
     format: String,
     disk_bytes_per_s: u64,
     curves: BTreeMap<String, StoredCurve>,
+    /// Picoseconds and thousandths.
+    mixes: Vec<(u64, u64)>,
 }
 
 impl MachineCalibration {
@@ -62,6 +64,7 @@ impl MachineCalibration {
             format: FORMAT.to_string(),
             disk_bytes_per_s: self.disk_bytes_per_s,
             curves: curves.collect(),
+            mixes: self.launches.mixes.iter().map(|m| (m.picoseconds, m.permille)).collect(),
         };
         // Strings and integers always have a JSON form.
         serde_json::to_string(&stored).unwrap_or_default()
@@ -76,15 +79,20 @@ impl MachineCalibration {
         });
         let curves: BTreeMap<String, Curve> = curves.collect();
         let classes = PROBES.iter().map(|p| (p.class, p.axes.len()));
+        let mixes = stored.mixes.into_iter();
+        let mixes: Vec<Mix> =
+            mixes.map(|(picoseconds, permille)| Mix { picoseconds, permille }).collect();
         let mut classes = classes.chain(HOST.iter().map(|h| (h.class, 1)));
         let is_whole = stored.format == FORMAT
             && stored.disk_bytes_per_s > 0
             && curves.values().all(Curve::is_whole)
+            && mixes.len() == MIXES.len()
+            && mixes.iter().all(|mix| mix.permille > 0)
             && classes.all(|(class, sizes)| {
                 curves.get(class).is_some_and(|curve| curve.axes.len() == sizes + 1)
             });
         is_whole.then_some(MachineCalibration {
-            launches: Calibration { curves },
+            launches: Calibration { curves, mixes },
             disk_bytes_per_s: stored.disk_bytes_per_s,
         })
     }
@@ -99,7 +107,7 @@ fn key(source: &dyn Source, isa: Isa, threads: usize) -> Hash {
     hasher.f64(machine.cpu_limit.unwrap_or(0.0));
     hasher.str(isa.name()).int(threads as i128);
     hasher.str(env!("CARGO_PKG_VERSION")).bool(cfg!(debug_assertions));
-    hasher.str(&format!("{PROBES:?} {HOST:?}")).finish()
+    hasher.str(&format!("{PROBES:?} {HOST:?} {MIXES:?}")).finish()
 }
 
 fn path(cache: &StageCache, isa: Isa, threads: usize) -> PathBuf {

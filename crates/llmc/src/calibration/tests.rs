@@ -22,7 +22,11 @@ pub(crate) fn made_up() -> MachineCalibration {
         let growth = axes.iter().map(|a| a.growth).chain([0]).collect();
         curves.insert(class.to_string(), Curve { axes: axes_of, growth, picoseconds });
     }
-    MachineCalibration { launches: Calibration { curves }, disk_bytes_per_s: 100 << 20 }
+    let mixes = vec![
+        Mix { picoseconds: 1_000_000, permille: 1010 },
+        Mix { picoseconds: 9_000_000, permille: 1070 },
+    ];
+    MachineCalibration { launches: Calibration { curves, mixes }, disk_bytes_per_s: 100 << 20 }
 }
 
 #[test]
@@ -44,6 +48,9 @@ fn what_is_damaged_or_of_another_llmc_is_no_calibration() {
     let mut short = good.clone();
     short.launches.curves.get_mut("add").unwrap().picoseconds.pop();
     assert_eq!(MachineCalibration::from_json(&short.to_json()), None);
+    let mut unmixed = good.clone();
+    unmixed.launches.mixes.pop();
+    assert_eq!(MachineCalibration::from_json(&unmixed.to_json()), None);
     let mut stopped = good;
     stopped.disk_bytes_per_s = 0;
     assert_eq!(MachineCalibration::from_json(&stopped.to_json()), None);
