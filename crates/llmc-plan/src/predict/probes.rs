@@ -54,11 +54,14 @@ const PRODUCT: &[Axis] = &[
     axis("N", &[16, 64, 192, 512, 1408]),
     axis("K", &[16, 64, 192, 512, 1408]),
 ];
-const HEAD: &[Axis] =
-    &[axis("R", &[32, 128, 512]), axis("V", &[64, 512, 4096]), axis("W", &[32, 128, 512])];
+const HEAD: &[Axis] = &[
+    axis("R", &[32, 128, 512]),
+    axis("V", &[64, 256, 1024, 4096]),
+    axis("W", &[32, 64, 128, 256, 512]),
+];
 const HEADS: &[Axis] = &[
     axis("H", &[2, 8, 32]),
-    Axis { symbol: "T", points: &[16, 64, 256, 512], growth: 2 },
+    Axis { symbol: "T", points: &[16, 64, 128, 256, 512], growth: 2 },
     axis("D", &[16, 32, 64, 128]),
 ];
 
