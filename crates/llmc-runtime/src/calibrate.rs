@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 const ROUNDS: usize = 3;
 
 /// No round begins later than this.
-const LATEST: Duration = Duration::from_secs(10);
+const LATEST: Duration = Duration::from_secs(6);
 
 /// Time spent on a point, if it is not slower than that by itself.
 const POINT: Duration = Duration::from_micros(400);
