@@ -87,6 +87,15 @@ pub enum Command {
         after_help = "Examples:\n  llmc count model.toml\n  llmc count model.toml --set model.num_layers=24 --json"
     )]
     Count(SpecArgs),
+    /// Predict memory, work, time and disk of a training, before anything of it is allocated.
+    ///
+    /// Memory and FLOPs are read off the plans that the training executes. Times come from a calibration of
+    /// this machine, which takes a few seconds once and is kept in the cache, by processor, threads and
+    /// instruction set. Of text only the lengths of its files are looked at.
+    #[command(
+        after_help = "Examples:\n  llmc plan model.toml\n  llmc plan model.toml --set training.microbatch_size=2 --json\n  llmc plan model.toml --recalibrate"
+    )]
+    Plan(PlanArgs),
     /// Print the IR of a spec's model after any stage.
     #[command(
         after_help = "Examples:\n  llmc ir model.toml\n  llmc ir model.toml --after autodiff\n  llmc ir model.toml --after legalise --function layer\n  llmc ir my.ir --after cse"
@@ -353,6 +362,23 @@ pub struct Train {
     /// Threads; without it what the spec says, or one per core. The result is the same bit for bit.
     #[arg(long)]
     pub threads: Option<usize>,
+}
+
+/// `llmc plan`.
+#[derive(Args)]
+pub struct PlanArgs {
+    /// Spec and overrides.
+    #[command(flatten)]
+    pub spec: SpecArgs,
+    /// Threads; without it what the spec says, or one per core.
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// Measure this machine again, and keep that.
+    #[arg(long)]
+    pub recalibrate: bool,
+    /// Never measure: without a calibration in the cache no times are predicted.
+    #[arg(long, conflicts_with = "recalibrate")]
+    pub no_calibrate: bool,
 }
 
 /// A run.

@@ -45,6 +45,15 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
+/// `12.3 ms`: three digits, from nanoseconds to seconds.
+pub fn seconds(value: f64) -> String {
+    let units = [(1.0, "s"), (1e-3, "ms"), (1e-6, "µs")];
+    let (unit, name) = units.into_iter().find(|(u, _)| value >= *u).unwrap_or((1e-9, "ns"));
+    let scaled = value.max(0.0) / unit;
+    let digits = if scaled < 10.0 { 2 } else { usize::from(scaled < 100.0) };
+    format!("{scaled:.digits$} {name}")
+}
+
 /// Where a cell stands in its column.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Align {
@@ -80,6 +89,10 @@ mod tests {
         assert_eq!([grouped(0), grouped(999), grouped(1234567)], ["0", "999", "1,234,567"]);
         assert_eq!([short(999.0), short(1_240.0), short(405e9)], ["999", "1.24k", "405B"]);
         assert_eq!([bytes(10), bytes(1536), bytes(3 << 30)], ["10 bytes", "1.5 KiB", "3.0 GiB"]);
+        assert_eq!(
+            [seconds(1.5), seconds(0.0123), seconds(4.5e-7)],
+            ["1.50 s", "12.3 ms", "450 ns"]
+        );
         assert_eq!([duration(3.2), duration(125.0), duration(7260.0)], ["3s", "2m05s", "2h01m"]);
     }
 

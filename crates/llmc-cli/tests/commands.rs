@@ -14,6 +14,7 @@ const COMMANDS: &[&[&str]] = &[
     &["check"],
     &["solve"],
     &["count"],
+    &["plan"],
     &["ir"],
     &["graph"],
     &["tokenizer"],
@@ -310,4 +311,33 @@ fn the_ir_of_a_spec_has_the_terms_of_its_loss() {
     assert!(said.out.contains("log_z"), "{}", said.out);
     let said = place.llmc(&["ir", "tiny.toml", "--function", "loss"]).code(0);
     assert!(!said.out.contains("log_z"), "{}", said.out);
+}
+
+#[test]
+fn a_plan_says_what_a_training_takes_before_it_takes_it() {
+    let place = Place::new();
+    let args = ["plan", "tiny.toml", "--threads", "1", "--no-calibrate"];
+    let said = |more: &[&str]| -> common::Said {
+        let args = [&args[..], more].concat();
+        place.command(&args).env("LLMC_ISA", "scalar").output().unwrap().into()
+    };
+    let text = said(&[]).code(0);
+    snapshot("plan.txt", &text.out);
+    assert!(text.err.contains("not calibrated"), "{}", text.err);
+    let json = said(&["--json"]).code(0).json();
+    let memory = &json["memory"];
+    let parts = ["weights", "gradients", "optimizer", "activations", "scratch", "plans"];
+    let parts = parts.iter().chain(&["best_state", "staged", "working"]);
+    let sum: u64 = parts.map(|part| memory[*part].as_u64().unwrap()).sum();
+    assert_eq!(memory["peak_growth"], sum);
+    assert!(json["time"].is_null() && json["launches"][0]["seconds"].is_null());
+    assert_eq!((&json["threads"], &json["isa"]), (&1.into(), &"scalar".into()));
+    // Nothing was made, and other sizes take other memory.
+    assert!(!place.path().join("runs").exists());
+    let other = said(&["--json", "--set", "training.microbatch_size=1"]).code(0).json();
+    let bytes = |v: &serde_json::Value| v["memory"]["activations"].as_u64().unwrap();
+    assert!(bytes(&other) < bytes(&json));
+    assert_eq!(other["work"]["micro_batches"], 4);
+    place.llmc(&["plan", "tiny.toml", "--recalibrate", "--no-calibrate"]).code(2);
+    place.llmc(&["plan", "tiny.toml", "--threads", "0"]).code(2);
 }

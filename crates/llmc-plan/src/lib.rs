@@ -12,6 +12,7 @@ mod fuse;
 mod kernel;
 mod layout;
 mod plan;
+pub mod predict;
 mod print;
 mod space;
 
@@ -19,5 +20,5 @@ mod space;
 mod tests;
 
 pub use kernel::{Gemm, GemmInit, Kernel, Strides, select};
-pub use plan::{Launch, Plan, PlanError, PlanRequest, plan, plan_all};
+pub use plan::{Launch, LaunchWork, Plan, PlanError, PlanRequest, plan, plan_all};
 pub use space::{AddressSpace, Region, View, WORD_BYTES, tensor_words, words_for};

@@ -4,9 +4,10 @@ use crate::fuse::Fusion;
 use crate::kernel::{Kernel, select};
 use crate::layout::{Instance, Layout, Place, accumulator, layout};
 use crate::space::{AddressSpace, Region, View, tensor_words, words_for};
+use llmc_base::Expr;
 use llmc_base::expr::Env;
 use llmc_ir::module::join_path;
-use llmc_ir::{FuncId, Module, Op, TensorType, ValueId};
+use llmc_ir::{FuncId, Module, Op, TensorType, ValueDef, ValueId};
 use std::collections::BTreeMap;
 
 /// Why there is no plan.
@@ -36,6 +37,17 @@ pub struct Launch {
     pub results: Vec<View>,
     /// Function and node it comes from, and the parameter scope of the call.
     pub origin: (FuncId, usize, String),
+    /// What it costs by the account of its op, and of the nodes that it does the work of.
+    pub work: LaunchWork,
+}
+
+/// What a launch costs by the ops' own account.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LaunchWork {
+    /// Floating-point operations.
+    pub flops: i128,
+    /// Bytes read and written, without any reuse.
+    pub bytes: i128,
 }
 
 /// A function for concrete dims, ready to run.
@@ -223,32 +235,51 @@ impl Maker<'_> {
                 ));
                 continue;
             }
-            let mut launch = |kernel: Kernel, operands: Vec<View>, results: Vec<View>| {
-                flops += cost(&node.op, &operands, &results);
+            // FLOPs of the node that defines a value and is no launch of its own.
+            let absorbed = |value: ValueId| match f.value(value).def {
+                ValueDef::Node { node, .. } => {
+                    let node = &f.nodes[node.index()];
+                    let views = |values: &[ValueId]| -> Vec<View> {
+                        values.iter().map(|v| view(*v)).collect()
+                    };
+                    work(&node.op, &views(&node.operands), &views(&node.results)).flops
+                }
+                ValueDef::Param(_) => 0,
+            };
+            let mut launch = |launches: &mut Vec<Launch>,
+                              kernel: Kernel,
+                              operands: Vec<View>,
+                              results: Vec<View>,
+                              more: i128| {
+                let mut work = work(&node.op, &operands, &results);
+                work.flops += more;
+                flops += work.flops;
                 launches.push(Launch {
                     kernel,
                     op: node.op.map_dims(&|dim| dim.bind(&instance.1)),
                     operands,
                     results,
                     origin: origin.clone(),
+                    work,
                 });
             };
             match own.fusions.get(&at) {
                 Some(Fusion::Skip) => continue,
                 Some(Fusion::Scale { x, scalar }) => {
-                    launch(Kernel::Scale, vec![view(*x), view(*scalar)], results);
+                    launch(&mut launches, Kernel::Scale, vec![view(*x), view(*scalar)], results, 0);
                     continue;
                 }
                 Some(Fusion::ScaledStep { g, scalar }) => {
+                    let more = absorbed(node.operands[1]);
                     let mut operands = operands;
                     operands[1] = view(*g);
                     operands.push(view(*scalar));
-                    launch(Kernel::ScaledStep, operands, results);
+                    launch(&mut launches, Kernel::ScaledStep, operands, results, more);
                     continue;
                 }
                 Some(Fusion::NormGrad { sum, .. }) => {
                     let results = vec![results[0].clone(), view(*sum)];
-                    launch(Kernel::NormGrad, operands, results);
+                    launch(&mut launches, Kernel::NormGrad, operands, results, absorbed(*sum));
                     continue;
                 }
                 None => {}
@@ -267,14 +298,7 @@ impl Maker<'_> {
                 let from = operands[acc].clone();
                 launches.push(copy(&from, &results[sum], origin.clone()));
             }
-            flops += cost(&node.op, &operands, &results);
-            launches.push(Launch {
-                kernel,
-                op: node.op.map_dims(&|dim| dim.bind(&instance.1)),
-                operands,
-                results,
-                origin,
-            });
+            launch(&mut launches, kernel, operands, results, 0);
         }
         let mut written: Vec<Region> = Vec::new();
         for (value, place) in &own.copies {
@@ -304,19 +328,28 @@ impl Maker<'_> {
 }
 
 fn copy(from: &View, to: &View, origin: (FuncId, usize, String)) -> Launch {
-    Launch {
-        kernel: Kernel::Copy,
-        op: Op::Reshape(llmc_ir::ops::Reshape { dims: Vec::new() }),
-        operands: vec![from.clone()],
-        results: vec![View { region: to.region, ..from.clone() }],
-        origin,
-    }
+    let op = Op::Reshape(llmc_ir::ops::Reshape { dims: Vec::new() });
+    let (operands, results) =
+        (vec![from.clone()], vec![View { region: to.region, ..from.clone() }]);
+    let work = work(&op, &operands, &results);
+    Launch { kernel: Kernel::Copy, op, operands, results, origin, work }
 }
 
-/// FLOPs of one launch, from the op's own cost.
-fn cost(op: &Op, operands: &[View], results: &[View]) -> i128 {
+/// What one launch costs, from the op's own account; bytes that it does not name are those of its views.
+pub(crate) fn work(op: &Op, operands: &[View], results: &[View]) -> LaunchWork {
     let types = |views: &[View]| -> Vec<TensorType> {
         views.iter().map(|v| TensorType::new(v.dtype, v.shape.iter().copied())).collect()
     };
-    op.cost(&types(operands), &types(results)).flops.as_constant().unwrap_or(0)
+    let (operands, results) = (types(operands), types(results));
+    let cost = op.cost(&operands, &results);
+    let value = |e: &Expr| e.as_constant().unwrap_or(0);
+    let bytes = |named: i128, types: &[TensorType]| match named {
+        0 => types.iter().map(|ty| value(&llmc_ir::account::bytes(ty))).sum(),
+        named => named,
+    };
+    LaunchWork {
+        flops: value(&cost.flops),
+        bytes: bytes(value(&cost.bytes_read), &operands)
+            + bytes(value(&cost.bytes_written), &results),
+    }
 }

@@ -2,6 +2,7 @@
 //!
 //! This crate knows plans and kernels; it knows no specs, templates or autodiff.
 
+mod calibrate;
 mod exec;
 mod memory;
 mod narrow;
@@ -15,6 +16,7 @@ mod stop;
 #[cfg(test)]
 mod tests;
 
+pub use calibrate::{CalibrateError, calibrate};
 pub use exec::{Engine, RunError, scratch_words};
 pub use llmc_kernels::Isa;
 pub use memory::Memory;

@@ -4,6 +4,7 @@
 //! It must not know how a command line is parsed, nor anything of Python.
 
 pub mod cache;
+pub mod calibration;
 pub mod checkpoint;
 pub mod doctor;
 pub mod events;

@@ -4,6 +4,7 @@ mod chat;
 mod corpus;
 mod generating;
 mod ir;
+mod plan;
 mod quantize;
 mod runs;
 mod spec;
@@ -34,6 +35,7 @@ pub fn run(command: &Command, out: &mut Output) -> Result<u8, Failure> {
         Command::Check(args) => spec::check(args, out),
         Command::Solve(args) => spec::solve(args, out),
         Command::Count(args) => spec::count(args, out),
+        Command::Plan(args) => plan::plan(args, out),
         Command::Ir(args) => ir::ir(args, out),
         Command::Graph(args) => ir::graph(args, out),
         Command::Tokenizer(args) => corpus::tokenizer(args, out),

@@ -3,7 +3,7 @@
 use super::{DIFFERENCE, DONE, project, run_folder, value};
 use crate::args::{Quickstart, Rerun, Resume, Train};
 use crate::environment::{self, Cache};
-use crate::format::{grouped, short};
+use crate::format::{bytes, grouped, seconds, short};
 use crate::output::Output;
 use crate::progress::{INTERRUPTED, Leaves, Progress, catch_interrupt};
 use llmc::cache::StageCache;
@@ -78,6 +78,21 @@ fn finish(
     }
     if let Some(v) = &result.validation {
         row("held out", format!("loss {:.4}, {:.4} bits per byte", v.loss, v.bits_per_byte));
+    }
+    if let Some(plan) = &result.plan {
+        let step = &plan.step_s;
+        let (predicted, actual) = (seconds(step.predicted), seconds(step.actual));
+        row("step", format!("{actual}, predicted {predicted} ({:+.1} %)", step.error_percent()));
+        if let Some(growth) = plan.peak_growth.filter(|growth| growth.actual > 0.0) {
+            let (predicted, actual) = (bytes(growth.predicted as u64), bytes(growth.actual as u64));
+            row(
+                "memory",
+                format!(
+                    "grew by {actual}, predicted {predicted} ({:+.1} %)",
+                    growth.error_percent()
+                ),
+            );
+        }
     }
     row("weights", result.weights.to_string());
     row("recipe", result.recipe.to_string());

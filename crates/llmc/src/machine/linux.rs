@@ -30,6 +30,12 @@ pub(super) fn available_memory_bytes(source: &dyn Source) -> Option<u64> {
     meminfo_bytes(&source.read_text(Path::new("/proc/meminfo")).ok()?, "MemAvailable")
 }
 
+/// Resident memory of this process now and at its peak.
+pub(super) fn resident_bytes(source: &dyn Source) -> Option<(u64, u64)> {
+    let text = source.read_text(Path::new("/proc/self/status")).ok()?;
+    Some((meminfo_bytes(&text, "VmRSS")?, meminfo_bytes(&text, "VmHWM")?))
+}
+
 fn meminfo_bytes(text: &str, name: &str) -> Option<u64> {
     let kib: u64 = field(text, name)?.strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)

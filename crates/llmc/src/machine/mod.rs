@@ -72,6 +72,11 @@ pub fn available_memory_bytes(source: &dyn Source) -> Option<u64> {
     })
 }
 
+/// Resident memory of this process in bytes, now and at its peak; `None` if unknown.
+pub fn resident_bytes(source: &dyn Source) -> Option<(u64, u64)> {
+    linux::resident_bytes(source)
+}
+
 /// Free space where `folder` is, or would be created; `None` if unknown.
 pub fn disk(folder: &Path) -> Option<Disk> {
     let existing = folder.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));

@@ -76,6 +76,14 @@ fn a_hidden_group_of_version_1_falls_back_to_the_mounted_root() {
 }
 
 #[test]
+fn resident_memory_is_read() {
+    let status = "Name:\tllmc\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\n";
+    let source = machine_with(&[("/proc/self/status", status)]);
+    assert_eq!(resident_bytes(&source), Some((1 << 20, 2 << 20)));
+    assert_eq!(resident_bytes(&MemStore::new()), None);
+}
+
+#[test]
 fn no_limit_is_no_limit() {
     let source = machine_with(&[
         ("/proc/meminfo", MEMINFO),

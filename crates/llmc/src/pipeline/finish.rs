@@ -1,6 +1,7 @@
 //! The end of a session: baselines, manifest, result; or why there is none.
 
 use super::failure::Failure;
+use super::plan::PlanCheck;
 use super::record;
 use super::session::{Session, last_loss, last_validation, skipped};
 use super::train::{TrainResult, TrainStatus, weights_hash};
@@ -44,6 +45,8 @@ pub(super) fn baselines(session: &Session) -> Baselines {
 /// Writes the manifest and gives the result.
 pub(super) fn finish(session: &Session, status: TrainStatus) -> Result<TrainResult, Failure> {
     let (store, run, prepared) = (session.options.store, &session.run, session.prepared);
+    // Before the baselines, which take memory of their own.
+    let check = session.plan_check();
     let (baselines, run_status, verb) = match status {
         TrainStatus::Interrupted => (Baselines::default(), RunStatus::Interrupted, "interrupted"),
         _ => (baselines(session), RunStatus::Complete, "complete"),
@@ -59,7 +62,7 @@ pub(super) fn finish(session: &Session, status: TrainStatus) -> Result<TrainResu
         line.push_str(&format!(", {skipped} steps were spikes and skipped"));
     }
     logs::append(store, run, &line)?;
-    let seen = observations(session, baselines, None);
+    let seen = observations(session, baselines, check, None);
     let manifest = record::manifest(prepared, store, run, run_status, seen)?;
     super::report::write(store, run, &prepared.project, &manifest)?;
     let last = session.last_checkpoint.as_ref();
@@ -78,6 +81,7 @@ pub(super) fn finish(session: &Session, status: TrainStatus) -> Result<TrainResu
         parameters: prepared.project.model()?.solution.params,
         is_stopped_early,
         skipped,
+        plan: check,
     })
 }
 
@@ -87,21 +91,32 @@ pub(super) fn fail(session: &mut Session, failure: &Failure) -> Result<(), Failu
     let (store, run, prepared) = (session.options.store, &session.run, session.prepared);
     let error = failure.to_string();
     logs::append(store, run, &format!("failed after step {}: {error}", session.state.step))?;
-    let seen = observations(session, Baselines::default(), Some(error));
+    let seen = observations(session, Baselines::default(), None, Some(error));
     let manifest = record::manifest(prepared, store, run, RunStatus::Failed, seen)?;
     super::report::write(store, run, &prepared.project, &manifest)
 }
 
+/// Name of the observation that has the plan beside the run.
+pub(super) const PLAN: &str = "plan";
+
 /// Name of the observation that says why a run failed.
 pub(super) const ERROR: &str = "error";
 
-fn observations(session: &Session, baselines: Baselines, error: Option<String>) -> Observations {
+fn observations(
+    session: &Session,
+    baselines: Baselines,
+    check: Option<PlanCheck>,
+    error: Option<String>,
+) -> Observations {
     let machine = Some(machine::probe(session.options.store));
     let mut seen = Observations { machine, ..Default::default() };
     let mut note = |name: &str, value: Value| seen.values.insert(name.to_string(), value);
     note("seconds", json!(session.elapsed()));
     note("memory_bytes", json!(session.trainer.memory_bytes()));
     note("baselines", json!(baselines));
+    if let Some(check) = check {
+        note(PLAN, json!(check));
+    }
     if let Some(error) = error {
         note(ERROR, json!(error));
     }

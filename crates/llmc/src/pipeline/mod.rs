@@ -16,6 +16,7 @@ pub mod groups;
 pub mod held_out;
 pub mod inspect;
 pub mod observer;
+pub mod plan;
 mod prepare;
 pub mod project;
 pub mod quantize;

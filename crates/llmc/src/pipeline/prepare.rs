@@ -201,7 +201,7 @@ const SERIAL_FLOPS: f64 = 2e7;
 
 /// Threads of a training: those asked for, by the call or the spec, otherwise one per core or, for a
 /// small model, one.
-fn training_threads(
+pub(super) fn training_threads(
     model: &ResolvedModel,
     training: &TrainingConfig,
     asked: Option<usize>,

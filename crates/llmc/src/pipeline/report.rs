@@ -1,7 +1,7 @@
 //! The data of `report.html` from a run directory.
 
 use super::failure::Failure;
-use super::finish::{Baselines, ERROR};
+use super::finish::{Baselines, ERROR, PLAN};
 use super::project::Project;
 use crate::manifest::{self, Manifest};
 use crate::metrics::{self, Record};
@@ -72,6 +72,7 @@ fn data(
             steps: last.map_or(0, |r| r.step),
             steps_planned: training.map_or(0, |t| t.max_steps),
         },
+        plan: values.get(PLAN).and_then(|v| serde_json::from_value(v.clone()).ok()),
         spec_toml: store.read_text(&run.join("spec.toml"))?,
         dimensions: dimensions(project)?,
         hashes: HashRow::of_manifest(manifest),

@@ -5,16 +5,20 @@ use super::evaluation;
 use super::failure::{Failure, non_finite};
 use super::finetune;
 use super::observer::{Event, Observer};
+use super::plan::{self, PlanCheck};
 use super::prepare::{Prepared, section, trainer};
 use super::snapshot::{MAX_STAGED_BYTES, MAX_WAITING_BYTES, Snapshot};
 use super::state::{CheckpointState, restore, save};
 use super::train::{TrainOptions, TrainStatus};
 use super::writer::{Job, Writer};
+use crate::calibration;
 use crate::checkpoint::{self, Checkpoint, Keep};
 use crate::events::EventFile;
+use crate::machine;
 use crate::metrics::{MetricsWriter, Record, TrainRecord, ValidationRecord};
 use llmc_data::pack;
 use llmc_data::shards::Corpus;
+use llmc_runtime::Isa;
 use llmc_spec::TrainingConfig;
 use llmc_train::{TrainError, Trainer};
 use std::path::{Path, PathBuf};
@@ -44,6 +48,10 @@ pub(super) struct Session<'a> {
     pub events: EventFile<'a>,
     started: Instant,
     elapsed_before: f64,
+    /// Seconds of every step of this session.
+    step_seconds: Vec<f64>,
+    /// Resident memory before the trainer was there, now and at its peak then.
+    resident_before: Option<(u64, u64)>,
 }
 
 impl<'a> Session<'a> {
@@ -54,6 +62,7 @@ impl<'a> Session<'a> {
         observer: &mut dyn Observer,
     ) -> Result<Self, Failure> {
         let store = options.store;
+        let resident_before = machine::resident_bytes(store);
         let mut trainer = trainer(prepared, options.threads, options.isa)?;
         let (found, warnings) = checkpoint::load_latest_whole(store, run)?;
         warnings.iter().for_each(|w| observer.event(&Event::Warning(w)));
@@ -88,6 +97,8 @@ impl<'a> Session<'a> {
             events: EventFile::open(store, run)?,
             started: Instant::now(),
             elapsed_before: elapsed_before.unwrap_or(0.0),
+            step_seconds: Vec::new(),
+            resident_before,
         })
     }
 
@@ -111,6 +122,24 @@ impl<'a> Session<'a> {
     /// Seconds of training since the start of the run.
     pub(super) fn elapsed(&self) -> f64 {
         self.elapsed_before + self.started.elapsed().as_secs_f64()
+    }
+
+    /// What the plan of this run said beside what was seen, if this machine is calibrated.
+    pub(super) fn plan_check(&self) -> Option<PlanCheck> {
+        let (cache, threads) = (self.options.cache?, self.trainer.threads());
+        let isa = self.options.isa.unwrap_or_else(Isa::detect);
+        let calibration = calibration::cached(cache, isa, threads)?;
+        let mut steps = self.step_seconds.clone();
+        steps.sort_by(f64::total_cmp);
+        let median = *steps.get(steps.len() / 2)?;
+        // A peak from before the training says nothing of it; what is resident stays so.
+        let growth = machine::resident_bytes(self.options.store).zip(self.resident_before);
+        let growth = growth.map(|((now, peak), (before, peak_before))| {
+            let most = if peak > peak_before { peak } else { now };
+            most.saturating_sub(before)
+        });
+        // An observation: a run is not lost because there is none.
+        plan::check(self.prepared, threads, &calibration, median, growth).ok()
     }
 
     /// Trains to the end, or until the observer asks to stop. When it returns, every checkpoint that was begun is
@@ -218,13 +247,15 @@ impl<'a> Session<'a> {
         let report = self.trainer.step(&batch).map_err(|e| self.explain(e, &rows))?;
         self.state.step += 1;
         self.state.tokens += report.tokens;
+        let seconds = began.elapsed().as_secs_f64().max(1e-9);
+        self.step_seconds.push(seconds);
         let record = TrainRecord {
             step: self.state.step,
             tokens: self.state.tokens,
             loss: report.loss,
             lr: report.lr,
             grad_norm: report.grad_norm,
-            tokens_per_s: report.tokens as f64 / began.elapsed().as_secs_f64().max(1e-9),
+            tokens_per_s: report.tokens as f64 / seconds,
             elapsed_s: self.elapsed(),
             is_skipped: report.is_skipped,
         };

@@ -13,6 +13,7 @@ pub use super::state::{
 use super::data::TextSet;
 use super::failure::Failure;
 use super::observer::Observer;
+use super::plan::PlanCheck;
 use super::prepare::{prepare_if, section};
 use super::project::Project;
 use super::session::{Session, last_loss, last_validation, skipped};
@@ -119,6 +120,10 @@ pub struct TrainResult {
     pub is_stopped_early: bool,
     /// Steps that were spikes and changed nothing.
     pub skipped: u64,
+    /// What was predicted beside what was seen; `None` if this machine is not calibrated, or nothing
+    /// was trained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanCheck>,
 }
 
 /// Trains a spec to its last step, or until the observer asks to stop.
@@ -235,5 +240,6 @@ fn already_complete(
         parameters: prepared.project.model()?.solution.params,
         is_stopped_early: checkpoint.step < section(&prepared.project.resolved.training)?.max_steps,
         skipped: skipped(&records),
+        plan: None,
     }))
 }

@@ -18,6 +18,7 @@ mod toml;
 use crate::machine::Machine;
 use crate::manifest::{Manifest, RunStatus, Tool};
 use crate::metrics::Record;
+use crate::pipeline::plan::PlanCheck;
 use html::escape;
 use llmc_base::Hash;
 use serde::{Deserialize, Serialize};
@@ -42,6 +43,8 @@ pub struct ReportData {
     pub summary: Summary,
     /// The metrics, in file order; generated samples are among them.
     pub records: Vec<Record>,
+    /// What `llmc plan` predicts for the run beside what was seen.
+    pub plan: Option<PlanCheck>,
     /// The spec as TOML.
     pub spec_toml: String,
     /// Every dimension with the rule that set it.
@@ -140,6 +143,7 @@ pub fn render(data: &ReportData) -> String {
     let body: Vec<(&str, &str, String)> = vec![
         ("curves", "Curves", charts::curves(&data.records)),
         ("samples", "Samples", sections::samples(&data.records)),
+        ("plan", "Predicted and actual", sections::plan(data.plan.as_ref())),
         ("dimensions", "Dimensions", sections::dimensions(&data.dimensions)),
         ("spec", "Spec", sections::spec(&data.spec_toml)),
         ("hashes", "Hashes", sections::hashes(&data.hashes)),

@@ -6,6 +6,7 @@ use crate::doctor::show_bytes;
 use crate::machine::Machine;
 use crate::manifest::{RunStatus, Tool};
 use crate::metrics::Record;
+use crate::pipeline::plan::{Compared, PlanCheck};
 use llmc_base::Hash;
 use std::fmt::Write;
 
@@ -151,6 +152,21 @@ pub(super) fn spec(text: &str) -> String {
         return String::new();
     }
     format!("<pre class=\"card code\"><code>{}</code></pre>\n", toml::highlight(text))
+}
+
+/// The plan beside the run.
+pub(super) fn plan(plan: Option<&PlanCheck>) -> String {
+    let Some(plan) = plan else { return String::new() };
+    let row = |name: &str, of: &Compared, show: &dyn Fn(f64) -> String| {
+        let error = format!("{:+.1} %", of.error_percent());
+        [name.to_string(), show(of.predicted), show(of.actual), error]
+    };
+    let milliseconds = |s: f64| format!("{} ms", significant(s * 1e3, 3));
+    let mut rows = vec![row("Step", &plan.step_s, &milliseconds)];
+    if let Some(growth) = plan.peak_growth.as_ref().filter(|growth| growth.actual > 0.0) {
+        rows.push(row("Peak growth of memory", growth, &|b| show_bytes(b as u64)));
+    }
+    table(["", "Predicted", "Actual", "Difference"], &rows)
 }
 
 /// Solved dimensions with their rules.

@@ -74,6 +74,7 @@ fn data(n_steps: u64) -> ReportData {
             steps_planned: n_steps,
         },
         records,
+        plan: None,
         spec_toml: "# A small model of Python code.\n[model]\ntemplate = \"decoder_only\"\ntarget_params = 1_300_000\nhidden_size = { min = 64, multiple_of = 32 }\nactivation = \"swiglu\"\ntie_embeddings = true\n\n[dataset]\nfiles = [\"lib/**/*.py\"]  # text, UTF-8\n\n[training]\nlr = 1e-3\nmax_steps = 900\n".into(),
         dimensions: vec![
             dimension("hidden_size", "128", "closest to target_params in multiples of 32"),
@@ -212,6 +213,21 @@ fn every_text_from_outside_is_escaped() {
     assert_eq!(page.matches("<script>").count(), 1);
     assert!(!page.contains('\u{1b}'));
     check_nesting(&page);
+}
+
+#[test]
+fn a_plan_stands_beside_the_run() {
+    use crate::pipeline::plan::{Compared, PlanCheck};
+    let mut data = data(3);
+    assert!(!render(&data).contains("Predicted and actual"));
+    let step_s = Compared { predicted: 0.0105, actual: 0.0100 };
+    let growth = Compared { predicted: f64::from(3 << 20), actual: f64::from(4 << 20) };
+    data.plan = Some(PlanCheck { step_s, peak_growth: Some(growth) });
+    let page = render(&data);
+    check_nesting(&page);
+    for text in ["Predicted and actual", "10.5 ms", "+5.0 %", "3.0 MiB", "4.0 MiB", "-25.0 %"] {
+        assert!(page.contains(text), "{text}");
+    }
 }
 
 #[test]

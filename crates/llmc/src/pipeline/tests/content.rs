@@ -32,6 +32,36 @@ fn execution_and_labels_change_neither_hash() {
 }
 
 #[test]
+fn a_calibrated_machine_shows_the_plan_beside_the_run_and_changes_neither_hash() {
+    use crate::cache::StageCache;
+    use crate::calibration::{keep, tests::made_up};
+    use llmc_runtime::Isa;
+    let expected = hashes(&[], Some(1));
+    let store = MemStore::new();
+    let cache = StageCache::new(&store, "cache");
+    keep(&cache, Isa::detect(), 1, &made_up()).unwrap();
+    let with_cache = TrainOptions { threads: Some(1), cache: Some(&cache), ..options(&store) };
+    let result = train(&tiny(&[]), &with_cache, &mut Watch::default()).unwrap();
+    let found = manifest(&store, &result.run);
+    assert_eq!([found.recipe, found.content].map(|h| h.to_string()), expected);
+    let plan = result.plan.unwrap();
+    assert!(plan.step_s.predicted > 0.0 && plan.step_s.actual > 0.0);
+    // No system tells of memory here.
+    assert_eq!(plan.peak_growth, None);
+    let noted = found.observations.values["plan"].clone();
+    assert_eq!(serde_json::from_value::<super::super::plan::PlanCheck>(noted).unwrap(), plan);
+    let report = store.read_text(&result.run.join("report.html")).unwrap();
+    assert!(report.contains("Predicted and actual"));
+    // Without one there is nothing to show, and nothing is measured.
+    let other = MemStore::new();
+    let cache = StageCache::new(&other, "cache");
+    let with_cache = TrainOptions { threads: Some(1), cache: Some(&cache), ..options(&other) };
+    let result = train(&tiny(&[]), &with_cache, &mut Watch::default()).unwrap();
+    assert_eq!(result.plan, None);
+    assert!(!other.exists(Path::new("cache/calibration")).unwrap());
+}
+
+#[test]
 fn meaning_changes_both_hashes() {
     let [recipe, content] = hashes(&[], None);
     for change in ["optimizer.lr=2e-2", "training.seed=1", "training.max_steps=5", "dataset.seed=3"]
