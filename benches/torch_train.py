@@ -1,9 +1,9 @@
 """The peer of `train_speed`: the same decoder in PyTorch, as a user would write it.
 
-Plain LLaMA: SDPA, rotary, RMSNorm, SwiGLU, tied embeddings, f32, AdamW(fused=True), random tokens.
-Prints tokens per second over the timed steps.
+Plain LLaMA: SDPA, rotary, RMSNorm, SwiGLU, tied embeddings, AdamW(fused=True), random tokens; bf16 is autocast
+with f32 weights, compiled is `torch.compile` of the model with its loss. Prints tokens per second over the timed steps.
 
-    python benches/torch_train.py --size b --steps 6 --threads 2
+    python benches/torch_train.py --size b --steps 6 --threads 2 [--bf16] [--compile]
 """
 
 import argparse
@@ -18,6 +18,7 @@ SIZES = {
     # vocab, hidden, layers, heads, kv heads, ffn, sequence, batch
     "tiny": (32, 16, 1, 2, 1, 32, 16, 2),
     "b": (8192, 256, 8, 8, 4, 688, 256, 8),
+    "c": (16384, 512, 12, 8, 8, 1376, 512, 4),
 }
 
 
@@ -87,17 +88,27 @@ def main():
     parser.add_argument("--size", choices=SIZES, default="b")
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--compile", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     vocab, hidden, layers, heads, kv_heads, ffn, sequence, batch = SIZES[args.size]
     model = Decoder(vocab, hidden, layers, heads, kv_heads, ffn, sequence)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
+
+    def loss_of(tokens):
+        with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
+            logits = model(tokens[:, :-1]).flatten(0, 1)
+        return F.cross_entropy(logits.float(), tokens[:, 1:].flatten())
+
+    if args.compile:
+        loss_of = torch.compile(loss_of)
     times = []
     for _ in range(args.steps + 2):
         tokens = torch.randint(0, vocab, (batch, sequence + 1))
         start = time.perf_counter()
-        loss = F.cross_entropy(model(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten())
+        loss = loss_of(tokens)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -3,10 +3,11 @@
 use crate::memory::Memory;
 use crate::native;
 use crate::pool::Pool;
+use crate::words::Words;
 use llmc_ir::eval::{EvalError, Mode, Tensor};
 use llmc_ir::{DType, Module};
 use llmc_kernels::{Ctx, Isa, Parallel};
-use llmc_plan::{Kernel, Launch, Plan, Region, View};
+use llmc_plan::{Kernel, Launch, Plan, Region, View, WORD_BYTES};
 
 /// Why a run stopped.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -30,7 +31,7 @@ pub enum RunError {
 pub struct Engine {
     pool: Pool,
     isa: Isa,
-    scratch: Vec<f32>,
+    scratch: Words,
 }
 
 impl Engine {
@@ -42,7 +43,7 @@ impl Engine {
         if !isa.is_available() {
             return Err(RunError::Isa(isa));
         }
-        Ok(Engine { pool: Pool::new(n_threads), isa, scratch: Vec::new() })
+        Ok(Engine { pool: Pool::new(n_threads), isa, scratch: Words::default() })
     }
 
     /// The instruction set in use.
@@ -112,11 +113,15 @@ impl Engine {
                 let ctx = self.ctx();
                 let needed = native::scratch_words(launch, ctx.threads());
                 if scratch.len() < needed {
-                    scratch.resize(needed, 0.0);
+                    let bytes = needed as u128 * WORD_BYTES as u128;
+                    // What is in it is of no use: the old block goes first.
+                    drop(scratch);
+                    scratch = Words::zeroed(needed).ok_or(RunError::TooLarge { bytes })?;
                 }
-                let outcome = split(launch, memory.words_mut())
-                    .ok_or(RunError::Overlap { op })
-                    .and_then(|mut slices| native::run(&ctx, launch, &mut slices, &mut scratch));
+                let outcome =
+                    split(launch, memory.words_mut()).ok_or(RunError::Overlap { op }).and_then(
+                        |mut slices| native::run(&ctx, launch, &mut slices, scratch.as_mut_slice()),
+                    );
                 self.scratch = scratch;
                 outcome
             }

@@ -12,6 +12,7 @@ mod pool;
 mod sample;
 mod session;
 mod stop;
+mod words;
 
 #[cfg(test)]
 mod tests;

@@ -2,15 +2,14 @@
 
 use crate::exec::RunError;
 use crate::narrow;
+use crate::words::Words;
 use llmc_ir::eval::Tensor;
-use llmc_plan::{AddressSpace, Plan, View, WORD_BYTES, words_for};
+use llmc_plan::{AddressSpace, Plan, View, WORD_BYTES};
 
 /// One block of 4-byte words, aligned to 64 bytes. Grows, never moves an offset.
 #[derive(Default)]
 pub struct Memory {
-    words: Vec<f32>,
-    /// Words before the first aligned one.
-    skip: usize,
+    words: Words,
 }
 
 impl Memory {
@@ -27,23 +26,16 @@ impl Memory {
         if self.len() >= wanted {
             return Ok(());
         }
-        // Asked for first, because `vec!` aborts where there is not so much; it takes zeroed pages
-        // from the system and so touches none.
         let too_large = || RunError::TooLarge { bytes: wanted as u128 * WORD_BYTES as u128 };
-        let room = wanted.checked_add(words_for(1)).ok_or_else(too_large)?;
-        Vec::<f32>::new().try_reserve_exact(room).map_err(|_| too_large())?;
-        let mut words = vec![0f32; room];
-        let skip = words.as_ptr().align_offset(64).min(words_for(1));
-        let old = self.len();
-        words[skip..skip + old].copy_from_slice(self.words());
-        words.truncate(skip + wanted);
-        *self = Memory { words, skip };
+        let mut words = Words::zeroed(wanted).ok_or_else(too_large)?;
+        words.as_mut_slice()[..self.len()].copy_from_slice(self.words());
+        *self = Memory { words };
         Ok(())
     }
 
     /// Number of words.
     pub fn len(&self) -> usize {
-        self.words.len() - self.skip
+        self.words.len()
     }
 
     /// Whether there is no word.
@@ -53,12 +45,12 @@ impl Memory {
 
     /// All words.
     pub fn words(&self) -> &[f32] {
-        &self.words[self.skip..]
+        self.words.as_slice()
     }
 
     /// All words.
     pub fn words_mut(&mut self) -> &mut [f32] {
-        &mut self.words[self.skip..]
+        self.words.as_mut_slice()
     }
 
     /// The elements of an f32 view.
