@@ -45,7 +45,9 @@ def main():
     parser.add_argument("--sizes", default="tiny,b,c")
     parser.add_argument("--precisions", default="float32,bfloat16")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--bar", type=float, default=0.0, help="least median ratio of speeds; below it the status is 1")
     args = parser.parse_args()
+    is_below = False
     print("| training | llmc tokens/s | eager | torch.compile | ratio to the best | llmc MB | best MB | ratio |")
     print("|---|---|---|---|---|---|---|---|")
     for size in args.sizes.split(","):
@@ -67,12 +69,15 @@ def main():
             memory = {name: statistics.median(mb for _, mb in values) for name, values in seen.items()}
             best = max(["eager", "compiled"], key=lambda name: statistics.median(speed[name]))
             ratios = [a / b for a, b in zip(speed["llmc"], speed[best])]
+            is_below |= statistics.median(ratios) < args.bar
             print(
                 f"| {size}, {precision} | {shown(speed['llmc'])} | {shown(speed['eager'])} | {shown(speed['compiled'])} "
                 f"| {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) | {memory['llmc']:,.0f} "
                 f"| {memory[best]:,.0f} | {memory['llmc'] / memory[best]:.2f} |",
                 flush=True,
             )
+    if is_below:
+        sys.exit(f"below the bar of {args.bar}")
 
 
 if __name__ == "__main__":
