@@ -20,7 +20,7 @@ env=$(bash tests/conformance/env.sh)
 python3 benches/training.py --torch "$env/bin/python" --rounds "$rounds" --threads "$threads" \
   --ours "${CARGO_TARGET_DIR:-target}/release/examples/train_speed" --bar 0.5
 
-cargo run --quiet --release -p llmc-kernels --example gemm_speed -- f32
+cargo run --quiet --release -p llmc-kernels --example gemm_speed -- 2048x512x512
 cargo run --quiet --release -p llmc-runtime --example decode_speed
 cargo run --quiet --release -p llmc --example plan_accuracy
 
