@@ -412,9 +412,9 @@ pub struct Resume {
 /// `llmc generate`.
 #[derive(Args)]
 pub struct Generate {
-    /// The run or export.
+    /// The model.
     #[command(flatten)]
-    pub run: RunArg,
+    pub model: ModelArgs,
     /// Text to continue; `-` reads it from standard input.
     #[arg(long, short, default_value = "", allow_hyphen_values = true)]
     pub prompt: String,
@@ -442,24 +442,14 @@ pub struct Generate {
     #[arg(long, value_name = "K", default_value_t = 0)]
     #[arg(value_parser = clap::value_parser!(u16).range(..=64))]
     pub speculate: u16,
-    /// Use the checkpoint with the lowest validation loss instead of the last.
-    #[arg(long)]
-    pub best: bool,
-    /// Use the moving average of the weights, of a run with `training.ema`.
-    #[arg(long)]
-    pub ema: bool,
-    /// Round the weights of linear maps and embeddings to bf16, q8_0 or q4_0: less to read per token. Without it
-    /// they are as the run, the export or the quantised folder has them.
-    #[arg(long, value_name = "FORMAT", value_parser = weight_formats())]
-    pub weights: Option<WeightFormat>,
 }
 
 /// `llmc chat`.
 #[derive(Args)]
 pub struct Chat {
-    /// The run or export.
+    /// The model.
     #[command(flatten)]
-    pub run: RunArg,
+    pub model: ModelArgs,
     /// What the conversation begins with.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub system: Option<String>,
@@ -483,6 +473,14 @@ pub struct Chat {
     #[arg(long, value_name = "K", default_value_t = 0)]
     #[arg(value_parser = clap::value_parser!(u16).range(..=64))]
     pub speculate: u16,
+}
+
+/// Which model a text is made with.
+#[derive(Args)]
+pub struct ModelArgs {
+    /// The run, export or quantised folder.
+    #[command(flatten)]
+    pub run: RunArg,
     /// Use the checkpoint with the lowest validation loss instead of the last.
     #[arg(long)]
     pub best: bool,

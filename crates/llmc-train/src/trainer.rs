@@ -287,13 +287,8 @@ impl Trainer {
     /// batch of the wrong length.
     pub fn step(&mut self, batch: &Batch) -> Result<StepReport, TrainError> {
         let tokens = self.check(batch)?;
-        let norm = 1.0 / tokens.max(1) as f32;
-        self.zero_accumulators();
-        for rows in self.micro_batches(batch.rows) {
-            self.write_batch(Which::Gradient, batch, rows, norm)?;
-            self.engine.run(&self.gradient, &mut self.memory)?;
-        }
-        let loss = f64::from(self.scalar("loss")?);
+        let norm = share(tokens);
+        let loss = self.accumulate(batch, norm)?;
         if !loss.is_finite() {
             return Err(self.locate("loss", batch, norm)?);
         }
@@ -374,6 +369,16 @@ impl Trainer {
         let vocab = logits.shape[2];
         let at = ids.len().max(1) - 1;
         Ok(&self.memory.f32s(logits)[at * vocab..(at + 1) * vocab])
+    }
+
+    /// Folds loss and gradients of every micro-batch into their accumulators, from zero; the mean loss, in nats.
+    fn accumulate(&mut self, batch: &Batch, norm: f32) -> Result<f64, TrainError> {
+        self.zero_accumulators();
+        for rows in self.micro_batches(batch.rows) {
+            self.write_batch(Which::Gradient, batch, rows, norm)?;
+            self.engine.run(&self.gradient, &mut self.memory)?;
+        }
+        Ok(f64::from(self.scalar("loss")?))
     }
 
     fn check(&self, batch: &Batch) -> Result<u64, TrainError> {
@@ -498,6 +503,11 @@ impl Trainer {
         self.zero_accumulators();
         Ok(TrainError::NonFinite(found))
     }
+}
+
+/// What each of so many unmasked tokens is of the loss.
+fn share(tokens: u64) -> f32 {
+    1.0 / tokens.max(1) as f32
 }
 
 #[derive(Clone, Copy)]

@@ -1,14 +1,14 @@
 //! `generate`: one prompt as it goes on, or many at once.
 
-use super::{DONE, model_folder, value, weight_set};
+use super::{DONE, open_model, value};
 use crate::args::Generate;
 use crate::environment;
 use crate::format::{Align, table};
 use crate::output::Output;
 use llmc::pipeline::Failure;
 use llmc::pipeline::generate::{
-    Chosen, Generated, Model, Scored, Settings, Speaker, Speculating, Speculation, Which,
-    generate_all, prompt_ids,
+    Chosen, Generated, Model, Scored, Settings, Speaker, Speculating, Speculation, generate_all,
+    prompt_ids,
 };
 use llmc::store::FsStore;
 use llmc_base::Diagnostic;
@@ -24,23 +24,17 @@ pub fn generate(args: &Generate, out: &mut Output) -> Result<u8, Failure> {
         logprobs: args.logprobs,
         speculate: args.speculate.into(),
     };
-    let which = if args.best { Which::Best } else { Which::Last };
-    let set = weight_set(args.ema);
-    let open = || {
-        let folder = model_folder(&args.run)?;
-        Model::open_weights(&FsStore, &folder, which, set)?.in_format(args.weights)
-    };
     match &args.prompts {
         Some(file) => {
             let prompts = prompts(file)?;
-            many(&open()?, &prompts, args.batch.into(), &settings, out)
+            many(&open_model(&args.model)?, &prompts, args.batch.into(), &settings, out)
         }
         None => {
             let prompt = match args.prompt.as_str() {
                 "-" => standard_input()?,
                 prompt => prompt.to_string(),
             };
-            one(&open()?, &prompt, &settings, out)
+            one(&open_model(&args.model)?, &prompt, &settings, out)
         }
     }
 }

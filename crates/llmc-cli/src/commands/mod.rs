@@ -12,10 +12,10 @@ mod training;
 mod using;
 mod why;
 
-use crate::args::{Cli, Command, RunArg, SpecArgs};
+use crate::args::{Cli, Command, ModelArgs, RunArg, SpecArgs};
 use crate::output::Output;
 use clap::CommandFactory;
-use llmc::pipeline::generate::WeightSet;
+use llmc::pipeline::generate::{Model, WeightSet, Which};
 use llmc::pipeline::{Defaults, Failure, Project, runs as run_folders};
 use llmc::store::FsStore;
 use llmc_base::Diagnostic;
@@ -104,9 +104,11 @@ fn run_folder(args: &RunArg) -> Result<PathBuf, Failure> {
     run_folders::find(&FsStore, &args.runs, args.run.as_deref())
 }
 
-/// The folder of the run or export of a command that uses a model.
-fn model_folder(args: &RunArg) -> Result<PathBuf, Failure> {
-    run_folders::find_model(&FsStore, &args.runs, args.run.as_deref())
+/// The model that a text is made with.
+fn open_model(args: &ModelArgs) -> Result<Model, Failure> {
+    let which = if args.best { Which::Best } else { Which::Last };
+    let folder = run_folders::find_model(&FsStore, &args.run.runs, args.run.run.as_deref())?;
+    Model::open_weights(&FsStore, &folder, which, weight_set(args.ema))?.in_format(args.weights)
 }
 
 /// Which weights of a checkpoint are meant.

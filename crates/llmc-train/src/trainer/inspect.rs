@@ -1,7 +1,7 @@
 //! A step looked at instead of made: loss, the gradient norm of every parameter, and the first
 //! node whose result is not finite. Weights and moments stay as they are.
 
-use super::{Batch, NonFinite, TrainError, Trainer, Which};
+use super::{Batch, NonFinite, TrainError, Trainer, share};
 use crate::{ramp, schedule};
 
 /// What a step would do.
@@ -33,13 +33,8 @@ impl Trainer {
     /// Errors: a batch of the wrong length.
     pub fn inspect(&mut self, batch: &Batch) -> Result<Inspection, TrainError> {
         let tokens = self.check(batch)?;
-        let norm = 1.0 / tokens.max(1) as f32;
-        self.zero_accumulators();
-        for rows in self.micro_batches(batch.rows) {
-            self.write_batch(Which::Gradient, batch, rows, norm)?;
-            self.engine.run(&self.gradient, &mut self.memory)?;
-        }
-        let loss = f64::from(self.scalar("loss")?);
+        let norm = share(tokens);
+        let loss = self.accumulate(batch, norm)?;
         self.engine.run(&self.merge, &mut self.memory)?;
         let (mut norms, mut bad_weights, mut sum) = (Vec::new(), Vec::new(), 0.0);
         for parameter in &self.parameters {

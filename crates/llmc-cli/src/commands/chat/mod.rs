@@ -6,7 +6,7 @@
 mod input;
 mod slash;
 
-use super::{DONE, model_folder, weight_set};
+use super::{DONE, open_model};
 use crate::args::Chat as Args;
 use crate::environment;
 use crate::format::{Align, table};
@@ -15,7 +15,7 @@ use crate::progress::INTERRUPTED;
 use input::{Input, Turn};
 use llmc::pipeline::Failure;
 use llmc::pipeline::chat::{Chat, ChatTemplate, Origin};
-use llmc::pipeline::generate::{Finish, Generated, Model, Settings, Speculating, Which};
+use llmc::pipeline::generate::{Finish, Generated, Model, Settings, Speculating};
 use llmc::store::FsStore;
 use llmc_base::Diagnostic;
 use llmc_runtime::Session;
@@ -71,10 +71,7 @@ struct Totals {
 
 /// `llmc chat`.
 pub fn chat(args: &Args, out: &mut Output) -> Result<u8, Failure> {
-    let run = model_folder(&args.run)?;
-    let which = if args.best { Which::Best } else { Which::Last };
-    let set = weight_set(args.ema);
-    let model = Model::open_weights(&FsStore, &run, which, set)?.in_format(args.weights)?;
+    let model = open_model(&args.model)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs() as i64);
     let tokenizer = &model.tokenizer;
     let template = match &args.template {
