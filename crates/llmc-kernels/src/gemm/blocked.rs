@@ -300,6 +300,13 @@ impl Multiply<'_> {
                         // each k; the others have nothing to wait for.
                         prefetch: b.wrapping_add(packed_len * PANEL + tile * k_len * LANES),
                         prefetch_step: if tile < 2 { LANES } else { 0 },
+                        next_c: match tile + 1 < tiles {
+                            true => self
+                                .c
+                                .as_ptr()
+                                .wrapping_add((row + height) * self.c_stride + column),
+                            false => core::ptr::null(),
+                        },
                     };
                     // SAFETY: A and B were packed with these strides; rows and
                     // columns are inside of C, whose reach was checked, and

@@ -266,6 +266,11 @@ unsafe impl Simd for Avx512 {
         unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) };
     }
     #[inline(always)]
+    fn prefetch_near(address: *const f32) {
+        // SAFETY: a hint, for any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
+    }
+    #[inline(always)]
     unsafe fn run_tile(tile: &Tile, rows: usize, vectors: usize) {
         // SAFETY: the caller's.
         unsafe { TILES[(rows - 1).min(13)][(vectors - 1).min(1)](tile) }

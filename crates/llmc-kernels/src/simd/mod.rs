@@ -109,6 +109,9 @@ pub(crate) unsafe trait Simd: Lanes {
     /// brought to the second-level cache.
     #[inline(always)]
     fn prefetch(_address: *const f32) {}
+    /// Fetches a cache line into the first level; any address is allowed.
+    #[inline(always)]
+    fn prefetch_near(_address: *const f32) {}
 
     /// Runs one register tile of the matrix product, compiled for this
     /// instruction set; see [`Tile`].
