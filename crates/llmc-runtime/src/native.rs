@@ -3,10 +3,35 @@
 use crate::exec::{RunError, Slices};
 use crate::narrow;
 use llmc_ir::Op;
-use llmc_ir::ops::{Attention, BinaryKind, Dropout, Precision, RopeScaling, rope_frequencies};
+use llmc_ir::ops::{
+    Attention, BinaryKind, Dropout, Precision, Rope, RopeScaling, rope_frequencies,
+};
 use llmc_kernels as k;
 use llmc_kernels::{Ctx, MatRef, Segments};
 use llmc_plan::{Gemm, GemmInit, Kernel, Launch, View};
+
+/// Constants of kernels that take longer to compute than the kernels take, made once.
+#[derive(Default)]
+pub(crate) struct Tables {
+    /// Rotary embeddings with their head dims and frequencies; a model has one or two.
+    rope: Vec<(f64, RopeScaling, usize, Vec<f32>)>,
+}
+
+impl Tables {
+    /// The frequencies of a rotary embedding of heads of `head_dim`.
+    fn frequencies(&mut self, op: &Rope, head_dim: usize) -> &[f32] {
+        let is_it = |(theta, scaling, dim, _): &(f64, RopeScaling, usize, Vec<f32>)| {
+            *theta == op.theta && *scaling == op.scaling && *dim == head_dim
+        };
+        let at = self.rope.iter().position(is_it).unwrap_or_else(|| {
+            let exact = rope_frequencies(op.theta, &op.scaling, head_dim);
+            let rounded = exact.into_iter().map(|f| f as f32).collect();
+            self.rope.push((op.theta, op.scaling, head_dim, rounded));
+            self.rope.len() - 1
+        });
+        &self.rope[at].3
+    }
+}
 
 /// Words of scratch that a launch needs.
 pub(crate) fn scratch_words(launch: &Launch, threads: usize) -> usize {
@@ -121,8 +146,9 @@ pub(crate) fn run(
     launch: &Launch,
     slices: &mut Slices,
     scratch: &mut [f32],
+    tables: &mut Tables,
 ) -> Result<(), RunError> {
-    dispatch(ctx, launch, slices, scratch)
+    dispatch(ctx, launch, slices, scratch, tables)
         .map_err(|message| RunError::Kernel { op: launch.op.name(), message })
 }
 
@@ -131,6 +157,7 @@ fn dispatch(
     launch: &Launch,
     slices: &mut Slices,
     scratch: &mut [f32],
+    tables: &mut Tables,
 ) -> Result<(), String> {
     let operands = slices.operands.clone();
     let text = |e: k::Error| e.to_string();
@@ -239,11 +266,9 @@ fn dispatch(
         }
         Op::Rope(op) => {
             let shape = &launch.operands[0].shape;
-            let scaling: &RopeScaling = &op.scaling;
-            let frequencies = rope_frequencies(op.theta, scaling, shape[3]);
-            let frequencies: Vec<f32> = frequencies.into_iter().map(|f| f as f32).collect();
+            let frequencies = tables.frequencies(op, shape[3]);
             let rotate = if op.inverse { k::rope_backward } else { k::rope };
-            rotate(ctx, operand(0), shape[2], &frequencies, ints(operand(1)), y)
+            rotate(ctx, operand(0), shape[2], frequencies, ints(operand(1)), y)
         }
         Op::Attention(op) if op.cached => {
             let shape = attention_shape(&launch.operands, op);

@@ -122,7 +122,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut timed = times.split_off(1);
     timed.sort_by(f64::total_cmp);
     let median = timed[ROUNDS / 2];
-    eprintln!("{size} {}: {:.3} ms a token of each text", format.name(), median * 1e3 / n_tokens as f64);
+    eprintln!(
+        "{size} {}: {:.3} ms a token of each text",
+        format.name(),
+        median * 1e3 / n_tokens as f64
+    );
     println!("{:.1}", (n_tokens * rows) as f64 / median);
     Ok(())
 }
