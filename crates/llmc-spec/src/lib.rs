@@ -30,8 +30,9 @@ pub use architecture::{
 };
 pub use config::{
     BatchRamp, DatasetConfig, Deduplicate, Domain, EarlyStopping, GradientCheckpointing,
-    InvalidUtf8, OptimizerConfig, OptimizerKind, ParameterGroup, PreTokenizer, Precision, Schedule,
-    ScheduleKind, SkipSpikes, SpecialTokens, TokenizerConfig, TokenizerKind, TrainingConfig,
+    InvalidUtf8, LossScale, OptimizerConfig, OptimizerKind, ParameterGroup, PreTokenizer,
+    Precision, Schedule, ScheduleKind, SkipSpikes, SpecialTokens, TokenizerConfig, TokenizerKind,
+    TrainingConfig,
 };
 pub use dims::{Dim, DimExprs, Dims};
 pub use field::{Field, Section, fields};

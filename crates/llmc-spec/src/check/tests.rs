@@ -209,3 +209,20 @@ fn a_ramp_grows_in_multiples_of_its_start() {
         "a ramp of 6 steps does not fit into 5 steps",
     );
 }
+
+#[test]
+fn the_loss_is_scaled_by_powers_of_two_and_only_in_float16() {
+    let float16 = |line: &str| format!("precision = \"float16\"\n{line}");
+    training(&float16(""), "");
+    training(&float16("loss_scale = { init_scale = 1024, growth_interval = 5 }"), "");
+    training(
+        "loss_scale.init_scale = 1024",
+        "`training.loss_scale.init_scale` has no effect: `training.precision` is \"float32\"",
+    );
+    let found = "`loss_scale.init_scale` is 1000, which is not a power of two";
+    training(&float16("loss_scale.init_scale = 1000"), found);
+    training(&float16("loss_scale.init_scale = 1000"), "write 1024: gradients");
+    training(&float16("loss_scale.backoff_factor = 0.3"), "write 0.25: gradients");
+    training(&float16("loss_scale.growth_factor = 1"), "must be greater than 1");
+    training(&float16("loss_scale.init_scale = 1e300"), "is not a power of two");
+}
