@@ -25,8 +25,8 @@ mod tree;
 mod view;
 
 pub use architecture::{
-    Activation, Architecture, AttentionKind, Biases, Dropout, Init, Norm, Position, RopeScaling,
-    Template,
+    Activation, Architecture, AttentionKind, Biases, Dropout, Init, Mup, Norm, Position,
+    RopeScaling, Template,
 };
 pub use config::{
     BatchRamp, DatasetConfig, Deduplicate, Domain, EarlyStopping, GradientCheckpointing,

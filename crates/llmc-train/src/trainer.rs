@@ -190,15 +190,10 @@ impl Trainer {
         for at in 0..trainer.parameters.len() {
             let parameter = trainer.parameters[at].clone();
             let seed = trainer.training.seed;
+            let init = Init { std: modules.init.std / parameter.init_divisor(), ..modules.init };
             let out = trainer.tensor_mut(&parameter.path)?;
-            init::fill(
-                &parameter.path,
-                parameter.ty.rank(),
-                modules.n_layers,
-                &modules.init,
-                seed,
-                out,
-            );
+            let rank = parameter.ty.rank();
+            init::fill(&parameter.path, rank, modules.n_layers, &init, seed, out);
         }
         trainer.reset_ema()?;
         Ok(trainer)

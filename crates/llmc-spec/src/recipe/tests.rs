@@ -166,7 +166,10 @@ fn every_hashed_field_is_tried() {
         "optimizer.adamw_parameters",
         "model.positional_encoding",
         "model.bias.gate",
-        // Only with float16, see below.
+        // Only with μP or float16, see below.
+        "model.parametrization",
+        "model.mup.base_hidden_size",
+        "model.mup.base_head_dim",
         "training.loss_scale.init_scale",
         "training.loss_scale.growth_factor",
         "training.loss_scale.backoff_factor",
@@ -392,6 +395,19 @@ proptest! {
         let (printed, _) = parse(&to_toml(first), Format::Toml, "s");
         prop_assert_eq!(hashes(&printed.unwrap()), want);
     }
+}
+
+#[test]
+fn the_base_of_a_parametrization_is_part_of_the_model() {
+    let mup = |sets: &[&str]| {
+        let base = ["model.parametrization=mup", "model.mup.base_hidden_size=32"];
+        with_sets(&[&base, sets].concat()).model
+    };
+    let plain = mup(&[]);
+    assert_eq!(with_sets(&["model.parametrization=standard"]).model, with_sets(&[]).model);
+    assert_ne!(plain, with_sets(&[]).model);
+    assert_ne!(plain, mup(&["model.mup.base_hidden_size=64"]));
+    assert_ne!(plain, mup(&["model.mup.base_head_dim=8"]));
 }
 
 #[test]
