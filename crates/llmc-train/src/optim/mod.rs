@@ -246,23 +246,10 @@ pub fn update_module(
             None => scalars.weight_decay,
         };
         let factor = width_factor(config, parameter);
-        let mut scaled = |b: &mut FunctionBuilder, x: ValueId, by: f64, name: &str| match by == 1.0
-        {
-            true => Ok(x),
-            false => match by_width.get(&(x, by.to_bits())) {
-                Some(known) => Ok(*known),
-                None => {
-                    let value = b.mul_scalar(x, by)?;
-                    b.name(value, name);
-                    by_width.insert((x, by.to_bits()), value);
-                    Ok::<ValueId, TypeError>(value)
-                }
-            },
-        };
-        let lr = scaled(&mut b, lr, factor, "lr_of_width")?;
+        let lr = scaled(&mut b, &mut by_width, lr, factor)?;
         let decay = match decay == no_decay {
             true => decay,
-            false => scaled(&mut b, decay, 1.0 / factor, "decay_of_width")?,
+            false => scaled(&mut b, &mut by_width, decay, 1.0 / factor)?,
         };
         let inputs =
             [lr, decay, scalars.grad_scale, scalars.bias_correction1, scalars.bias_correction2];
@@ -276,6 +263,26 @@ pub fn update_module(
 /// Factor on the learning rate of a parameter: 1 in the standard parametrization.
 fn width_factor(config: &OptimizerConfig, parameter: &Parameter) -> f64 {
     (rule_of(config, parameter).width_rule)(parameter.is_hidden(), parameter.width_multiplier)
+}
+
+/// A scalar times a factor, made once for each of both; the scalar itself for 1.
+fn scaled(
+    b: &mut FunctionBuilder,
+    known: &mut BTreeMap<(ValueId, u64), ValueId>,
+    scalar: ValueId,
+    factor: f64,
+) -> Result<ValueId, TypeError> {
+    if factor == 1.0 {
+        return Ok(scalar);
+    }
+    let at = (scalar, factor.to_bits());
+    if let Some(value) = known.get(&at) {
+        return Ok(*value);
+    }
+    let value = b.mul_scalar(scalar, factor)?;
+    b.name(value, "of_width");
+    known.insert(at, value);
+    Ok(value)
 }
 
 /// Learning rate of a group, and its weight decay if it has one of its own.
