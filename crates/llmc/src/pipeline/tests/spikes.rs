@@ -100,6 +100,21 @@ fn a_run_in_float16_resumes_exactly_while_its_scale_comes_down_and_grows() {
 }
 
 #[test]
+fn what_overflows_float16_on_the_way_forward_is_told_with_the_wider_format() {
+    let help = |precision: &str| {
+        let project = tiny(&[precision, "optimizer.lr=1e30", "training.schedule=constant"]);
+        let failure = run_with(&MemStore::new(), &project, &mut Watch::default()).unwrap_err();
+        let found = failure.diagnostics().remove(0);
+        assert_eq!(found.code, "train::non_finite");
+        found.help.unwrap()
+    };
+    assert!(
+        help("training.precision=float16").contains("`training.precision = \"bfloat16\"` does not")
+    );
+    assert!(!help("training.precision=float32").contains("float16"));
+}
+
+#[test]
 fn a_growing_batch_goes_through_the_data_without_gap_or_repetition() {
     let ramp = ["training.batch_ramp={ start = 1, steps = 4 }", "training.microbatch_size=1"];
     let (store, project) = (MemStore::new(), tiny(&ramp));
