@@ -36,7 +36,9 @@ impl Tables {
 /// Words of scratch that a launch needs.
 pub(crate) fn scratch_words(launch: &Launch, threads: usize) -> usize {
     match (&launch.kernel, &launch.op) {
-        (Kernel::Gemm(g), _) => k::gemm_scratch_len(g.m, g.n, g.k, precision(g.pairs), threads),
+        (Kernel::Gemm(g), _) => {
+            k::gemm_scratch_len(g.m, g.n, g.k, precision(g.precision, g.group), threads)
+        }
         (Kernel::NormGrad, _) => {
             let view = &launch.operands[0];
             k::norm_scratch_len(view.region.len / last(view).max(1))
@@ -62,11 +64,12 @@ pub(crate) fn scratch_words(launch: &Launch, threads: usize) -> usize {
     }
 }
 
-/// What the products of a launch are taken of.
-fn precision(pairs: Option<usize>) -> k::Precision {
-    match pairs {
-        Some(group) => k::Precision::Bf16 { group: group.max(1) },
-        None => k::Precision::F32,
+/// What the products of a launch are taken of, pairs within so many k.
+fn precision(declared: Precision, group: usize) -> k::Precision {
+    match declared {
+        Precision::F32 => k::Precision::F32,
+        Precision::Bf16 => k::Precision::Bf16 { group: group.max(1) },
+        Precision::F16 => k::Precision::F16,
     }
 }
 
@@ -77,7 +80,7 @@ fn head_precision(launch: &Launch) -> k::Precision {
         Op::LinearCrossEntropyGrad(op) => op.precision,
         _ => Precision::F32,
     };
-    precision((declared == Precision::Bf16).then(|| last(&launch.operands[2])))
+    precision(declared, last(&launch.operands[2]))
 }
 
 /// The sum of squares of `values` in f64, chunked as `docs/numerics.md` says.
@@ -423,7 +426,7 @@ fn gemm(
         accumulate: g.init == GemmInit::Accumulate,
         bias: if g.has_bias { operands.get(2).copied() } else { None },
         residual: None,
-        precision: precision(g.pairs),
+        precision: precision(g.precision, g.group),
     };
     k::gemm(ctx, &problem, c, g.n, scratch)
 }

@@ -90,6 +90,11 @@ pub(crate) unsafe trait Simd: Lanes {
         }
         Self::from_array(&sums)
     }
+    /// [`round_f16`](llmc_base::math::round_f16) of every lane.
+    #[inline(always)]
+    fn round_f16(self) -> Self {
+        llmc_base::math::round_f16(self)
+    }
     /// Sixteen integers from memory.
     ///
     /// # Safety
