@@ -10,7 +10,7 @@ use crate::gemm::{Gemm, MatRef, Precision, gemm, gemm_scratch_len};
 use crate::isa::{Kernel, dispatch};
 use crate::parallel::Ctx;
 use crate::simd::{LANES, Simd, generic};
-use crate::softmax::{EXP_COST, check_ids, row_max};
+use crate::softmax::{EXP_COST, IGNORE_INDEX, check_targets, row_max};
 
 /// Logits that exist at a time: 16 MiB, unless the vocabulary leaves fewer than [`MIN_TILE`] tokens.
 const TILE_LOGITS: usize = 1 << 22;
@@ -28,7 +28,7 @@ pub struct Head<'a> {
     pub x: &'a [f32],
     /// [vocab, width].
     pub w: &'a [f32],
-    /// \[tokens\], in 0..vocab.
+    /// \[tokens\], in 0..vocab, or [`IGNORE_INDEX`]: loss and gradient of the token are 0.
     pub targets: &'a [i32],
     /// \[tokens\]: factors of the losses.
     pub weights: &'a [f32],
@@ -46,7 +46,7 @@ impl Head<'_> {
         check_len("w", self.w, product(&[vocab, self.width])?)?;
         check_len("x", self.x, product(&[self.targets.len(), self.width])?)?;
         check_len("weights", self.weights, self.targets.len())?;
-        check_ids("targets", self.targets, vocab)?;
+        check_targets(self.targets, vocab)?;
         Ok(vocab)
     }
 }
@@ -123,7 +123,7 @@ fn scratch_of(
 /// [`cross_entropy_backward`](crate::cross_entropy_backward) and two more products, one after another.
 ///
 /// Errors: [`Error::Length`] or [`Error::Dimension`] if shapes do not fit, [`Error::Index`] for a
-/// target outside of 0..vocab, [`Error::Scratch`] below [`head_scratch_len`].
+/// target outside of 0..vocab that is not [`IGNORE_INDEX`], [`Error::Scratch`] below [`head_scratch_len`].
 pub fn linear_cross_entropy(
     ctx: &Ctx<'_>,
     head: &Head<'_>,
@@ -230,6 +230,11 @@ impl Kernel for Rows<'_> {
     fn run<V: Simd>(self) {
         let rows = self.logits.chunks_exact_mut(self.vocab);
         for (index, (x, loss)) in rows.zip(self.loss).enumerate() {
+            if self.targets[index] == IGNORE_INDEX {
+                *loss = 0.0;
+                x.fill(0.0);
+                continue;
+            }
             let target = self.targets[index] as usize;
             let max = row_max::<V>(x);
             let at_target = x[target];
@@ -307,7 +312,8 @@ mod tests {
             (35, 61, 9, 35, bf16(35)),
         ] {
             let (x, w) = (values.units(tokens * width), values.units(vocab * width));
-            let targets: Vec<i32> = (0..tokens).map(|i| ((i * 7919) % vocab) as i32).collect();
+            let target = |i| if i % 5 == 2 { IGNORE_INDEX } else { ((i * 7919) % vocab) as i32 };
+            let targets: Vec<i32> = (0..tokens).map(target).collect();
             let (weights, dloss) = (values.units(tokens), values.units(tokens));
             let acc = values.units(vocab * width);
             let (targets, weights) = (&targets[..], &weights[..]);

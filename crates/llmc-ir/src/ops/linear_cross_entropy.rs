@@ -13,7 +13,7 @@ use crate::op::{Class, OpDef};
 use crate::sample::{BadSample, Fill, Sample, Samples, f32, i32, typed};
 use crate::types::{DType, TensorType, TypeError, ensure, operands};
 
-/// [`CrossEntropy`] of the logits that [`Linear`] makes of x.
+/// [`CrossEntropy`] of the logits that [`Linear`] makes of x; a target of −100 is ignored there, too.
 ///
 /// x: f32 or f64 [..., E], w: [V, E], targets: i32 [...], weights: [...], all floats of the dtype of x →
 /// loss of the type of the weights.
@@ -103,7 +103,7 @@ impl OpDef for LinearCrossEntropy {
             let operands = [
                 (typed(dtype, &x), Fill::Normal),
                 (typed(dtype, &[7, 5]), Fill::Normal),
-                (i32(tokens), Fill::Below(7)),
+                (i32(tokens), Fill::Targets(7)),
                 (typed(dtype, tokens), Fill::Positive),
             ];
             let checked: &[usize] = if precision == Precision::F32 { &[0, 1] } else { &[] };
@@ -186,7 +186,7 @@ impl OpDef for LinearCrossEntropyGrad {
             let operands = [
                 (typed(dtype, &x), Fill::Normal),
                 (typed(dtype, &[7, 5]), Fill::Normal),
-                (i32(tokens), Fill::Below(7)),
+                (i32(tokens), Fill::Targets(7)),
                 (typed(dtype, tokens), Fill::Positive),
                 (typed(dtype, tokens), Fill::Normal),
                 (typed(dtype, &[7, 5]), Fill::Normal),
