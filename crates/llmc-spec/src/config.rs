@@ -21,6 +21,15 @@ pub struct DatasetConfig {
     pub include: Vec<String>,
     /// Globs that drop a path.
     pub exclude: Vec<String>,
+    /// What the files are.
+    #[serde(default)]
+    pub format: DatasetFormat,
+    /// Whether prompts of records are learned as completions are.
+    #[serde(default)]
+    pub train_on_prompt: bool,
+    /// What makes conversations into text: a file, or `chatml`.
+    #[serde(default)]
+    pub chat_template: Option<String>,
     /// Generated corpora.
     pub domains: Vec<Domain>,
     /// Share of each language in a generated corpus, relative to the others; empty where
@@ -42,6 +51,19 @@ pub struct DatasetConfig {
     pub invalid_utf8: InvalidUtf8,
     /// Seed of generated text, of the choice under `target_tokens`, and of the split.
     pub seed: u64,
+}
+
+/// What the files of a dataset are.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum DatasetFormat {
+    /// Text, a document each.
+    #[default]
+    Text,
+    /// A record of JSON on each line.
+    Jsonl,
 }
 
 /// A generated corpus.

@@ -29,9 +29,10 @@ pub use architecture::{
     Template,
 };
 pub use config::{
-    BatchRamp, DatasetConfig, Deduplicate, Domain, EarlyStopping, GradientCheckpointing,
-    InvalidUtf8, OptimizerConfig, OptimizerKind, ParameterGroup, PreTokenizer, Precision, Schedule,
-    ScheduleKind, SkipSpikes, SpecialTokens, TokenizerConfig, TokenizerKind, TrainingConfig,
+    BatchRamp, DatasetConfig, DatasetFormat, Deduplicate, Domain, EarlyStopping,
+    GradientCheckpointing, InvalidUtf8, OptimizerConfig, OptimizerKind, ParameterGroup,
+    PreTokenizer, Precision, Schedule, ScheduleKind, SkipSpikes, SpecialTokens, TokenizerConfig,
+    TokenizerKind, TrainingConfig,
 };
 pub use dims::{Dim, DimExprs, Dims};
 pub use field::{Field, Section, fields};

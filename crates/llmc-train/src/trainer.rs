@@ -38,6 +38,8 @@ pub enum TrainError {
     Missing { module: String, function: String },
     #[error("`{name}` has {got} elements, expected {expected}")]
     Length { name: String, got: usize, expected: usize },
+    #[error("no target of the batch of step {0} counts, so there is no mean loss")]
+    NoTargets(u64),
     #[error("unknown tensor `{0}`")]
     UnknownTensor(String),
 }
@@ -85,7 +87,7 @@ pub struct Batch {
     pub positions: Vec<i32>,
     /// Document within the row.
     pub segments: Vec<i32>,
-    /// Ids to predict.
+    /// Ids to predict; `llmc_ir::ops::IGNORE_INDEX` where none is.
     pub targets: Vec<i32>,
     /// 1 where the target counts, 0 elsewhere.
     pub weights: Vec<f32>,
@@ -283,8 +285,8 @@ impl Trainer {
     /// One optimiser step on `batch`, which must have the rows of [`ramp::batch_size`]. A spike is
     /// counted as a step and changes neither weights nor moments.
     ///
-    /// Errors: a non-finite loss or gradient (the weights are then those before the step), or a
-    /// batch of the wrong length.
+    /// Errors: a non-finite loss or gradient (the weights are then those before the step), a batch of
+    /// the wrong length, or one without a target that counts.
     pub fn step(&mut self, batch: &Batch) -> Result<StepReport, TrainError> {
         let tokens = self.check(batch)?;
         let norm = share(tokens);
@@ -387,7 +389,10 @@ impl Trainer {
             let name = "rows".to_string();
             return Err(TrainError::Length { name, got: batch.rows, expected });
         }
-        Ok(batch.weights.iter().filter(|w| **w != 0.0).count() as u64)
+        match batch.weights.iter().filter(|w| **w != 0.0).count() as u64 {
+            0 => Err(TrainError::NoTargets(self.step)),
+            n => Ok(n),
+        }
     }
 
     fn micro_batches(&self, rows: usize) -> impl Iterator<Item = std::ops::Range<usize>> + use<> {
@@ -507,7 +512,7 @@ impl Trainer {
 
 /// What each of so many unmasked tokens is of the loss.
 fn share(tokens: u64) -> f32 {
-    1.0 / tokens.max(1) as f32
+    1.0 / tokens as f32
 }
 
 #[derive(Clone, Copy)]

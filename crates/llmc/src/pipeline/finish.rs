@@ -32,7 +32,8 @@ pub struct Baselines {
 pub(super) fn baselines(session: &Session) -> Baselines {
     let set = &session.prepared.set;
     let held_out = set.texts(Split::Validation);
-    if held_out.is_empty() {
+    // They would be of all the text, and the loss is of what is learned of it.
+    if held_out.is_empty() || set.is_masked() {
         return Baselines::default();
     }
     let threads = session.trainer.threads();

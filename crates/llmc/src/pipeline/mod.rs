@@ -3,6 +3,7 @@
 pub mod chat;
 pub mod compile;
 pub mod compile_report;
+mod conversations;
 pub mod data;
 mod documents;
 pub mod emit;

@@ -125,7 +125,8 @@ pub(super) fn prepare_if(
     let training = section(&resolved.training)?;
     let model = project.model()?;
     let threads = thread_count(options.threads, training.threads)?;
-    let (set, mut warnings) = data::documents(section(&resolved.dataset)?, text, options.cache)
+    let (dataset, tokens) = (section(&resolved.dataset)?, resolved.tokenizer.as_ref());
+    let (set, mut warnings) = data::documents(dataset, tokens, text, options.cache)
         .map_err(|e| e.located(&project.spec))?;
     project.spec.locate(&mut warnings);
     warnings.iter().for_each(|w| observer.event(&Event::Warning(w)));
@@ -152,12 +153,17 @@ pub(super) fn prepare_if(
     go_on(observer, "tokenizer")?;
 
     let rows = data::rows(&set, &tokenizer, training.sequence_length, threads, options.cache)?;
-    let detail = format!(
+    let plan = &rows.train.plan;
+    let mut detail = format!(
         "{} rows of {} tokens, {:.1} % full",
-        rows.train.plan.n_rows(),
-        rows.train.plan.sequence_length(),
-        rows.train.plan.fill() * 100.0
+        plan.n_rows(),
+        plan.sequence_length(),
+        plan.fill() * 100.0
     );
+    if rows.train.masks.is_some() {
+        let share = rows.train.n_targets() as f64 / plan.n_pairs() as f64;
+        detail.push_str(&format!(", {:.1} % of it learned", share * 100.0));
+    }
     observer.event(&Event::Stage { name: "rows", detail });
     go_on(observer, "rows")?;
 

@@ -3,6 +3,7 @@
 //! The manifest is there from the start, as unfinished, so that a run that is killed can be
 //! resumed, executed again and verified like any other.
 
+use super::chat::TEMPLATE_FILE;
 use super::data;
 use super::failure::Failure;
 use super::state::{EMA, OPTIMIZER, WEIGHTS};
@@ -44,7 +45,14 @@ pub(super) fn begin(
     }
     let tokenizer = run.join("tokenizer");
     if !store.exists(&tokenizer)? {
-        group.folder(&tokenizer, |f| data::write_tokenizer(f, &prepared.tokenizer))?;
+        group.folder(&tokenizer, |f| {
+            data::write_tokenizer(f, &prepared.tokenizer)?;
+            // What it learned to talk by is what it is talked to by.
+            match &prepared.set.chat_template {
+                Some(text) => f.bytes(TEMPLATE_FILE, text.as_bytes()).map(drop),
+                None => Ok(()),
+            }
+        })?;
     }
     let data = run.join("data");
     if !store.exists(&data)? {
@@ -104,7 +112,7 @@ pub(super) fn manifest(
     artifacts.push(tokenizer.proved_by(files));
     let marker = read_marker(store, &run.join("data"))?;
     // The accounts beside shards and packing plans name files and labels.
-    let is_rows = |path: &&String| path.ends_with(".ids") || path.ends_with(".plan");
+    let is_rows = |path: &&String| [".ids", ".plan", ".mask"].iter().any(|end| path.ends_with(end));
     let files: Vec<String> =
         marker.files.iter().map(|f| &f.path).filter(is_rows).cloned().collect();
     let data = Artifact::committed("data", Kind::Data, "data", &marker);
