@@ -58,8 +58,8 @@ pub struct HeadGrad<'a> {
     pub dloss: &'a [f32],
     /// [tokens, width].
     pub dx: &'a mut [f32],
-    /// [vocab, width]: goes on from what it holds.
-    pub dw: &'a mut [f32],
+    /// [vocab, width]: goes on from what it holds; `None` if the weight has no gradient.
+    pub dw: Option<&'a mut [f32]>,
 }
 
 /// Tokens whose logits exist at a time. A pair of tokens is not torn.
@@ -150,7 +150,9 @@ fn in_tiles(
     if let Some(grad) = &grad {
         check_len("dloss", grad.dloss, tokens)?;
         check_len("dx", grad.dx, head.x.len())?;
-        check_len("dw", grad.dw, head.w.len())?;
+        if let Some(dw) = &grad.dw {
+            check_len("dw", dw, head.w.len())?;
+        }
     }
     let expected = scratch_of(tile, vocab, width, head.precision, ctx.threads());
     if scratch.len() < expected {
@@ -198,6 +200,7 @@ fn in_tiles(
         let precision = whole(head.precision, vocab);
         let inputs = Gemm { n: width, k: vocab, a: dlogits, b: w, precision, ..plain };
         gemm(ctx, &inputs, dx, width, scratch)?;
+        let Some(dw) = &mut grad.dw else { continue };
         let weight = Gemm {
             m: vocab,
             n: width,
@@ -208,7 +211,7 @@ fn in_tiles(
             precision: over_tokens(head.precision, rows.len()),
             ..plain
         };
-        gemm(ctx, &weight, grad.dw, width, scratch)?;
+        gemm(ctx, &weight, dw, width, scratch)?;
     }
     Ok(())
 }
@@ -329,11 +332,15 @@ mod tests {
                 run(&mut got.0, None, 0).unwrap();
                 assert_bits("loss alone", ctx, &got.0, &losses);
                 got.0.fill(0.0);
-                let grad = HeadGrad { dloss: &dloss, dx: &mut got.1, dw: &mut got.2 };
+                let grad = HeadGrad { dloss: &dloss, dx: &mut got.1, dw: Some(&mut got.2) };
                 run(&mut got.0, Some(grad), 0).unwrap();
                 assert_bits("loss", ctx, &got.0, &losses);
                 assert_bits("dx", ctx, &got.1, &dx);
                 assert_bits("dw", ctx, &got.2, &dw);
+                got.1.fill(0.0);
+                let grad = HeadGrad { dloss: &dloss, dx: &mut got.1, dw: None };
+                run(&mut got.0, Some(grad), 0).unwrap();
+                assert_bits("dx of a frozen weight", ctx, &got.1, &dx);
                 assert!(matches!(run(&mut got.0, None, 1), Err(Error::Scratch { .. })));
             });
         }

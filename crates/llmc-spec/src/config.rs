@@ -3,6 +3,7 @@
 //!
 //! Field meanings and defaults are in the field table (`docs/spec.md`).
 
+use crate::lora::LoraConfig;
 use llmc_base::Hash;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -277,6 +278,8 @@ pub struct TrainingConfig {
     pub z_loss: f64,
     /// Decay of the moving average of the weights, in (0, 1).
     pub ema: Option<f64>,
+    /// Adapters that are trained in place of the weights.
+    pub lora: LoraConfig,
     /// Steps between checkpoints; 0 only at the end.
     pub checkpoint_interval: u64,
     /// How many of the latest checkpoints stay; at least 1.

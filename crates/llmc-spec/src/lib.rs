@@ -9,6 +9,7 @@ mod check;
 pub mod config;
 pub mod dims;
 pub mod field;
+mod lora;
 mod print;
 mod read;
 mod recipe;
@@ -36,6 +37,7 @@ pub use config::{
 };
 pub use dims::{Dim, DimExprs, Dims};
 pub use field::{Field, Section, fields};
+pub use lora::{Lora, LoraConfig};
 pub use print::{to_explicit_toml, to_toml};
 pub use read::{decode, from_json, parse, parse_with};
 pub use recipe::RecipeHashes;

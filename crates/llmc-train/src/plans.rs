@@ -1,6 +1,7 @@
 //! The plans of a training over one memory, made before any of it is touched, and the choice of what
 //! the backward pass computes again.
 
+use crate::lora;
 use crate::optim::{self, Parameter, merge_module, update_module};
 use crate::trainer::TrainError;
 use llmc_base::expr::Env;
@@ -114,7 +115,8 @@ pub fn differentiate(
 ) -> Result<Module, TrainError> {
     let narrow = in_precision(model, training)?;
     let with = |recompute| -> Result<Module, TrainError> {
-        Ok(llmc_passes::autodiff(&narrow, &Options { recompute, ..Options::default() })?)
+        let weights = lora::trained(training);
+        Ok(llmc_passes::autodiff(&narrow, &Options { recompute, weights, ..Options::default() })?)
     };
     let budget = match training.gradient_checkpointing {
         GradientCheckpointing::None => return with(Recompute::Cheap),

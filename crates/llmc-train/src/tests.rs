@@ -1,6 +1,7 @@
 //! A step is a pure function of the program: neither threads, nor the micro-batch split, nor the
 //! instruction set leave a trace in the weights.
 
+mod lora;
 mod update;
 
 use crate::{Batch, Modules, Plans, TrainError, Trainer, differentiate, optim};
@@ -68,6 +69,7 @@ impl Setup {
         let optimizer: OptimizerConfig = r.optimizer.expect("there is an optimizer");
         let training: TrainingConfig = r.training.expect("there is a training");
         let module = crate::with_z_loss(&module, training.z_loss).expect("one cross entropy");
+        let module = crate::with_lora(&module, &training)?;
         let gradient = differentiate(&module, &optimizer, &training, self.engine.threads())?;
         let parameters = optim::parameters(&gradient, "grad").expect("accumulators");
         let modules = Modules {

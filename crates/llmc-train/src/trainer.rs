@@ -9,10 +9,10 @@ mod inspect;
 
 pub use inspect::Inspection;
 
-use crate::init;
 use crate::optim::{self, Parameter};
 use crate::plans::Plans;
 use crate::{Spikes, ramp, schedule};
+use crate::{init, lora};
 use llmc_base::Diagnostic;
 use llmc_ir::{Module, TypeError};
 use llmc_plan::{AddressSpace, Plan, PlanError, Region};
@@ -122,6 +122,8 @@ pub struct Trainer {
     forward: Plan,
     functions: Vec<String>,
     parameters: Vec<Parameter>,
+    /// Weights that stay as they are, in path order.
+    frozen: Vec<Parameter>,
     /// The loss and every gradient accumulator: what starts a step at 0.
     accumulators: Vec<Region>,
     optimizer: OptimizerConfig,
@@ -176,6 +178,7 @@ impl Trainer {
             evaluate,
             forward,
             functions,
+            frozen: lora::frozen(model, parameters),
             parameters: modules.parameters,
             accumulators,
             optimizer: optimizer.clone(),
@@ -183,10 +186,14 @@ impl Trainer {
             step: 0,
             spikes: Spikes::default(),
         };
-        for at in 0..trainer.parameters.len() {
-            let parameter = trainer.parameters[at].clone();
-            let seed = trainer.training.seed;
+        let seed = trainer.training.seed;
+        for parameter in
+            trainer.parameters.iter().chain(&trainer.frozen).cloned().collect::<Vec<_>>()
+        {
             let out = trainer.tensor_mut(&parameter.path)?;
+            if lora::fill(&parameter, seed, out) {
+                continue;
+            }
             init::fill(
                 &parameter.path,
                 parameter.ty.rank(),
@@ -261,6 +268,11 @@ impl Trainer {
     /// The parameters, in path order.
     pub fn parameters(&self) -> &[Parameter] {
         &self.parameters
+    }
+
+    /// Paths of the weights that stay as they are, in order: none without adapters.
+    pub fn frozen_paths(&self) -> Vec<String> {
+        self.frozen.iter().map(|p| p.path.clone()).collect()
     }
 
     /// Paths of what the optimiser keeps, in order.

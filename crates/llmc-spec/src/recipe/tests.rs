@@ -55,7 +55,7 @@ fn golden_hashes_guard_the_spec_version() {
 
 const GOLDEN_BASE: [&str; 4] = ["d730b99ed4ae", "26c1ea8313be", "6fe49d838a5d", "dd2980a4aca6"];
 const GOLDEN_EVERYTHING: [&str; 4] =
-    ["4fb65641c5bd", "08c6e3305462", "3a1ee7c3fd8d", "d60ce4a81b22"];
+    ["4fb65641c5bd", "08c6e3305462", "3a1ee7c3fd8d", "58ee399a0979"];
 
 /// A value unlike the default for every field that enters a hash and can be written
 /// beside the others.
@@ -115,6 +115,7 @@ const EVERYTHING: &[&str] = &[
     "training.skip_spikes={ factor = 3.0, window = 10 }",
     "training.z_loss=1e-4",
     "training.ema=0.99",
+    "training.lora={ rank = 4, alpha = 8.0, target_modules = [\"all-linear\"] }",
 ];
 
 #[test]

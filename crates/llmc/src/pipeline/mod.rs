@@ -1,5 +1,6 @@
 //! The stages joined: from a spec to a verified run, and from a run to its uses.
 
+mod adapters;
 pub mod chat;
 pub mod compile;
 pub mod compile_report;
@@ -17,6 +18,7 @@ pub mod groups;
 pub mod held_out;
 pub mod inspect;
 pub mod observer;
+mod peft;
 pub mod plan;
 mod prepare;
 pub mod project;

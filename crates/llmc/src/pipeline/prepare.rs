@@ -1,10 +1,11 @@
 //! The stages before the first step: data, model, recipe, and a trainer over them.
 
+use super::adapters;
 use super::data::{self, Rows, TextSet};
 use super::failure::Failure;
 use super::finetune;
 use super::observer::{Event, Observer};
-use super::project::{Project, build_model};
+use super::project::Project;
 use super::train::{Parent, TrainOptions};
 use crate::manifest::RecipeParts;
 use crate::store::Source;
@@ -124,6 +125,8 @@ pub(super) fn prepare_if(
     let resolved = &project.resolved;
     let training = section(&resolved.training)?;
     let model = project.model()?;
+    adapters::check_base(training, options.parent.as_ref())
+        .map_err(|e| e.located(&project.spec))?;
     let threads = thread_count(options.threads, training.threads)?;
     let (dataset, tokens) = (section(&resolved.dataset)?, resolved.tokenizer.as_ref());
     let (set, mut warnings) = data::documents(dataset, tokens, text, options.cache)
@@ -167,11 +170,18 @@ pub(super) fn prepare_if(
     observer.event(&Event::Stage { name: "rows", detail });
     go_on(observer, "rows")?;
 
-    let module = llmc_train::with_z_loss(&build_model(model)?, training.z_loss)?;
+    let module = adapters::training_module(model, training)?;
     let optimizer: &OptimizerConfig = section(&resolved.optimizer)?;
     let threads = training_threads(model, training, options.threads)?;
     let gradient = llmc_train::differentiate(&module, optimizer, training, threads)?;
-    let detail = format!("{} parameters", model.solution.params);
+    let mut detail = format!("{} parameters", model.solution.params);
+    if training.adapters().is_some() {
+        let trained: u64 = adapters::n_trained(&gradient)?;
+        detail = format!(
+            "{trained} of {} parameters in adapters, the others frozen",
+            model.solution.params + trained
+        );
+    }
     observer.event(&Event::Stage { name: "model", detail });
     go_on(observer, "model")?;
     let (project, recipe) = (project.clone(), recipe_of.hash());

@@ -3,9 +3,11 @@
 //! The manifest is there from the start, as unfinished, so that a run that is killed can be
 //! resumed, executed again and verified like any other.
 
+use super::adapters::{self, BASE};
 use super::chat::TEMPLATE_FILE;
 use super::data;
 use super::failure::Failure;
+use super::prepare::section;
 use super::state::{EMA, OPTIMIZER, WEIGHTS};
 use super::train::{Prepared, TrainOptions};
 use crate::checkpoint;
@@ -61,6 +63,15 @@ pub(super) fn begin(
             data::write_rows(f, &prepared.rows)
         })?;
     }
+    let training = section(&project.resolved.training)?;
+    let base = run.join(BASE);
+    if training.adapters().is_some()
+        && let Some(parent) = &options.parent
+        && !store.exists(&base)?
+    {
+        let weights = adapters::base_of(store, parent)?;
+        group.folder(&base, |f| f.bytes(WEIGHTS, &weights).map(drop))?;
+    }
     group.commit()?;
     let manifest = manifest(prepared, store, run, RunStatus::Unfinished, Observations::default())?;
     Ok(manifest.write(store, run)?)
@@ -100,6 +111,11 @@ pub(super) fn manifest(
     artifacts.push(recipe(ir, hashes.model).made_from(["solution"]).proved_by(["model.ir"]));
     if store.exists(&run.join(PARENT))? {
         artifacts.push(Artifact::output(store, run, "parent", Kind::Spec, PARENT)?);
+    }
+    if store.exists(&run.join(BASE))? {
+        let marker = read_marker(store, &run.join(BASE))?;
+        let base = Artifact::committed(BASE, Kind::Checkpoint, BASE, &marker);
+        artifacts.push(base.made_from(["parent"]).proved_by([WEIGHTS]));
     }
     let from_text = if has_text { vec!["spec", "text"] } else { vec!["spec"] };
     let marker = read_marker(store, &run.join("tokenizer"))?;

@@ -10,6 +10,7 @@ mod faults;
 mod finetune;
 mod groups;
 mod limits;
+mod lora;
 mod masked;
 mod sessions;
 mod spikes;
