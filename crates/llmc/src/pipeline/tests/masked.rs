@@ -2,8 +2,10 @@
 
 use super::super::chat::ChatTemplate;
 use super::super::data::{read_tokenizer, to_train_batch};
+use super::super::generate::{Model, WeightFormat, Which};
 use super::super::held_out::held_out_loss;
 use super::super::project::build_model;
+use super::super::quantize::{Work, quantize};
 use super::super::rerun::{rerun, resume};
 use super::super::why::why;
 use super::*;
@@ -191,6 +193,11 @@ fn conversations_are_learned_by_their_template_which_the_run_keeps() {
     let asked = found.render(&[super::super::chat::Message::new("user", "ab")], true).unwrap();
     assert_eq!(asked, read, "a chat asks as it was taught");
     assert_eq!(verify(&store, &run).unwrap().problems, []);
+
+    let model = Model::open(&store, &run, Which::Last).unwrap();
+    let narrow = Path::new("narrow");
+    quantize(&store, (&run, &model), WeightFormat::Bf16, narrow, Work::default()).unwrap();
+    assert!(!ChatTemplate::find(&store, narrow, &tokenizer, 0).unwrap().is_plain());
 
     // A template in a file is an input of the run.
     let text = "{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}";
