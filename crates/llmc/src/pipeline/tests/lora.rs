@@ -8,11 +8,12 @@ use super::super::held_out::held_out_loss;
 use super::super::plan::{PlanOptions, plan};
 use super::super::quantize::{Work, quantize};
 use super::super::rerun::{rerun, resume};
-use super::super::train::Parent;
+use super::super::train::{Parent, train_prepared};
 use super::super::why::why;
 use super::*;
 use crate::checkpoint;
 use crate::manifest::verify;
+use crate::store::{Fault, FaultStore};
 use llmc_formats::safetensors::SafeTensors;
 use llmc_runtime::Engine;
 use std::collections::BTreeMap;
@@ -117,6 +118,40 @@ fn adapters_are_resumed_repeated_explained_and_extended_exactly() {
     let plain = tiny(&["dataset.seed=8", "training.max_steps=1", "optimizer.lr=0"]);
     let plain = tuned(&store, &plain, from(&store, &whole.run, &plain));
     assert_eq!(weights(&store, &plain.run), weights(&store, &whole.run));
+}
+
+/// A death at every change that the run makes to the disk: what is there then ends in the same bits.
+#[test]
+fn a_death_at_any_change_loses_neither_base_nor_adapters() {
+    let project = tuned_by(&[]);
+    let disk = || {
+        let store = MemStore::new();
+        let base = run_whole(&store, &tiny(&[])).run;
+        let parent = Some(from(&store, &base, &project));
+        (store, parent)
+    };
+    let (store, parent) = disk();
+    let start = TrainOptions { parent: parent.clone(), ..options(&store) };
+    let prepared = prepare(&project, &start, &mut Watch::default()).unwrap();
+    let run = |store: &dyn Store, parent: &Option<Parent>| {
+        let options = TrainOptions { parent: parent.clone(), ..options(store) };
+        train_prepared(&prepared, &options, &mut Watch::default())
+    };
+    let whole = run(&store, &parent).unwrap();
+    for n in 0.. {
+        let (disk, parent) = disk();
+        let faulty = FaultStore::new(disk, n, Fault::Abort);
+        let result = run(&faulty, &parent);
+        if !faulty.has_failed() {
+            assert_eq!(result.unwrap().content, whole.content);
+            assert!(n > 50, "a run makes more changes than {n}");
+            return;
+        }
+        let disk = faulty.inner();
+        let result = run(disk, &parent).unwrap();
+        assert_eq!((result.weights, result.content), (whole.weights, whole.content), "change {n}");
+        assert!(verify(disk, &result.run).unwrap().outputs_are_whole(), "change {n}");
+    }
 }
 
 #[test]
