@@ -41,8 +41,10 @@ fn adapters_learn_completions_beside_the_weights_of_a_run() {
     says(&told, "% of it learned");
     // q and v of two layers: two matrices of rank 2 beside each [16, 16].
     says(&told, "256 of ");
+    says(&told, "256 in adapters");
     says(&told, "in adapters, the others frozen");
     let run = place.llmc(&[&tune[..], &["--json"]].concat()).code(0).event("result");
+    assert_eq!(run["trained_parameters"], 256);
     let run = run["run"].as_str().unwrap();
     place.llmc(&["verify", run]).code(0);
     place.llmc(&["generate", run, "--prompt", "a + b =", "--tokens", "3"]).code(0);

@@ -73,6 +73,9 @@ fn finish(
         row("skipped", format!("{} of them, as spikes", result.skipped));
     }
     row("parameters", grouped(result.parameters));
+    if let Some(trained) = result.trained_parameters {
+        row("trained", format!("{} in adapters", grouped(trained)));
+    }
     if let Some(loss) = result.loss {
         row("loss", format!("{loss:.4}"));
     }

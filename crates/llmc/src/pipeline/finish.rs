@@ -80,6 +80,7 @@ pub(super) fn finish(session: &Session, status: TrainStatus) -> Result<TrainResu
         loss: last_loss(&session.records),
         validation: last_validation(&session.records),
         parameters: prepared.project.model()?.solution.params,
+        trained_parameters: prepared.trained_parameters()?,
         is_stopped_early,
         skipped,
         plan: check,

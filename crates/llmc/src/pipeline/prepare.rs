@@ -42,6 +42,15 @@ pub struct Prepared {
 }
 
 impl Prepared {
+    /// Elements of the adapters, where they alone are trained.
+    pub(super) fn trained_parameters(&self) -> Result<Option<u64>, Failure> {
+        let training = section(&self.project.resolved.training)?;
+        match training.adapters() {
+            Some(_) => Ok(Some(adapters::n_trained(&self.gradient)?)),
+            None => Ok(None),
+        }
+    }
+
     /// The same text, tokenizer, rows and model under another number of steps, from a parent's
     /// checkpoint.
     pub(super) fn trained_otherwise(
