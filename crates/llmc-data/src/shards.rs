@@ -17,6 +17,7 @@
 //! leaves the hash to [`Shard::verify`], so that a mapped file is read once at
 //! most.
 
+use crate::pack::Masks;
 use llmc_base::{Diagnostic, Hash};
 
 const MAGIC: &[u8; 8] = b"LLMCIDS\x01";
@@ -262,6 +263,7 @@ pub struct Corpus<'a> {
     shards: Vec<Shard<'a>>,
     /// For each shard, the number of documents up to its end.
     ends: Vec<usize>,
+    masks: Option<&'a Masks>,
 }
 
 impl<'a> Corpus<'a> {
@@ -286,7 +288,25 @@ impl<'a> Corpus<'a> {
                 n_documents
             })
             .collect();
-        Ok(Corpus { shards, ends })
+        Ok(Corpus { shards, ends, masks: None })
+    }
+
+    /// The same documents, of which some ids are only read.
+    ///
+    /// Errors: `shards::format` if the masks are of another number of documents.
+    pub fn with_masks(self, masks: Option<&'a Masks>) -> Result<Self, Diagnostic> {
+        match masks.map(Masks::n_documents) {
+            Some(n) if n != self.n_documents() => Err(Diagnostic::error(
+                "shards::format",
+                format!("the masks are of {n} documents, the shards of {}", self.n_documents()),
+            )),
+            _ => Ok(Corpus { masks, ..self }),
+        }
+    }
+
+    /// What is only read; `None` where every id is learned.
+    pub fn masks(&self) -> Option<&'a Masks> {
+        self.masks
     }
 
     /// Number of documents.

@@ -14,6 +14,8 @@ pub enum Fill {
     Positive,
     /// Integers in `0..n`.
     Below(i64),
+    /// Integers in `0..n`, and −100 for a quarter of them: targets of a loss.
+    Targets(i64),
     /// Each row of the last axis counts 0, 1, 2, …
     Positions,
     /// Each row of the last axis: two segments, 0 then 1.
@@ -135,6 +137,8 @@ fn int(fill: Fill, dtype: DType, i: usize, width: usize, word: u32) -> i64 {
         Fill::Normal => i64::from(word % 16),
         Fill::Positive => 1,
         Fill::Below(n) => i64::from(word) % n.max(1),
+        Fill::Targets(_) if word >> 30 == 0 => i64::from(crate::ops::IGNORE_INDEX),
+        Fill::Targets(n) => i64::from(word) % n.max(1),
         Fill::Positions => (i % width) as i64,
         Fill::Segments => i64::from(i % width >= width / 2),
         Fill::Constant(value) => value as i64,

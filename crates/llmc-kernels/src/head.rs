@@ -10,7 +10,7 @@ use crate::gemm::{Gemm, MatRef, Precision, gemm, gemm_scratch_len};
 use crate::isa::{Kernel, dispatch};
 use crate::parallel::Ctx;
 use crate::simd::{LANES, Simd, generic};
-use crate::softmax::{EXP_COST, check_ids, row_max};
+use crate::softmax::{EXP_COST, IGNORE_INDEX, check_targets, row_max};
 
 /// Logits that exist at a time: 16 MiB, unless the vocabulary leaves fewer than [`MIN_TILE`] tokens.
 const TILE_LOGITS: usize = 1 << 22;
@@ -28,7 +28,7 @@ pub struct Head<'a> {
     pub x: &'a [f32],
     /// [vocab, width].
     pub w: &'a [f32],
-    /// \[tokens\], in 0..vocab.
+    /// \[tokens\], in 0..vocab, or [`IGNORE_INDEX`]: loss and gradient of the token are 0.
     pub targets: &'a [i32],
     /// \[tokens\]: factors of the losses.
     pub weights: &'a [f32],
@@ -46,7 +46,7 @@ impl Head<'_> {
         check_len("w", self.w, product(&[vocab, self.width])?)?;
         check_len("x", self.x, product(&[self.targets.len(), self.width])?)?;
         check_len("weights", self.weights, self.targets.len())?;
-        check_ids("targets", self.targets, vocab)?;
+        check_targets(self.targets, vocab)?;
         Ok(vocab)
     }
 }
@@ -58,8 +58,8 @@ pub struct HeadGrad<'a> {
     pub dloss: &'a [f32],
     /// [tokens, width].
     pub dx: &'a mut [f32],
-    /// [vocab, width]: goes on from what it holds.
-    pub dw: &'a mut [f32],
+    /// [vocab, width]: goes on from what it holds; `None` if the weight has no gradient.
+    pub dw: Option<&'a mut [f32]>,
 }
 
 /// Tokens whose logits exist at a time. A pair of tokens is not torn.
@@ -123,7 +123,7 @@ fn scratch_of(
 /// [`cross_entropy_backward`](crate::cross_entropy_backward) and two more products, one after another.
 ///
 /// Errors: [`Error::Length`] or [`Error::Dimension`] if shapes do not fit, [`Error::Index`] for a
-/// target outside of 0..vocab, [`Error::Scratch`] below [`head_scratch_len`].
+/// target outside of 0..vocab that is not [`IGNORE_INDEX`], [`Error::Scratch`] below [`head_scratch_len`].
 pub fn linear_cross_entropy(
     ctx: &Ctx<'_>,
     head: &Head<'_>,
@@ -150,7 +150,9 @@ fn in_tiles(
     if let Some(grad) = &grad {
         check_len("dloss", grad.dloss, tokens)?;
         check_len("dx", grad.dx, head.x.len())?;
-        check_len("dw", grad.dw, head.w.len())?;
+        if let Some(dw) = &grad.dw {
+            check_len("dw", dw, head.w.len())?;
+        }
     }
     let expected = scratch_of(tile, vocab, width, head.precision, ctx.threads());
     if scratch.len() < expected {
@@ -198,6 +200,7 @@ fn in_tiles(
         let precision = whole(head.precision, vocab);
         let inputs = Gemm { n: width, k: vocab, a: dlogits, b: w, precision, ..plain };
         gemm(ctx, &inputs, dx, width, scratch)?;
+        let Some(dw) = &mut grad.dw else { continue };
         let weight = Gemm {
             m: vocab,
             n: width,
@@ -208,7 +211,7 @@ fn in_tiles(
             precision: over_tokens(head.precision, rows.len()),
             ..plain
         };
-        gemm(ctx, &weight, grad.dw, width, scratch)?;
+        gemm(ctx, &weight, dw, width, scratch)?;
     }
     Ok(())
 }
@@ -230,6 +233,11 @@ impl Kernel for Rows<'_> {
     fn run<V: Simd>(self) {
         let rows = self.logits.chunks_exact_mut(self.vocab);
         for (index, (x, loss)) in rows.zip(self.loss).enumerate() {
+            if self.targets[index] == IGNORE_INDEX {
+                *loss = 0.0;
+                x.fill(0.0);
+                continue;
+            }
             let target = self.targets[index] as usize;
             let max = row_max::<V>(x);
             let at_target = x[target];
@@ -309,7 +317,8 @@ mod tests {
             (5, 33, 3, 1, Precision::F16),
         ] {
             let (x, w) = (values.units(tokens * width), values.units(vocab * width));
-            let targets: Vec<i32> = (0..tokens).map(|i| ((i * 7919) % vocab) as i32).collect();
+            let target = |i| if i % 5 == 2 { IGNORE_INDEX } else { ((i * 7919) % vocab) as i32 };
+            let targets: Vec<i32> = (0..tokens).map(target).collect();
             let (weights, dloss) = (values.units(tokens), values.units(tokens));
             let acc = values.units(vocab * width);
             let (targets, weights) = (&targets[..], &weights[..]);
@@ -325,11 +334,15 @@ mod tests {
                 run(&mut got.0, None, 0).unwrap();
                 assert_bits("loss alone", ctx, &got.0, &losses);
                 got.0.fill(0.0);
-                let grad = HeadGrad { dloss: &dloss, dx: &mut got.1, dw: &mut got.2 };
+                let grad = HeadGrad { dloss: &dloss, dx: &mut got.1, dw: Some(&mut got.2) };
                 run(&mut got.0, Some(grad), 0).unwrap();
                 assert_bits("loss", ctx, &got.0, &losses);
                 assert_bits("dx", ctx, &got.1, &dx);
                 assert_bits("dw", ctx, &got.2, &dw);
+                got.1.fill(0.0);
+                let grad = HeadGrad { dloss: &dloss, dx: &mut got.1, dw: None };
+                run(&mut got.0, Some(grad), 0).unwrap();
+                assert_bits("dx of a frozen weight", ctx, &got.1, &dx);
                 assert!(matches!(run(&mut got.0, None, 1), Err(Error::Scratch { .. })));
             });
         }

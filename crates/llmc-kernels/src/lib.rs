@@ -114,4 +114,4 @@ pub use quant::{
 };
 pub use reduce::{bias_grad, sum_chain, sum_rows, sum_squares};
 pub use rope::{rope, rope_backward};
-pub use softmax::{cross_entropy, cross_entropy_backward, softmax};
+pub use softmax::{IGNORE_INDEX, cross_entropy, cross_entropy_backward, softmax};

@@ -86,11 +86,11 @@ pub(crate) fn row_max<V: Simd>(x: &[f32]) -> f32 {
 /// `m = max; l = log(sum(exp(x − m))); loss = ((m − x[target]) + l)·weight` per
 /// token.
 ///
-/// logits: [tokens, V]; targets, weights, loss: \[tokens\]. A token that does not
-/// count has weight 0, and any valid target.
+/// logits: [tokens, V]; targets, weights, loss: \[tokens\]. The loss of a token whose
+/// target is [`IGNORE_INDEX`] is 0, and its logits are not read.
 ///
 /// Errors: [`Error::Length`] if the shapes do not fit, [`Error::Index`] for a
-/// target outside of 0..V.
+/// target outside of 0..V that is not [`IGNORE_INDEX`].
 pub fn cross_entropy(
     ctx: &Ctx<'_>,
     logits: &[f32],
@@ -120,7 +120,7 @@ pub fn cross_entropy(
 /// The gradient of [`cross_entropy`]: `dx = (softmax(x) − onehot(target))·dloss`.
 ///
 /// logits, dlogits: [tokens, V]; targets, dloss: \[tokens\], where dloss has the
-/// weight in it.
+/// weight in it. The gradient of a token whose target is [`IGNORE_INDEX`] is 0.
 ///
 /// Errors: as [`cross_entropy`].
 pub fn cross_entropy_backward(
@@ -158,8 +158,21 @@ fn vocab_of(logits: &[f32], targets: &[i32]) -> Result<usize, Error> {
     }
     let vocab = logits.len() / targets.len();
     check_len("logits", logits, product(&[vocab, targets.len()])?)?;
-    check_ids("targets", targets, vocab)?;
+    check_targets(targets, vocab)?;
     Ok(vocab)
+}
+
+/// The target that does not count, as `ignore_index` of PyTorch's loss.
+pub const IGNORE_INDEX: i32 = -100;
+
+/// Refuses targets outside of `0..vocab` that are not [`IGNORE_INDEX`].
+pub(crate) fn check_targets(targets: &[i32], vocab: usize) -> Result<(), Error> {
+    let is_bad =
+        |&id: &i32| id != IGNORE_INDEX && usize::try_from(id).map_or(true, |id| id >= vocab);
+    match targets.iter().copied().find(is_bad) {
+        None => Ok(()),
+        Some(value) => Err(Error::Index { operand: "targets", value, bound: vocab }),
+    }
 }
 
 /// Refuses ids outside of `0..bound`.
@@ -186,6 +199,10 @@ impl Kernel for Loss<'_> {
         let vocab = self.logits.len() / self.targets.len().max(1);
         let tokens = self.targets.iter().zip(self.weights).zip(self.loss);
         for (x, ((&target, &weight), loss)) in self.logits.chunks_exact(vocab).zip(tokens) {
+            if target == IGNORE_INDEX {
+                *loss = 0.0;
+                continue;
+            }
             let max = row_max::<V>(x);
             let mut sum = V::splat(0.0);
             let mut i = 0;
@@ -216,6 +233,10 @@ impl Kernel for LossBackward<'_> {
         let vocab = self.logits.len() / self.targets.len().max(1);
         let rows = self.logits.chunks_exact(vocab).zip(self.dlogits.chunks_exact_mut(vocab));
         for ((x, dx), (&target, &dloss)) in rows.zip(self.targets.iter().zip(self.dloss)) {
+            if target == IGNORE_INDEX {
+                dx.fill(0.0);
+                continue;
+            }
             let scale = exponentials::<V>(x, dx);
             let target = target as usize;
             let at_target = (dx[target] * scale - 1.0) * dloss;

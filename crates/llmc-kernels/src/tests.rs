@@ -309,6 +309,26 @@ fn exponentials(x: &[f32]) -> (f32, Vec<f32>, f32) {
 }
 
 #[test]
+fn an_ignored_target_has_no_loss_and_no_gradient_whatever_its_logits() {
+    let x = [0.5, -1.0, 2.0, f32::NAN, f32::INFINITY, 1.0, 0.0, 3.0, 1.5];
+    let (targets, ones) = ([2, IGNORE_INDEX, 0], [1.0; 3]);
+    everywhere(|ctx| {
+        let (mut loss, mut alone) = ([9.0; 3], [0.0; 1]);
+        cross_entropy(ctx, &x, &targets, &ones, &mut loss).unwrap();
+        cross_entropy(ctx, &x[6..], &[0], &[1.0], &mut alone).unwrap();
+        assert_eq!((loss[1].to_bits(), loss[2]), (0, alone[0]));
+        assert!(loss[0] > 0.0);
+        let mut dx = [9.0; 9];
+        cross_entropy_backward(ctx, &x, &targets, &ones, &mut dx).unwrap();
+        assert!(dx[3..6].iter().all(|d| d.to_bits() == 0), "{dx:?}");
+        assert!(dx[..3].iter().chain(&dx[6..]).all(|d| d.is_finite() && *d != 0.0), "{dx:?}");
+    });
+    let ctx = Ctx::detect(&Serial);
+    let refused = cross_entropy(&ctx, &x, &[0, -99, 1], &ones, &mut [0.0; 3]);
+    assert!(matches!(refused, Err(Error::Index { value: -99, bound: 3, .. })));
+}
+
+#[test]
 fn softmax_and_cross_entropy() {
     for width in WIDTHS {
         for rows in [1, 5, 40] {

@@ -3,7 +3,7 @@
 //! Only patterns whose composite decomposes into the very nodes it replaces, so that no bit changes:
 //!
 //! - a linear map whose logits only a cross entropy reads: `linear_cross_entropy`;
-//! - that with the gradients of x and w: `linear_cross_entropy_grad`.
+//! - that with the gradient of x, and of w if it has one: `linear_cross_entropy_grad`.
 //!
 //! The new node stands where the last of the old ones stood; what depends on its results and
 //! stood before moves behind it.
@@ -107,8 +107,12 @@ fn head(function: &Function, users: &[Vec<usize>], at: usize) -> Option<Group> {
             let Op::CrossEntropyBackward(_) = backward.op else { return None };
             let [_, same_targets, dloss] = backward.operands[..] else { return None };
             let dlogits = backward.results[0];
-            let [input, weight] = users[dlogits.index()][..] else { return None };
-            let (dx, dw) = (reader(&input)?, reader(&weight)?);
+            let (input, weight) = match users[dlogits.index()][..] {
+                [input] => (input, None),
+                [input, weight] => (input, Some(weight)),
+                _ => return None,
+            };
+            let dx = reader(&input)?;
             let rank = function.ty(logits).rank();
             let is_dx = matches!(&dx.op, Op::Dot(dot) if dot.lhs_batch.is_empty()
                 && dot.acc == DType::F32
@@ -116,21 +120,25 @@ fn head(function: &Function, users: &[Vec<usize>], at: usize) -> Option<Group> {
                 && dot.rhs_contract == [0]
                 && dot.precision == precision)
                 && dx.operands == [dlogits, w];
-            let (Op::LinearWeightGrad(grad), &[_, _, acc]) = (&dw.op, &dw.operands[..]) else {
-                return None;
-            };
-            let fits = is_dx
-                && grad.precision == precision
-                && dw.operands[..2] == [dlogits, x]
-                && same_targets == targets;
-            let mut nodes = vec![at, one, two, input, weight];
-            nodes.sort_unstable();
-            fits.then(|| Group {
-                nodes,
+            let mut group = Group {
+                nodes: vec![at, one, two, input],
                 op: LinearCrossEntropyGrad { precision }.into(),
-                operands: vec![x, w, targets, weights, dloss, acc],
-                results: vec![entropy.results[0], dx.results[0], dw.results[0]],
-            })
+                operands: vec![x, w, targets, weights, dloss],
+                results: vec![entropy.results[0], dx.results[0]],
+            };
+            let mut fits = is_dx && same_targets == targets;
+            if let Some(weight) = weight {
+                let dw = reader(&weight)?;
+                let (Op::LinearWeightGrad(grad), &[_, _, acc]) = (&dw.op, &dw.operands[..]) else {
+                    return None;
+                };
+                fits &= grad.precision == precision && dw.operands[..2] == [dlogits, x];
+                group.nodes.push(weight);
+                group.operands.push(acc);
+                group.results.push(dw.results[0]);
+            }
+            group.nodes.sort_unstable();
+            fits.then_some(group)
         }
         _ => None,
     }
@@ -190,6 +198,18 @@ mod tests {
         // The loss is summed after the node that makes it, though it stood before.
         let at = |name: &str| ops.iter().position(|op| *op == name).unwrap();
         assert!(at("linear_cross_entropy_grad") < at("reduce"), "{ops:?}");
+    }
+
+    #[test]
+    fn a_head_that_is_not_trained_has_no_gradient_of_its_own() {
+        let weights = Some(&(|path: &str| path == "e") as &dyn Fn(&str) -> bool);
+        let options = Options { weights, ..Options::default() };
+        let fused = fuse(&autodiff(&module(HEAD), &options).unwrap()).unwrap();
+        let ops = ops(&fused, "grad");
+        assert!(ops.contains(&"linear_cross_entropy_grad") && !ops.contains(&"dot"), "{ops:?}");
+        let grad = fused.function(fused.find("grad").unwrap());
+        let states: Vec<&str> = grad.states().map(|(path, _)| path).collect();
+        assert_eq!(states, ["loss", "e.grad"]);
     }
 
     #[test]

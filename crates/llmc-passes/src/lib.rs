@@ -6,6 +6,7 @@
 //! In debug builds every pass runs the verifier over what it made.
 //! This crate knows no specs and no source languages.
 
+pub mod adapters;
 pub mod autodiff;
 pub mod cse;
 pub mod dce;

@@ -51,7 +51,7 @@ pub(crate) fn accumulator(op: &Op, n_operands: usize) -> Option<(usize, usize)> 
         }
         Op::BiasGrad(_) | Op::Reduce(_) if n_operands == 2 => Some((1, 0)),
         Op::ScatterAdd(_) | Op::UpdateSlice(_) => Some((0, 0)),
-        Op::LinearCrossEntropyGrad(_) => Some((5, 2)),
+        Op::LinearCrossEntropyGrad(_) if n_operands == 6 => Some((5, 2)),
         _ => None,
     }
 }

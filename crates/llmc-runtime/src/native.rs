@@ -210,7 +210,11 @@ fn dispatch(
             .map_err(text);
         }
         Op::LinearCrossEntropyGrad(_) => {
-            let [loss, dx, dw] = results::<3>(slices)?;
+            let (loss, dx, dw) = match slices.results.as_mut_slice() {
+                [loss, dx] => (loss, dx, None),
+                [loss, dx, dw] => (loss, dx, Some(&mut **dw)),
+                other => return Err(format!("{} results", other.len())),
+            };
             let grad = k::HeadGrad { dloss: operands[4], dx, dw };
             let head = head(launch, &operands);
             return k::linear_cross_entropy(ctx, &head, loss, Some(grad), scratch).map_err(text);

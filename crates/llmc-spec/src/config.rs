@@ -3,6 +3,7 @@
 //!
 //! Field meanings and defaults are in the field table (`docs/spec.md`).
 
+use crate::lora::LoraConfig;
 use llmc_base::Hash;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -21,6 +22,15 @@ pub struct DatasetConfig {
     pub include: Vec<String>,
     /// Globs that drop a path.
     pub exclude: Vec<String>,
+    /// What the files are.
+    #[serde(default)]
+    pub format: DatasetFormat,
+    /// Whether prompts of records are learned as completions are.
+    #[serde(default)]
+    pub train_on_prompt: bool,
+    /// What makes conversations into text: a file, or `chatml`.
+    #[serde(default)]
+    pub chat_template: Option<String>,
     /// Generated corpora.
     pub domains: Vec<Domain>,
     /// Share of each language in a generated corpus, relative to the others; empty where
@@ -42,6 +52,19 @@ pub struct DatasetConfig {
     pub invalid_utf8: InvalidUtf8,
     /// Seed of generated text, of the choice under `target_tokens`, and of the split.
     pub seed: u64,
+}
+
+/// What the files of a dataset are.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum DatasetFormat {
+    /// Text, a document each.
+    #[default]
+    Text,
+    /// A record of JSON on each line.
+    Jsonl,
 }
 
 /// A generated corpus.
@@ -255,6 +278,8 @@ pub struct TrainingConfig {
     pub z_loss: f64,
     /// Decay of the moving average of the weights, in (0, 1).
     pub ema: Option<f64>,
+    /// Adapters that are trained in place of the weights.
+    pub lora: LoraConfig,
     /// Steps between checkpoints; 0 only at the end.
     pub checkpoint_interval: u64,
     /// How many of the latest checkpoints stay; at least 1.

@@ -6,6 +6,7 @@
 //! rule may look at fields above its own, and at anything that was written.
 
 mod dataset;
+mod lora;
 mod model;
 mod optimizer;
 pub(crate) mod rules;
@@ -313,9 +314,11 @@ const fn later(name: &'static str) -> Choice {
 
 /// All fields, section by section, in the order of the documentation.
 pub fn fields() -> impl Iterator<Item = &'static Field> {
-    [model::FIELDS, dataset::FIELDS, tokenizer::FIELDS, optimizer::FIELDS, training::FIELDS]
+    let training = training::FIELDS.iter().chain(lora::FIELDS);
+    [model::FIELDS, dataset::FIELDS, tokenizer::FIELDS, optimizer::FIELDS]
         .into_iter()
         .flatten()
+        .chain(training)
 }
 
 /// A path prefix that stands for another: `training.optimizer.lr` is `optimizer.lr`.

@@ -9,6 +9,7 @@ mod check;
 pub mod config;
 pub mod dims;
 pub mod field;
+mod lora;
 mod print;
 mod read;
 mod recipe;
@@ -29,13 +30,14 @@ pub use architecture::{
     RopeScaling, Template,
 };
 pub use config::{
-    BatchRamp, DatasetConfig, Deduplicate, Domain, EarlyStopping, GradientCheckpointing,
-    InvalidUtf8, LossScale, OptimizerConfig, OptimizerKind, ParameterGroup, PreTokenizer,
-    Precision, Schedule, ScheduleKind, SkipSpikes, SpecialTokens, TokenizerConfig, TokenizerKind,
-    TrainingConfig,
+    BatchRamp, DatasetConfig, DatasetFormat, Deduplicate, Domain, EarlyStopping,
+    GradientCheckpointing, InvalidUtf8, LossScale, OptimizerConfig, OptimizerKind, ParameterGroup,
+    PreTokenizer, Precision, Schedule, ScheduleKind, SkipSpikes, SpecialTokens, TokenizerConfig,
+    TokenizerKind, TrainingConfig,
 };
 pub use dims::{Dim, DimExprs, Dims};
 pub use field::{Field, Section, fields};
+pub use lora::{Lora, LoraConfig};
 pub use print::{to_explicit_toml, to_toml};
 pub use read::{decode, from_json, parse, parse_with};
 pub use recipe::RecipeHashes;

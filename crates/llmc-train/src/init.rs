@@ -33,7 +33,12 @@ pub fn fill(path: &str, rank: usize, n_layers: u64, init: &Init, seed: u64, out:
         out.fill(if is_weight { 1.0 } else { 0.0 });
         return;
     }
-    let std = std_of(path, n_layers, init) as f32;
+    fill_normal(path, std_of(path, n_layers, init), seed, out);
+}
+
+/// Fills a matrix with a normal distribution of mean 0.
+pub(crate) fn fill_normal(path: &str, std: f64, seed: u64, out: &mut [f32]) {
+    let std = std as f32;
     let key = stream_key(seed, path);
     for (block, chunk) in out.chunks_mut(4).enumerate() {
         let block = block as u64;

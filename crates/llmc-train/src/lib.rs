@@ -5,6 +5,7 @@
 //! and checkpoints belong to the joining crate, which drives [`Trainer::step`].
 
 pub mod init;
+mod lora;
 mod loss_scale;
 pub mod optim;
 mod plans;
@@ -14,6 +15,7 @@ mod spikes;
 mod trainer;
 mod z_loss;
 
+pub use lora::{frozen_paths, with_lora};
 pub use loss_scale::Scaler;
 pub use plans::{Plans, differentiate};
 pub use spikes::Spikes;

@@ -1,6 +1,7 @@
 //! The plans of a training over one memory, made before any of it is touched, and the choice of what
 //! the backward pass computes again.
 
+use crate::lora;
 use crate::optim::{self, Parameter, merge_module, update_module};
 use crate::trainer::TrainError;
 use llmc_base::expr::Env;
@@ -119,7 +120,9 @@ pub fn differentiate(
     let narrow = in_precision(model, training)?;
     let seed = training.loss_scale.map(|_| LOSS_SCALE);
     let with = |recompute| -> Result<Module, TrainError> {
-        Ok(llmc_passes::autodiff(&narrow, &Options { recompute, seed, ..Options::default() })?)
+        let weights = lora::trained(training);
+        let options = Options { recompute, seed, weights, ..Options::default() };
+        Ok(llmc_passes::autodiff(&narrow, &options)?)
     };
     let budget = match training.gradient_checkpointing {
         GradientCheckpointing::None => return with(Recompute::Cheap),

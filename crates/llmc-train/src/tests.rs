@@ -2,6 +2,7 @@
 //! instruction set leave a trace in the weights.
 
 mod float16;
+mod lora;
 mod mup;
 mod update;
 
@@ -70,6 +71,7 @@ impl Setup {
         let optimizer: OptimizerConfig = r.optimizer.expect("there is an optimizer");
         let training: TrainingConfig = r.training.expect("there is a training");
         let module = crate::with_z_loss(&module, training.z_loss).expect("one cross entropy");
+        let module = crate::with_lora(&module, &training)?;
         let gradient = differentiate(&module, &optimizer, &training, self.engine.threads())?;
         let parameters = optim::parameters(&gradient, "grad").expect("accumulators");
         let width = model.architecture.width_multiplier(model.dims.hidden_size);

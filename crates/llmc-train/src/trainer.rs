@@ -9,10 +9,10 @@ mod inspect;
 
 pub use inspect::Inspection;
 
-use crate::init;
 use crate::optim::{self, Parameter};
 use crate::plans::{LOSS_SCALE, Plans};
 use crate::{Scaler, Spikes, ramp, schedule};
+use crate::{init, lora};
 use llmc_base::Diagnostic;
 use llmc_ir::{Module, TypeError};
 use llmc_plan::{AddressSpace, Plan, PlanError, Region};
@@ -38,6 +38,8 @@ pub enum TrainError {
     Missing { module: String, function: String },
     #[error("`{name}` has {got} elements, expected {expected}")]
     Length { name: String, got: usize, expected: usize },
+    #[error("no target of the batch of step {0} counts, so there is no mean loss")]
+    NoTargets(u64),
     #[error("unknown tensor `{0}`")]
     UnknownTensor(String),
 }
@@ -85,7 +87,7 @@ pub struct Batch {
     pub positions: Vec<i32>,
     /// Document within the row.
     pub segments: Vec<i32>,
-    /// Ids to predict.
+    /// Ids to predict; `llmc_ir::ops::IGNORE_INDEX` where none is.
     pub targets: Vec<i32>,
     /// 1 where the target counts, 0 elsewhere.
     pub weights: Vec<f32>,
@@ -124,6 +126,8 @@ pub struct Trainer {
     forward: Plan,
     functions: Vec<String>,
     parameters: Vec<Parameter>,
+    /// Weights that stay as they are, in path order.
+    frozen: Vec<Parameter>,
     /// The loss and every gradient accumulator: what starts a step at 0.
     accumulators: Vec<Region>,
     optimizer: OptimizerConfig,
@@ -179,6 +183,7 @@ impl Trainer {
             evaluate,
             forward,
             functions,
+            frozen: lora::frozen(model, parameters),
             parameters: modules.parameters,
             accumulators,
             optimizer: optimizer.clone(),
@@ -187,11 +192,15 @@ impl Trainer {
             spikes: Spikes::default(),
             scaler: training.loss_scale.as_ref().map(Scaler::new),
         };
-        for at in 0..trainer.parameters.len() {
-            let parameter = trainer.parameters[at].clone();
-            let seed = trainer.training.seed;
+        let seed = trainer.training.seed;
+        for parameter in
+            trainer.parameters.iter().chain(&trainer.frozen).cloned().collect::<Vec<_>>()
+        {
             let init = Init { std: modules.init.std / parameter.init_divisor(), ..modules.init };
             let out = trainer.tensor_mut(&parameter.path)?;
+            if lora::fill(&parameter, seed, out) {
+                continue;
+            }
             let rank = parameter.ty.rank();
             init::fill(&parameter.path, rank, modules.n_layers, &init, seed, out);
         }
@@ -272,6 +281,11 @@ impl Trainer {
         &self.parameters
     }
 
+    /// Paths of the weights that stay as they are, in order: none without adapters.
+    pub fn frozen_paths(&self) -> Vec<String> {
+        self.frozen.iter().map(|p| p.path.clone()).collect()
+    }
+
     /// Paths of what the optimiser keeps, in order.
     pub fn moment_paths(&self) -> Vec<String> {
         let names = |p: &Parameter| optim::rule_of(&self.optimizer, p).moments.iter();
@@ -295,7 +309,7 @@ impl Trainer {
     /// overflow of scaled gradients are counted as steps and change neither weights nor moments.
     ///
     /// Errors: a non-finite loss or gradient (the weights are then those before the step) that no smaller
-    /// scale can mend, or a batch of the wrong length.
+    /// scale can mend, a batch of the wrong length, or one without a target that counts.
     pub fn step(&mut self, batch: &Batch) -> Result<StepReport, TrainError> {
         let tokens = self.check(batch)?;
         let norm = share(tokens);
@@ -413,7 +427,10 @@ impl Trainer {
             let name = "rows".to_string();
             return Err(TrainError::Length { name, got: batch.rows, expected });
         }
-        Ok(batch.weights.iter().filter(|w| **w != 0.0).count() as u64)
+        match batch.weights.iter().filter(|w| **w != 0.0).count() as u64 {
+            0 => Err(TrainError::NoTargets(self.step)),
+            n => Ok(n),
+        }
     }
 
     fn micro_batches(&self, rows: usize) -> impl Iterator<Item = std::ops::Range<usize>> + use<> {
@@ -535,7 +552,7 @@ impl Trainer {
 
 /// What each of so many unmasked tokens is of the loss.
 fn share(tokens: u64) -> f32 {
-    1.0 / tokens.max(1) as f32
+    1.0 / tokens as f32
 }
 
 #[derive(Clone, Copy)]

@@ -13,7 +13,7 @@
 //! Source: Chowdhery et al. 2022, arXiv:2204.02311 (PaLM), section 5; the weight there is 1e-4.
 
 use llmc_base::Expr;
-use llmc_ir::ops::{CrossEntropy, Embedding};
+use llmc_ir::ops::{Binary, BinaryKind, CrossEntropy, Embedding};
 use llmc_ir::types::ensure;
 use llmc_ir::{DType, Function, FunctionBuilder, Module, Op, TypeError, ValueId};
 
@@ -86,6 +86,9 @@ fn term(b: &mut FunctionBuilder, operands: &[ValueId], weight: f64) -> Result<Va
     let width = b.splat_like(width, rows)?;
     let starts = b.mul(rows, width)?;
     let starts = b.reshape(starts, [batch.clone(), tokens.clone()])?;
+    // An ignored target weighs nothing, whatever logit stands for it.
+    let first = b.constant_like(targets, 0.0)?;
+    let targets = b.op1(Binary { kind: BinaryKind::Max }, &[targets, first])?;
     let places = b.add(starts, targets)?;
     let all: Expr = Expr::product([batch, tokens, vocab]);
     let flat = b.reshape(logits, [all, Expr::constant(1)])?;

@@ -29,8 +29,16 @@ fn documents(args: &SpecArgs, goal: Goal, out: &Output) -> Result<(Project, Text
     let (found, mut warnings) = project(args, goal)?;
     let dataset = found.resolved.dataset.as_ref().ok_or_else(|| missing("dataset"))?;
     let cache = environment::cache(out);
-    let (set, more) = data::documents(dataset, &FsStore, cache.as_ref().map(|c| &c.stages))
-        .map_err(|e| e.located(&found.spec))?;
+    // A template may write special tokens, which a run has also where `[tokenizer]` is not written.
+    let whole = match (&dataset.chat_template, &found.resolved.tokenizer) {
+        (Some(_), None) => project(args, Goal::Training).ok().map(|(whole, _)| whole),
+        _ => None,
+    };
+    let resolved = whole.as_ref().map_or(&found.resolved, |whole| &whole.resolved);
+    let tokenizer = resolved.tokenizer.as_ref();
+    let cache = cache.as_ref().map(|c| &c.stages);
+    let (set, more) =
+        data::documents(dataset, tokenizer, &FsStore, cache).map_err(|e| e.located(&found.spec))?;
     warnings.extend(more);
     out.warnings(&warnings);
     Ok((found, set))
@@ -147,7 +155,13 @@ fn build(spec: &SpecArgs, out: &mut Output) -> Result<u8, Failure> {
             split_name(split),
             grouped(documents),
             grouped(words),
-            bytes(set.bytes(split)),
+            match set.is_masked() {
+                true => {
+                    let learned = bytes(set.learned_bytes(split));
+                    format!("{}, of which {learned} learned", bytes(set.bytes(split)))
+                }
+                false => bytes(set.bytes(split)),
+            },
         ));
     }
     for (name, what) in [("duplicates", "left out"), ("invalid_utf8", "not UTF-8")] {
@@ -170,10 +184,15 @@ fn show(spec: &SpecArgs, count: usize, out: &mut Output) -> Result<u8, Failure> 
     if out.is_json {
         let documents: Vec<Value> = shown
             .map(|d| {
-                json!({
+                let mut told = json!({
                     "source": d.source, "index": d.index, "split": split_name(d.split),
                     "words": d.words, "hash": d.hash, "text": d.text,
-                })
+                });
+                if !d.cuts.is_empty() {
+                    let part = |(text, is_learned)| json!({"text": text, "is_learned": is_learned});
+                    told["parts"] = d.parts().map(part).collect();
+                }
+                told
             })
             .collect();
         out.json(&json!({"of": set.documents.len(), "documents": documents}));
@@ -184,7 +203,12 @@ fn show(spec: &SpecArgs, count: usize, out: &mut Output) -> Result<u8, Failure> 
         let note = format!("  {}, {} words, {}", split_name(d.split), d.words, d.hash.short());
         let line = format!("{}{}", out.bold(&title), out.dim(&note));
         out.line(line);
-        out.line(d.text.trim_end());
+        let shown = |(part, is_learned): (&str, bool)| match is_learned {
+            true => part.to_string(),
+            false => out.dim(part),
+        };
+        let text: String = d.parts().map(shown).collect();
+        out.line(text.trim_end());
         out.line("");
     }
     out.note(&format!("{} of {} documents", count.min(set.documents.len()), set.documents.len()));

@@ -138,6 +138,9 @@ fn memory(plan: &RunPlan, out: &mut Output) {
         row(&["plans", &bytes(m.plans), ""]),
         row(&["code and planning", &bytes(m.working), "estimated"]),
     ];
+    if m.frozen > 0 {
+        rows.insert(1, row(&["frozen weights", &bytes(m.frozen), "beside the adapters"]));
+    }
     if m.staged > 0 {
         rows.push(row(&["staged state", &bytes(m.staged), "checkpoints are written from a copy"]));
     }

@@ -78,6 +78,9 @@ fn finish(
         row("skipped", format!("{overflows} of them, because gradients overflow float16"));
     }
     row("parameters", grouped(result.parameters));
+    if let Some(trained) = result.trained_parameters {
+        row("trained", format!("{} in adapters", grouped(trained)));
+    }
     if let Some(loss) = result.loss {
         row("loss", format!("{loss:.4}"));
     }

@@ -30,6 +30,10 @@ fn filled(ty: &TensorType, fill: Fill, seed: u64) -> Done<Tensor> {
             Fill::Normal => ((x + 1.0) * 8.0).floor(),
             Fill::Positive => 1.0 + x / 2.0,
             Fill::Below(bound) => ((x + 1.0) / 2.0 * bound as f64).floor().min(bound as f64 - 1.0),
+            Fill::Targets(_) if i % 4 == 1 => -100.0,
+            Fill::Targets(bound) => {
+                ((x + 1.0) / 2.0 * bound as f64).floor().min(bound as f64 - 1.0)
+            }
             Fill::Positions => (i % last) as f64,
             Fill::Segments => f64::from(i % last >= last / 2),
             Fill::Constant(value) => value,

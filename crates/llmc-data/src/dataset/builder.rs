@@ -1,7 +1,8 @@
 //! Documents one by one: cut, checked, counted, kept or left out, and at last split.
 
+use super::records::{MaskedText, Record, Render, records};
 use super::{
-    Dataset, DatasetConfig, Document, Duplicate, InvalidFile, InvalidUtf8, Ledger, Place,
+    Dataset, DatasetConfig, Document, Duplicate, Format, InvalidFile, InvalidUtf8, Ledger, Place,
     SourceEntry, Split, Totals,
 };
 use crate::fast_hash::FastMap;
@@ -30,17 +31,13 @@ impl Builder {
         config: &DatasetConfig,
         path: &str,
         bytes: Vec<u8>,
+        render: Option<Render<'_>>,
         found: &mut Vec<Diagnostic>,
     ) {
-        if let Some(format) = OTHER_FORMATS.iter().find(|f| path.ends_with(&format!(".{f}"))) {
-            found.push(
-                Diagnostic::error(
-                    "dataset::format_not_supported",
-                    format!("`{path}`: files of format `{format}` are not supported yet"),
-                )
-                .help("give plain text files, or leave these out with `extensions` or `exclude`")
-                .field("dataset.paths"),
-            );
+        let is_lines = config.format == Format::Jsonl;
+        let mut other = OTHER_FORMATS.iter().filter(|f| path.ends_with(&format!(".{f}")));
+        if let Some(format) = other.find(|f| !(is_lines && **f == "jsonl")) {
+            found.push(not_supported(path, format));
             return;
         }
         let n_bytes = bytes.len() as u64;
@@ -70,15 +67,40 @@ impl Builder {
                 String::from_utf8_lossy(error.as_bytes()).into_owned()
             }
         };
-        match config.max_length {
-            None => {
-                let words = text.split_whitespace().count() as u64;
-                self.add_document(config, path, 0, text, words);
+        let records = match config.format {
+            Format::Text => {
+                vec![Record { text: MaskedText { text, cuts: Vec::new() }, is_rendered: false }]
             }
-            Some(max) => {
-                for (index, (piece, words)) in (0..).zip(pieces(&text, max)) {
-                    self.add_document(config, path, index, piece.to_string(), words);
+            Format::Jsonl => records(path, &text, config.trains_on_prompt, render, found),
+        };
+        let mut index = 0;
+        for record in records {
+            self.add_record(config, path, &mut index, record);
+        }
+    }
+
+    /// Adds the documents of one record: one, or the pieces of a text that is too long.
+    fn add_record(&mut self, config: &DatasetConfig, path: &str, index: &mut u64, record: Record) {
+        let is_plain = record.text.cuts.is_empty() && !record.is_rendered;
+        let words = record.text.text.split_whitespace().count() as u64;
+        match config.max_length {
+            Some(max) if is_plain => {
+                for (piece, words) in pieces(&record.text.text, max) {
+                    let text = MaskedText { text: piece.to_string(), cuts: Vec::new() };
+                    let piece = Record { text, is_rendered: false };
+                    self.add_document(config, path, *index, piece, words);
+                    *index += 1;
                 }
+            }
+            // A piece of it would be an answer without its question.
+            Some(max) if words > max => {
+                let entry = self.sources.last_mut();
+                entry.expect("a source is entered before its documents").too_long += 1;
+                *index += 1;
+            }
+            _ => {
+                self.add_document(config, path, *index, record, words);
+                *index += 1;
             }
         }
     }
@@ -89,11 +111,11 @@ impl Builder {
         config: &DatasetConfig,
         path: &str,
         index: u64,
-        text: String,
+        record: Record,
         words: u64,
     ) {
         let entry = self.sources.last_mut().expect("a source is entered before its documents");
-        if words == 0 {
+        if record.text.parts().all(|(part, counts)| !counts || part.trim().is_empty()) {
             entry.empty += 1;
             return;
         }
@@ -101,7 +123,7 @@ impl Builder {
             entry.too_short += 1;
             return;
         }
-        let hash = Hash::of_bytes(text.as_bytes());
+        let hash = hash_of(&record);
         if config.deduplicate {
             let first = *self.first_by_hash.entry(hash.0).or_insert(self.documents.len());
             if let Some(kept) = self.documents.get(first) {
@@ -116,8 +138,10 @@ impl Builder {
         }
         entry.documents += 1;
         entry.words += words;
-        let source = path.to_string();
-        self.documents.push(Document { source, index, hash, words, split: Split::Train, text });
+        let Record { text: MaskedText { text, cuts }, is_rendered } = record;
+        let (source, split) = (path.to_string(), Split::Train);
+        let document = Document { source, index, hash, words, split, text, cuts, is_rendered };
+        self.documents.push(document);
     }
 
     /// Keeps documents in the order of a keyed hash until `target` words are there.
@@ -160,8 +184,16 @@ impl Builder {
             entry.words += words;
             entry.bytes += text.len() as u64;
             let hash = Hash::of_bytes(text.as_bytes());
-            let source = source.clone();
-            self.documents.push(Document { source, index, hash, words, split: Split::Train, text });
+            self.documents.push(Document {
+                source: source.clone(),
+                index,
+                hash,
+                words,
+                split: Split::Train,
+                text,
+                cuts: Vec::new(),
+                is_rendered: false,
+            });
         }
         self.sources.push(entry);
     }
@@ -178,11 +210,12 @@ impl Builder {
                 Diagnostic::error(
                     "dataset::empty",
                     format!(
-                        "dataset `{}` has no documents: of {} files read, {} documents are empty, {} too short, {} files not UTF-8",
+                        "dataset `{}` has no documents: of {} files read, {} documents are empty, {} too short, {} too long, {} files not UTF-8",
                         config.name,
                         self.sources.len(),
                         sum(|entry| entry.empty),
                         sum(|entry| entry.too_short),
+                        sum(|entry| entry.too_long),
                         self.invalid.len()
                     ),
                 )
@@ -243,6 +276,29 @@ impl Builder {
         };
         Ok((Dataset { documents: self.documents, ledger, recipe_hash, content_hash }, found))
     }
+}
+
+/// Names a record: its text, and what of it is learned where that is not all.
+fn hash_of(record: &Record) -> Hash {
+    let MaskedText { text, cuts } = &record.text;
+    if cuts.is_empty() && !record.is_rendered {
+        return Hash::of_bytes(text.as_bytes());
+    }
+    let mut hasher = CanonicalHasher::new("llmc.document.masked.v1");
+    hasher.bool(record.is_rendered).str(text).seq(cuts.len());
+    for cut in cuts {
+        hasher.int(*cut as i128);
+    }
+    hasher.finish()
+}
+
+fn not_supported(path: &str, format: &str) -> Diagnostic {
+    let help = match format {
+        "jsonl" => "set `format = \"jsonl\"` in [dataset] to read a record from each line",
+        _ => "give plain text or JSON lines, or leave these out with `extensions` or `exclude`",
+    };
+    let message = format!("`{path}`: files of format `{format}` are not supported here");
+    Diagnostic::error("dataset::format_not_supported", message).help(help).field("dataset.paths")
 }
 
 fn invalid_utf8(path: &str, offset: usize, byte: u8) -> Diagnostic {

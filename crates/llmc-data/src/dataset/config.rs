@@ -30,6 +30,16 @@ impl InvalidUtf8 {
     }
 }
 
+/// What the bytes of a file are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// A text.
+    #[default]
+    Text,
+    /// JSON lines: a record on each.
+    Jsonl,
+}
+
 /// What was asked of a dataset.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DatasetConfig {
@@ -41,6 +51,12 @@ pub struct DatasetConfig {
     pub extensions: Vec<String>,
     /// Files whose path one of these globs matches are left out.
     pub exclude: Vec<String>,
+    /// What the files are.
+    pub format: Format,
+    /// Whether prompts of records count in the loss as completions do.
+    pub trains_on_prompt: bool,
+    /// Names what makes conversations into text: the template and the special tokens it may write.
+    pub template: Option<Hash>,
     /// Generated corpora; only `synthetic` exists.
     pub domains: Vec<String>,
     /// Weight of each language; only `en` exists. It filters no files.
@@ -51,7 +67,7 @@ pub struct DatasetConfig {
     /// Documents with fewer words are left out; generated ones have at least as many,
     /// and one in any case.
     pub min_length: u64,
-    /// Longer documents are cut; generated ones have at most as many words, with `None`
+    /// Longer documents are cut, of records with a prompt left out; generated ones have at most as many words, with `None`
     /// at most [`DEFAULT_MAX_LENGTH`](super::DEFAULT_MAX_LENGTH) (or `min_length`).
     pub max_length: Option<u64>,
     /// What to do with a file that is not UTF-8.
@@ -73,6 +89,9 @@ impl Default for DatasetConfig {
             paths: Vec::new(),
             extensions: Vec::new(),
             exclude: Vec::new(),
+            format: Format::Text,
+            trains_on_prompt: false,
+            template: None,
             domains: Vec::new(),
             languages: BTreeMap::new(),
             target_tokens: None,
@@ -200,6 +219,12 @@ impl DatasetConfig {
         }
         if !self.domains.is_empty() {
             hasher.field("synthetic").int(synthetic::VERSION.into());
+        }
+        if self.format == Format::Jsonl {
+            hasher.field("jsonl").bool(self.trains_on_prompt);
+        }
+        if let Some(template) = &self.template {
+            hasher.field("template").hash(template);
         }
         for (field, value) in [
             ("target_tokens", self.target_tokens),

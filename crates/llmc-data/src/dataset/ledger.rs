@@ -12,7 +12,7 @@ pub struct Place {
     pub index: u64,
 }
 
-/// What one file gave. Documents are kept, duplicate, empty, too short or over the target.
+/// What one file gave. Documents are kept, duplicate, empty, too short, too long or over the target.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct SourceEntry {
     /// Path of the file, or `synthetic:en`.
@@ -31,8 +31,15 @@ pub struct SourceEntry {
     pub empty: u64,
     /// Documents left out because they have fewer words than `min_length`.
     pub too_short: u64,
+    /// Records with a prompt left out because they have more words than `max_length`.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub too_long: u64,
     /// Documents left out because `target_tokens` was reached without them.
     pub over_target: u64,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// A document that was left out because an equal one comes first.

@@ -1,7 +1,7 @@
 //! Datasets: from files, or a generated corpus, to documents in two splits.
 //!
-//! A file is one document; with `max_length`, each run of that many
-//! whitespace-separated words of it is one. The steps:
+//! A file is one document, or with JSON lines each record of it is one; with `max_length`, each run
+//! of that many whitespace-separated words of it is one. The steps:
 //!
 //! 1. read the files in the order of their paths; check UTF-8;
 //! 2. cut into documents; leave out the empty, the too short, and of equal
@@ -18,13 +18,17 @@
 mod builder;
 mod config;
 mod ledger;
+mod records;
 mod synthetic;
 
 #[cfg(test)]
+mod record_tests;
+#[cfg(test)]
 mod tests;
 
-pub use config::{DatasetConfig, InvalidUtf8};
+pub use config::{DatasetConfig, Format, InvalidUtf8};
 pub use ledger::{Duplicate, InvalidFile, Ledger, Place, SourceEntry, Totals};
+pub use records::{ASSISTANT, MaskedText, Message, Render};
 pub use synthetic::DEFAULT_MAX_LENGTH;
 
 use crate::source::{Source, has_open_set, is_glob};
@@ -48,7 +52,7 @@ pub struct Document {
     pub source: String,
     /// Its index in the file.
     pub index: u64,
-    /// Hash of its UTF-8 bytes.
+    /// Hash of its UTF-8 bytes, and of its cuts if it has any.
     pub hash: Hash,
     /// Whitespace-separated words.
     pub words: u64,
@@ -56,6 +60,23 @@ pub struct Document {
     pub split: Split,
     /// Its text; never empty.
     pub text: String,
+    /// Bytes at which the parts end that are read and learned in turn, the first one read; none if
+    /// all of it is learned.
+    pub cuts: Vec<usize>,
+    /// Whether a chat template wrote it, with all special tokens that belong there.
+    pub is_rendered: bool,
+}
+
+impl Document {
+    /// The parts in order, and whether each counts in the loss. Empty ones are left out.
+    pub fn parts(&self) -> impl Iterator<Item = (&str, bool)> {
+        records::parts(&self.text, &self.cuts)
+    }
+
+    /// Bytes of the parts that count in the loss.
+    pub fn learned_bytes(&self) -> u64 {
+        self.parts().filter(|(_, counts)| *counts).map(|(part, _)| part.len() as u64).sum()
+    }
 }
 
 /// Documents in the order of (source, index), and the account of them.
@@ -97,11 +118,23 @@ pub fn build(
     config: &DatasetConfig,
     source: &dyn Source,
 ) -> Result<(Dataset, Vec<Diagnostic>), Vec<Diagnostic>> {
+    build_with(config, source, None)
+}
+
+/// The same with what makes conversations into text.
+///
+/// Errors: those of [`build`], `dataset::record` and `dataset::no_chat_template` with file and line,
+/// and those of `render`.
+pub fn build_with(
+    config: &DatasetConfig,
+    source: &dyn Source,
+    render: Option<Render<'_>>,
+) -> Result<(Dataset, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut found = config.check();
     let mut builder = Builder::default();
     for path in files(config, source, &mut found) {
         match source.read(&path) {
-            Ok(bytes) => builder.add_file(config, &path, bytes, &mut found),
+            Ok(bytes) => builder.add_file(config, &path, bytes, render, &mut found),
             Err(diagnostic) => found.push(diagnostic.field("dataset.paths")),
         }
     }

@@ -13,22 +13,31 @@
 //! | | shape | in a segment | in an empty slot |
 //! |---|---|---|---|
 //! | `tokens` | i32 [rows, T] | the id | `pad` |
-//! | `targets` | i32 [rows, T] | the next id | `pad` |
+//! | `targets` | i32 [rows, T] | the next id, [`IGNORE_INDEX`] if it does not count | [`IGNORE_INDEX`] |
 //! | `segment_ids` | i32 [rows, T] | 0, 1, … in the row | −1 |
 //! | `positions` | i32 [rows, T] | from 0 in the segment | 0 |
-//! | `weights` | f32 [rows, T] | 1 | 0 |
+//! | `weights` | f32 [rows, T] | 1, 0 if the next id does not count | 0 |
+//!
+//! With [`Masks`] some ids are only read. A segment in which no target counts is in no row, so
+//! every row has one that does.
 //!
 //! Source: Ding et al. 2024, "Fewer truncations improve language modeling",
 //! arXiv:2404.10830 (best-fit-decreasing packing).
 
 mod file;
+mod masks;
 
 #[cfg(test)]
 mod tests;
 
+pub use masks::Masks;
+
 use crate::shards::Corpus;
 use llmc_base::{Diagnostic, Hash};
 use std::collections::BTreeSet;
+
+/// The target that does not count, as `ignore_index` of PyTorch's loss.
+pub const IGNORE_INDEX: i32 = -100;
 
 /// A run of pairs of one document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +64,26 @@ pub struct Plan {
 ///
 /// Errors: `pack::sequence_length` if it is 0, `pack::empty` if there is no pair.
 pub fn plan(lengths: &[u64], sequence_length: u32) -> Result<Plan, Diagnostic> {
+    plan_if(lengths, sequence_length, &|_| true)
+}
+
+/// The same for documents of which some ids are only read: what has no target that counts lies in
+/// no row.
+///
+/// Errors: as [`plan`].
+pub fn plan_masked(
+    lengths: &[u64],
+    masks: &Masks,
+    sequence_length: u32,
+) -> Result<Plan, Diagnostic> {
+    plan_if(lengths, sequence_length, &|segment| masks.n_counted(segment) > 0)
+}
+
+fn plan_if(
+    lengths: &[u64],
+    sequence_length: u32,
+    is_taken: &dyn Fn(&Segment) -> bool,
+) -> Result<Plan, Diagnostic> {
     if sequence_length == 0 {
         return Err(Diagnostic::error("pack::sequence_length", "the sequence length is 0"));
     }
@@ -64,13 +93,14 @@ pub fn plan(lengths: &[u64], sequence_length: u32) -> Result<Plan, Diagnostic> {
     for (document, &n_ids) in (0..).zip(lengths) {
         let n_pairs = n_ids.saturating_sub(1);
         let n_full = n_pairs / row_len;
-        rows.extend(
-            (0..n_full)
-                .map(|i| vec![Segment { document, start: i * row_len, len: sequence_length }]),
-        );
-        let rest = (n_pairs % row_len) as u32;
-        if rest > 0 {
-            rests.push(Segment { document, start: n_full * row_len, len: rest });
+        let full = (0..n_full)
+            .map(|i| Segment { document, start: i * row_len, len: sequence_length })
+            .filter(is_taken);
+        rows.extend(full.map(|segment| vec![segment]));
+        let len = (n_pairs % row_len) as u32;
+        let rest = Segment { document, start: n_full * row_len, len };
+        if len > 0 && is_taken(&rest) {
+            rests.push(rest);
         }
     }
     rests.sort_by_key(|segment| (std::cmp::Reverse(segment.len), segment.document));
@@ -92,7 +122,7 @@ pub fn plan(lengths: &[u64], sequence_length: u32) -> Result<Plan, Diagnostic> {
         return Err(Diagnostic::error(
             "pack::empty",
             format!(
-                "none of the {} documents has two tokens, so there is nothing to predict",
+                "none of the {} documents has two tokens and one that counts, so there is nothing to predict",
                 lengths.len()
             ),
         )
@@ -129,14 +159,22 @@ impl Plan {
         &self.segments[start as usize..self.row_ends[row] as usize]
     }
 
-    /// Slots of weight 1 in all rows: the pairs of the corpus.
-    pub fn n_targets(&self) -> u64 {
+    /// Slots that hold a pair, in all rows.
+    pub fn n_pairs(&self) -> u64 {
         self.segments.iter().map(|segment| u64::from(segment.len)).sum()
+    }
+
+    /// Slots of weight 1 in all rows.
+    pub fn n_targets(&self, masks: Option<&Masks>) -> u64 {
+        match masks {
+            None => self.n_pairs(),
+            Some(masks) => self.segments.iter().map(|segment| masks.n_counted(segment)).sum(),
+        }
     }
 
     /// Share of slots that hold a pair.
     pub fn fill(&self) -> f64 {
-        self.n_targets() as f64 / (self.n_rows() as f64 * f64::from(self.sequence_length))
+        self.n_pairs() as f64 / (self.n_rows() as f64 * f64::from(self.sequence_length))
     }
 
     /// The hash of the plan's bytes.
@@ -154,13 +192,13 @@ pub struct Batch {
     pub sequence_length: usize,
     /// Input ids, [rows, T].
     pub tokens: Vec<i32>,
-    /// The id that follows each, [rows, T].
+    /// The id that follows each, or [`IGNORE_INDEX`], [rows, T].
     pub targets: Vec<i32>,
     /// Segment in the row, −1 for an empty slot, [rows, T].
     pub segment_ids: Vec<i32>,
     /// Position in the segment, [rows, T].
     pub positions: Vec<i32>,
-    /// 1 for a pair, 0 for an empty slot, [rows, T].
+    /// 1 where the target counts, 0 elsewhere, [rows, T].
     pub weights: Vec<f32>,
     /// Sum of the weights.
     pub n_targets: u64,
@@ -174,7 +212,7 @@ impl Batch {
             n_rows,
             sequence_length,
             tokens: vec![pad as i32; n],
-            targets: vec![pad as i32; n],
+            targets: vec![IGNORE_INDEX; n],
             segment_ids: vec![-1; n],
             positions: vec![0; n],
             weights: vec![0.0; n],
@@ -231,6 +269,12 @@ pub fn batch(
             batch.segment_ids[at..next].fill(segment_id);
             batch.weights[at..next].fill(1.0);
             batch.n_targets += u64::from(segment.len);
+            for read in corpus.masks().into_iter().flat_map(|masks| masks.only_read(segment)) {
+                let slots = at + read.start as usize..at + read.end as usize;
+                batch.n_targets -= slots.len() as u64;
+                batch.targets[slots.clone()].fill(IGNORE_INDEX);
+                batch.weights[slots].fill(0.0);
+            }
             at = next;
         }
     }

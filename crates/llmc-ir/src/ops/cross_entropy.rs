@@ -1,6 +1,6 @@
 //! `cross_entropy` and `cross_entropy_backward`: the loss of each token.
 //!
-//! loss = (log(sum(exp(x))) − x[target]) · weight
+//! loss = (log(sum(exp(x))) − x[target]) · weight, and 0 where the target is [`IGNORE_INDEX`]
 
 use super::softmax::{exponentials, softmax};
 use super::{CompareKind, check};
@@ -12,18 +12,23 @@ use crate::op::{Class, Cotangents, OpDef, VjpInput};
 use crate::sample::{BadSample, Fill, Sample, Samples, f32, i32, typed};
 use crate::types::{DType, TensorType, TypeError, ensure, operands};
 
+/// The target that does not count: `ignore_index` of PyTorch's loss, and what its data has there.
+pub const IGNORE_INDEX: i32 = -100;
+
 /// Weighted cross entropy of each token, in nats.
 ///
 /// logits: floats [..., V], targets: i32 [...], weights: [...] in the dtype that the logits compute
-/// in (f32 for narrower floats) → loss of the type of the weights. A target outside 0..V is an
-/// error of the evaluation, whatever its weight.
+/// in (f32 for narrower floats) → loss of the type of the weights. A target of −100 is ignored: its
+/// loss is 0 whatever its logits are. Any other outside 0..V is an error of the evaluation, whatever
+/// its weight.
 ///
 /// Errors: `cross_entropy::c1` if the logits are not floats [..., V], `cross_entropy::c2` if the
 /// targets are not i32 [...], `cross_entropy::c3` if the weights are not of that type.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CrossEntropy;
 
-/// Gradient of [`CrossEntropy`] for the logits: (softmax(x) − onehot(target))·dloss.
+/// Gradient of [`CrossEntropy`] for the logits: (softmax(x) − onehot(target))·dloss, and 0 where the
+/// target is −100.
 ///
 /// logits: floats [..., V], targets: i32 [...], dloss: [...] in the dtype that the logits compute in,
 /// the weights already in it → the type of the logits.
@@ -50,6 +55,12 @@ fn check_tokens(
     Ok(want)
 }
 
+/// Where a target does not count.
+fn is_ignored(b: &mut FunctionBuilder, targets: ValueId) -> Result<ValueId, TypeError> {
+    let ignore = b.constant_like(targets, f64::from(IGNORE_INDEX))?;
+    b.compare(CompareKind::Eq, targets, ignore)
+}
+
 impl OpDef for CrossEntropy {
     const NAME: &'static str = "cross_entropy";
     const CLASS: Class = Class::Composite;
@@ -68,10 +79,15 @@ impl OpDef for CrossEntropy {
         let axis = b.ty(x).rank() - 1;
         let (_, max, sum) = exponentials(b, x)?;
         let l = b.log(sum)?;
-        let target = b.gather(x, v[1], axis, axis)?;
+        let ignored = is_ignored(b, v[1])?;
+        let zero = b.constant_like(v[1], 0.0)?;
+        let ids = b.select(ignored, zero, v[1])?;
+        let target = b.gather(x, ids, axis, axis)?;
         let difference = b.sub(max, target)?;
         let loss = b.add(difference, l)?;
-        Ok(vec![b.mul(loss, v[2])?])
+        let loss = b.mul(loss, v[2])?;
+        let nothing = b.constant_like(loss, 0.0)?;
+        Ok(vec![b.select(ignored, nothing, loss)?])
     }
 
     fn vjp(
@@ -121,6 +137,15 @@ impl OpDef for CrossEntropy {
                     ],
                     &[0],
                 ),
+                Sample::new(
+                    CrossEntropy,
+                    [
+                        (f32(&[2, 6, 7]), Fill::Normal),
+                        (i32(&[2, 6]), Fill::Targets(7)),
+                        (f32(&[2, 6]), Fill::Positive),
+                    ],
+                    &[0],
+                ),
             ],
             bad: vec![
                 BadSample::new(CrossEntropy, [f32(&[]), i32(&[]), f32(&[])], "cross_entropy::c1"),
@@ -165,6 +190,9 @@ impl OpDef for CrossEntropyBackward {
         let difference = b.sub(p, onehot)?;
         let dloss = b.broadcast_last(v[2], x)?;
         let dx = b.mul(difference, dloss)?;
+        let ignored = is_ignored(b, target)?;
+        let nothing = b.constant_like(dx, 0.0)?;
+        let dx = b.select(ignored, nothing, dx)?;
         Ok(vec![b.cast(dx, dtype)?])
     }
 
@@ -190,6 +218,15 @@ impl OpDef for CrossEntropyBackward {
                         (typed(DType::Bf16, &[4, 9]), Fill::Normal),
                         (i32(&[4]), Fill::Below(9)),
                         (f32(&[4]), Fill::Normal),
+                    ],
+                    &[0, 2],
+                ),
+                Sample::new(
+                    CrossEntropyBackward,
+                    [
+                        (f32(&[2, 6, 7]), Fill::Normal),
+                        (i32(&[2, 6]), Fill::Targets(7)),
+                        (f32(&[2, 6]), Fill::Normal),
                     ],
                     &[0, 2],
                 ),

@@ -13,7 +13,7 @@ use crate::op::{Class, OpDef};
 use crate::sample::{BadSample, Fill, Sample, Samples, f32, i32, typed};
 use crate::types::{DType, TensorType, TypeError, ensure, operands};
 
-/// [`CrossEntropy`] of the logits that [`Linear`] makes of x.
+/// [`CrossEntropy`] of the logits that [`Linear`] makes of x; a target of −100 is ignored there, too.
 ///
 /// x: f32 or f64 [..., E], w: [V, E], targets: i32 [...], weights: [...], all floats of the dtype of x →
 /// loss of the type of the weights.
@@ -32,7 +32,7 @@ pub struct LinearCrossEntropy {
 ///
 /// x, w, targets, weights: as there, dloss: of the type of the weights, which it has in it already,
 /// acc: of the type of w → loss [...], dx of the type of x, and acc plus the gradient of w, summed
-/// over tokens in their order.
+/// over tokens in their order. Without acc, for a w that stays as it is, the last result is not there.
 ///
 /// Errors: `linear_cross_entropy_grad::c1` to `c3` as there, `linear_cross_entropy_grad::c4` if dloss
 /// or acc has another type, `linear_cross_entropy_grad::c5` if x does not fit the precision.
@@ -103,7 +103,7 @@ impl OpDef for LinearCrossEntropy {
             let operands = [
                 (typed(dtype, &x), Fill::Normal),
                 (typed(dtype, &[7, 5]), Fill::Normal),
-                (i32(tokens), Fill::Below(7)),
+                (i32(tokens), Fill::Targets(7)),
                 (typed(dtype, tokens), Fill::Positive),
             ];
             let checked: &[usize] = if precision == Precision::F32 { &[0, 1] } else { &[] };
@@ -154,30 +154,43 @@ impl OpDef for LinearCrossEntropyGrad {
     }
 
     fn infer(&self, _: &Module, types: &[TensorType]) -> Result<Vec<TensorType>, TypeError> {
-        let [x, w, targets, weights, dloss, acc] = operands(Self::NAME, types)?;
+        let (head, acc) = match types {
+            [head @ .., acc] if types.len() == 6 => (head, Some(acc)),
+            _ => (types, None),
+        };
+        let [x, w, targets, weights, dloss] = operands(Self::NAME, head)?;
         check_head(Self::NAME, x, w, targets, weights)?;
         check::ensure_same("linear_cross_entropy_grad::c4", "dloss", dloss, weights)?;
-        check::ensure_same("linear_cross_entropy_grad::c4", "acc", acc, w)?;
+        if let Some(acc) = acc {
+            check::ensure_same("linear_cross_entropy_grad::c4", "acc", acc, w)?;
+        }
         self.precision.ensure_fits("linear_cross_entropy_grad::c5", x)?;
-        Ok(vec![weights.clone(), x.clone(), acc.clone()])
+        Ok([weights, x].into_iter().chain(acc).cloned().collect())
     }
 
     fn decompose(&self, b: &mut FunctionBuilder, v: &[ValueId]) -> Result<Vec<ValueId>, TypeError> {
-        let (x, w, targets, weights, dloss, acc) = (v[0], v[1], v[2], v[3], v[4], v[5]);
+        let (x, w, targets, weights, dloss) = (v[0], v[1], v[2], v[3], v[4]);
         let precision = self.precision;
         let logits = b.op1(Linear { precision }, &[x, w])?;
         let loss = b.op1(CrossEntropy, &[logits, targets, weights])?;
         let dlogits = b.op1(CrossEntropyBackward, &[logits, targets, dloss])?;
         let last = b.ty(x).rank() - 1;
         let dx = b.dot_with(dlogits, w, (&[last], &[0]), None, precision)?;
-        let dw = b.token_sum(LinearWeightGrad { precision }, &[dlogits, x], Some(acc))?;
-        Ok(vec![loss, dx, dw])
+        let mut results = vec![loss, dx];
+        if let Some(acc) = v.get(5) {
+            results.push(b.token_sum(LinearWeightGrad { precision }, &[dlogits, x], Some(*acc))?);
+        }
+        Ok(results)
     }
 
     fn cost(&self, types: &[TensorType], results: &[TensorType]) -> Cost {
         let logits = results[0].numel() * types[1].shape[0].clone();
+        // Two per product: the logits, dx, and dw where it is asked for.
+        let products = results.len() as i64 * 2;
         Cost::flops(
-            logits.clone() * types[1].shape[1].clone() * 6 + logits * 9 + results[0].numel() * 4,
+            logits.clone() * types[1].shape[1].clone() * products
+                + logits * 9
+                + results[0].numel() * 4,
         )
     }
 
@@ -187,12 +200,17 @@ impl OpDef for LinearCrossEntropyGrad {
             let operands = [
                 (typed(dtype, &x), Fill::Normal),
                 (typed(dtype, &[7, 5]), Fill::Normal),
-                (i32(tokens), Fill::Below(7)),
+                (i32(tokens), Fill::Targets(7)),
                 (typed(dtype, tokens), Fill::Positive),
                 (typed(dtype, tokens), Fill::Normal),
                 (typed(dtype, &[7, 5]), Fill::Normal),
             ];
             Sample::new(LinearCrossEntropyGrad { precision }, operands, &[])
+        };
+        let frozen = |dtype, tokens: &[usize], precision| {
+            let Sample { op, mut operands, differentiable } = sample(dtype, tokens, precision);
+            operands.pop();
+            Sample { op, operands, differentiable }
         };
         let bad = |w: TensorType, sizes: [usize; 3], acc: TensorType, code| {
             let [targets, weights, dloss] = sizes;
@@ -208,6 +226,8 @@ impl OpDef for LinearCrossEntropyGrad {
                 sample(DType::F32, &[3, 5], Precision::Bf16),
                 sample(DType::F32, &[3, 5], Precision::F16),
                 sample(DType::F64, &[4], Precision::F32),
+                frozen(DType::F32, &[2, 3], Precision::F32),
+                frozen(DType::F32, &[3, 5], Precision::Bf16),
             ],
             bad: vec![
                 BadSample::new(

@@ -47,6 +47,7 @@ pub use binary::BinaryKind;
 pub use call::{Bindings, applied, unify};
 pub use check::compute_dtype;
 pub use compare::CompareKind;
+pub use cross_entropy::IGNORE_INDEX;
 pub use precision::Precision;
 pub use reduce::{Order, ReduceKind};
 pub use rope::{RopeScaling, rope_frequencies};

@@ -17,13 +17,14 @@ pub(super) struct Activity {
 }
 
 impl Activity {
-    /// Walks a function; `inputs` says which inputs are active, `has_weights` which nodes are
-    /// regions over functions with weights, `derive` makes the halves of a callee.
+    /// Walks a function; `inputs` says which inputs are active, `is_trained` which weights, `has_weights`
+    /// which nodes are regions over functions with weights, `derive` makes the halves of a callee.
     ///
     /// Errors: `autodiff::region` for an active `if`, `while` or `scan`, and those of `derive`.
     pub fn of(
         function: &Function,
         inputs: &[bool],
+        is_trained: &dyn Fn(&str) -> bool,
         has_weights: &[bool],
         derive: &mut Derive,
     ) -> Result<Activity, Diagnostic> {
@@ -31,9 +32,9 @@ impl Activity {
             Activity { values: vec![false; function.values.len()], calls: BTreeMap::new() };
         let mut inputs = inputs.iter();
         for param in &function.params {
-            let is_active = match param.role {
+            let is_active = match &param.role {
                 ParamRole::Input => *inputs.next().unwrap_or(&false),
-                ParamRole::Weight(_) => true,
+                ParamRole::Weight(path) => is_trained(path),
                 ParamRole::State(_) => false,
             };
             activity.values[param.value.index()] =

@@ -55,13 +55,22 @@ pub struct Options<'a> {
     pub name: &'a str,
     /// What the backward half of a called function computes again. Changes no bit.
     pub recompute: Recompute,
+    /// Which weights have a gradient, by their path in the function that declares them; all without it.
+    pub weights: Option<&'a dyn Fn(&str) -> bool>,
 }
 
 impl Default for Options<'_> {
-    /// `@loss`, its result `loss`, into `@grad`, with cheap recomputation.
+    /// `@loss`, its result `loss`, by all weights, into `@grad`, with cheap recomputation.
     fn default() -> Self {
         let recompute = Recompute::default();
-        Options { entry: "loss", result: "loss", seed: None, name: "grad", recompute }
+        Options {
+            entry: "loss",
+            result: "loss",
+            seed: None,
+            name: "grad",
+            recompute,
+            weights: None,
+        }
     }
 }
 
@@ -210,8 +219,10 @@ impl Autodiff<'_> {
             .iter()
             .map(|node| !matches!(node.op, Op::Call(_)) && reaches_weights(&self.module, &node.op))
             .collect();
+        let weights = self.options.weights;
+        let is_trained = &|path: &str| weights.is_none_or(|weights| weights(path));
         let derive = &mut |name: &str, inputs: &[bool]| self.derive(name, inputs);
-        Activity::of(function, inputs, &has_weights, derive)
+        Activity::of(function, inputs, is_trained, &has_weights, derive)
     }
 
     fn free_name(&self, name: &str) -> String {

@@ -5,10 +5,12 @@ use crate::field::{self, Section};
 use serde_json::Value;
 
 /// A field, and another without which it says nothing.
-const PARTS: [(&str, &str); 3] = [
+const PARTS: [(&str, &str); 5] = [
     ("training.batch_ramp.steps", "training.batch_ramp.start"),
     ("training.early_stopping.min_delta", "training.early_stopping.patience"),
     ("training.skip_spikes.window", "training.skip_spikes.factor"),
+    ("training.lora.alpha", "training.lora.rank"),
+    ("training.lora.target_modules", "training.lora.rank"),
 ];
 
 /// The largest power of two of f32.

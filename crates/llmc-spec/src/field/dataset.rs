@@ -1,12 +1,13 @@
 //! `[dataset]`: where text comes from and what is kept of it.
 
-use super::DefaultRule::{Is, Rule};
+use super::DefaultRule::{Is, Nothing, Rule};
 use super::{Choice, Field, Hashing, Kind, Limit, Lit, also, built, later, rules};
 
 const DOMAINS: &[Choice] = &[built("synthetic")];
 const DEDUPLICATE: &[Choice] = &[built("exact"), built("none"), later("near")];
 const INVALID_UTF8: &[Choice] =
     &[also("error", &["strict"]), built("replace"), also("skip", &["ignore"])];
+const FORMATS: &[Choice] = &[also("text", &["txt"]), also("jsonl", &["json_lines", "ndjson"])];
 const MAX: u64 = 1 << 53;
 
 /// In documentation order.
@@ -34,6 +35,27 @@ pub(super) const FIELDS: &[Field] = &[
         "Globs of which a path must match one; an empty list matches all.",
     ),
     Field::new("dataset.exclude", Kind::TextSet, Is(Lit::Texts(&[])), "Globs of paths that are left out."),
+    Field::new(
+        "dataset.format",
+        Kind::Choice(FORMATS),
+        Is(Lit::Text("text")),
+        "What the files are: `text`, or `jsonl` with a record on each line. All of a record `{\"text\"}` is learned; of `{\"prompt\", \"completion\"}` the completion; of `{\"messages\": [{\"role\", \"content\"}, …]}` what the assistant says. What is not learned is read and has no part in the loss.",
+    ),
+    Field::new(
+        "dataset.train_on_prompt",
+        Kind::Bool,
+        Is(Lit::Bool(false)),
+        "Whether prompts, and messages that are not the assistant's, are learned as well.",
+    )
+    .aliases(&["dataset.train_on_inputs"])
+    .when("dataset.format", &["jsonl"]),
+    Field::new(
+        "dataset.chat_template",
+        Kind::Text,
+        Nothing("none: records with `messages` are an error"),
+        "What makes messages into text: a file of Jinja, a tokenizer_config.json that holds one, or `chatml`. It writes all special tokens; those of more than one character belong into `tokenizer.special_tokens.additional`. Its text is part of the content hash.",
+    )
+    .when("dataset.format", &["jsonl"]),
     Field::new(
         "dataset.domains",
         Kind::Choices(DOMAINS),
@@ -73,7 +95,7 @@ pub(super) const FIELDS: &[Field] = &[
             text: "128 (at least `min_length`) for a generated corpus without `paths`, otherwise \"none\": documents are kept whole, and generated ones have at most 128 words",
             compute: rules::max_length,
         },
-        "Documents with more words are cut; generated ones have at most as many.",
+        "Documents with more words are cut, records with a prompt left out; generated ones have at most as many.",
     )
     .or_nothing(),
     Field::new(

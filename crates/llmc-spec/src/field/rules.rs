@@ -183,6 +183,10 @@ pub(super) fn min_lr_ratio(view: &View<'_>) -> Option<Value> {
     Some(json!(if view.text("training.schedule.type")? == "cosine" { 0.1 } else { 0.0 }))
 }
 
+pub(super) fn lora_alpha(view: &View<'_>) -> Option<Value> {
+    Some(view.int("training.lora.rank").map_or(Value::Null, |rank| json!(rank as f64)))
+}
+
 pub(super) fn tenth_of_steps(view: &View<'_>) -> Option<Value> {
     Some(Value::from((max_steps(view)? / 10).max(1)))
 }

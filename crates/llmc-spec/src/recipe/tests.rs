@@ -55,7 +55,7 @@ fn golden_hashes_guard_the_spec_version() {
 
 const GOLDEN_BASE: [&str; 4] = ["d730b99ed4ae", "26c1ea8313be", "6fe49d838a5d", "dd2980a4aca6"];
 const GOLDEN_EVERYTHING: [&str; 4] =
-    ["4fb65641c5bd", "1460cc2e404a", "1fa3a838799c", "a39eda9f01b0"];
+    ["4fb65641c5bd", "08c6e3305462", "3a1ee7c3fd8d", "58ee399a0979"];
 
 /// A value unlike the default for every field that enters a hash and can be written
 /// beside the others.
@@ -92,6 +92,9 @@ const EVERYTHING: &[&str] = &[
     "tokenizer.min_frequency=3",
     "tokenizer.pre_tokenizer=none",
     "tokenizer.special_tokens={ unk = \"<u>\", pad = \"<p>\", bos = \"<b>\", eos = \"<e>\", additional = [\"<x>\"] }",
+    "dataset.format=jsonl",
+    "dataset.train_on_prompt=true",
+    "dataset.chat_template=chatml",
     "optimizer.lr=1e-3",
     "optimizer.beta1=0.8",
     "optimizer.beta2=0.9",
@@ -112,6 +115,7 @@ const EVERYTHING: &[&str] = &[
     "training.skip_spikes={ factor = 3.0, window = 10 }",
     "training.z_loss=1e-4",
     "training.ema=0.99",
+    "training.lora={ rank = 4, alpha = 8.0, target_modules = [\"all-linear\"] }",
 ];
 
 #[test]
@@ -122,6 +126,9 @@ fn each_change_of_meaning_changes_the_hash_of_its_section_and_of_what_uses_it() 
         let companions: &[&str] = match *set {
             "model.head_dim=32" | "model.sliding_window_size=16" => &[],
             "dataset.languages={ de = 1.0 }" => &["dataset.domains=[\"synthetic\"]"],
+            "dataset.train_on_prompt=true" | "dataset.chat_template=chatml" => {
+                &["dataset.format=jsonl"]
+            }
             "model.norm_eps=1e-6" => &[],
             "model.bias={ q = true, k = true, v = true, o = true, up = true, down = true, lm_head = true, norm = false }" => {
                 &["model.norm=layernorm", "model.activation=gelu"]

@@ -75,9 +75,10 @@ pub struct Parameter {
 
 impl Parameter {
     /// Whether both of its dims grow with the width of the model: a matrix of a layer. The others are the
-    /// embeddings, the head, and vectors.
+    /// embeddings, the head, vectors, and adapters, whose rank does not grow.
     pub fn is_hidden(&self) -> bool {
-        self.ty.rank() >= 2 && self.path.starts_with("layers.")
+        let is_layer = self.ty.rank() >= 2 && self.path.starts_with("layers.");
+        is_layer && !llmc_passes::adapters::is_adapter(&self.path)
     }
 
     /// What the deviation of its initial weights is divided by: the root of the width of a hidden matrix.

@@ -8,14 +8,17 @@ use super::text::tokenizer_config;
 use crate::cache::{Cached, StageCache};
 use crate::store::{FolderWriter, Source, StoreError, read_marker};
 use llmc_base::{CanonicalHasher, Diagnostic, Hash};
-use llmc_data::dataset::Split;
+use llmc_data::dataset::{Document, Split};
 use llmc_data::order::row_of_sample;
-use llmc_data::pack::{self, Batch};
+use llmc_data::pack::{self, Batch, Masks};
 use llmc_data::shards::{self, Corpus, Shard};
 use llmc_data::tokenizer::{self, Tokenizer};
 use llmc_spec::TrainingConfig;
 use llmc_train::ramp;
 use serde_json::json;
+
+/// What is only read, beside the shards.
+const MASKS: &str = "targets.mask";
 
 /// Ids of a shard, at most: 32 MiB of 16-bit ids.
 const SHARD_IDS: u64 = 1 << 24;
@@ -66,6 +69,8 @@ pub struct PackedSplit {
     pub shards: Vec<(String, Vec<u8>)>,
     /// Which document goes where.
     pub plan: pack::Plan,
+    /// What of the documents is only read; `None` where all is learned.
+    pub masks: Option<Masks>,
     /// Per document of the shards: its index in the [`TextSet`].
     pub documents: Vec<usize>,
 }
@@ -75,7 +80,12 @@ impl PackedSplit {
     pub fn corpus(&self) -> Result<Corpus<'_>, Failure> {
         let shards: Result<Vec<Shard>, Diagnostic> =
             self.shards.iter().map(|(_, bytes)| Shard::parse(bytes)).collect();
-        Ok(Corpus::new(shards?)?)
+        Ok(Corpus::new(shards?)?.with_masks(self.masks.as_ref())?)
+    }
+
+    /// Targets that count.
+    pub fn n_targets(&self) -> u64 {
+        self.plan.n_targets(self.masks.as_ref())
     }
 
     /// The documents in these rows, by index in the text set, in order, each once.
@@ -111,6 +121,8 @@ pub struct Rows {
 ///
 /// A document is `[bos] text [eos]` with the special tokens that the tokenizer has; where it has
 /// eos but no bos, eos stands in front too, so that the first token of a text is predicted as well.
+/// A conversation has the special tokens that its template writes, and no others. Parts that are read
+/// and parts that are learned are encoded apart, as a chat does with a prompt and its reply.
 ///
 /// Errors: `pack::empty` and others of `llmc_data`; the store.
 pub fn rows(
@@ -122,7 +134,7 @@ pub fn rows(
 ) -> Result<Rows, Failure> {
     let length = u32::try_from(sequence_length)
         .map_err(|_| Failure::Internal(format!("sequence length {sequence_length}")))?;
-    let key = CanonicalHasher::new("llmc.stage.shards.v1")
+    let key = CanonicalHasher::new("llmc.stage.shards.v2")
         .hash(&set.content)
         .hash(&tokenizer.content_hash())
         .int(i128::from(length))
@@ -154,18 +166,43 @@ fn pack_split(
 ) -> Result<PackedSplit, Failure> {
     let documents: Vec<usize> = set.split(split).map(|(i, _)| i).collect();
     let roles = tokenizer.roles();
-    let mut encoded = tokenizer.encode_batch(&set.texts(split), threads);
-    for ids in &mut encoded {
-        if let Some(first) = roles.bos.or(roles.eos) {
-            ids.insert(0, first);
+    let parts: Vec<&str> = set.split(split).flat_map(|(_, d)| between_cuts(d)).collect();
+    let mut parts = tokenizer.encode_batch(&parts, threads).into_iter();
+    let (mut encoded, mut cuts) = (Vec::new(), Vec::new());
+    for (_, document) in set.split(split) {
+        let is_bare = !document.is_rendered;
+        let mut ids = Vec::from_iter(roles.bos.or(roles.eos).filter(|_| is_bare));
+        let mut ends = Vec::new();
+        for part in parts.by_ref().take(document.cuts.len() + 1) {
+            ids.extend(part);
+            ends.push(ids.len() as u64);
         }
-        ids.extend(roles.eos);
+        // The last part goes on to the end.
+        ends.pop();
+        ids.extend(roles.eos.filter(|_| is_bare));
+        encoded.push(ids);
+        cuts.push(ends);
     }
     let shards = shards::write(&encoded, tokenizer.vocab_size(), SHARD_IDS)?;
     let lengths: Vec<u64> = encoded.iter().map(|ids| ids.len() as u64).collect();
-    let plan = pack::plan(&lengths, length)?;
+    let masks = set.is_masked().then(|| Masks::new(&cuts));
+    let plan = match &masks {
+        Some(masks) => pack::plan_masked(&lengths, masks, length)?,
+        None => pack::plan(&lengths, length)?,
+    };
     let shards = shards.into_iter().map(|s| (s.entry.name, s.bytes)).collect();
-    Ok(PackedSplit { shards, plan, documents })
+    Ok(PackedSplit { shards, plan, masks, documents })
+}
+
+/// The parts of a document between its cuts, also empty ones.
+fn between_cuts(document: &Document) -> impl Iterator<Item = &str> {
+    let ends = document.cuts.iter().copied().chain([document.text.len()]);
+    let mut start = 0;
+    ends.map(move |end| {
+        let part = document.text.get(start..end).unwrap_or_default();
+        start = end;
+        part
+    })
 }
 
 fn finish_rows(train: PackedSplit, validation: Option<PackedSplit>, tokenizer: &Tokenizer) -> Rows {
@@ -174,6 +211,9 @@ fn finish_rows(train: PackedSplit, validation: Option<PackedSplit>, tokenizer: &
     for (name, split) in [("train", Some(&train)), ("validation", validation.as_ref())] {
         let Some(split) = split else { continue };
         hasher.field(name).hash(&split.plan.content_hash());
+        if let Some(masks) = &split.masks {
+            hasher.field("masks").hash(&masks.content_hash());
+        }
         let mut files = Vec::new();
         for (file, bytes) in &split.shards {
             let hash = Hash::of_bytes(bytes);
@@ -185,7 +225,7 @@ fn finish_rows(train: PackedSplit, validation: Option<PackedSplit>, tokenizer: &
             "documents": split.documents.len(),
             "rows": split.plan.n_rows(),
             "sequence_length": split.plan.sequence_length(),
-            "targets": split.plan.n_targets(),
+            "targets": split.n_targets(),
             "fill": split.plan.fill(),
             "plan": split.plan.content_hash(),
             "shards": files,
@@ -204,6 +244,9 @@ pub fn write_rows(folder: &mut FolderWriter, rows: &Rows) -> Result<(), StoreErr
             folder.bytes(&format!("{name}/{file}"), bytes)?;
         }
         folder.bytes(&format!("{name}/packing.plan"), &split.plan.to_bytes())?;
+        if let Some(masks) = &split.masks {
+            folder.bytes(&format!("{name}/{MASKS}"), &masks.to_bytes())?;
+        }
     }
     folder.bytes("ledger.json", rows.ledger.as_bytes())?;
     folder.bytes("content.txt", rows.content.to_string().as_bytes())?;
@@ -234,8 +277,12 @@ fn read_split(
         let bytes = cached.read(source, &format!("{name}/{file}"))?;
         shards.push((file, bytes));
     }
-    let plan = cached.read(source, &format!("{name}/packing.plan"))?;
-    Ok(Some(PackedSplit { shards, plan: pack::Plan::from_bytes(&plan)?, documents }))
+    let plan = pack::Plan::from_bytes(&cached.read(source, &format!("{name}/packing.plan"))?)?;
+    let masks = match cached.complete.file(&format!("{name}/{MASKS}")) {
+        Some(_) => Some(Masks::from_bytes(&cached.read(source, &format!("{name}/{MASKS}"))?)?),
+        None => None,
+    };
+    Ok(Some(PackedSplit { shards, plan, masks, documents }))
 }
 
 /// The held-out rows in the data folder of a run, without their documents; `None` if nothing is held out.

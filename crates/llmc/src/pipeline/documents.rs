@@ -1,12 +1,13 @@
 //! The first data stage: the documents of a dataset, from files or from the stage cache.
 
+use super::conversations::{Conversations, conversations};
 use super::data::damaged;
 use super::failure::Failure;
 use super::text::{TextFiles, dataset_config};
 use crate::cache::{Cached, StageCache};
 use crate::store::{FileHash, FolderWriter, Source};
 use llmc_base::{CanonicalHasher, Diagnostic, Hash};
-use llmc_data::dataset::{self, Document, Split};
+use llmc_data::dataset::{self, DatasetConfig, Document, Message, Render, Split};
 use llmc_data::source::Source as _;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -24,6 +25,8 @@ pub struct TextSet {
     pub recipe: Hash,
     /// Proves the set.
     pub content: Hash,
+    /// The template that made conversations into text.
+    pub chat_template: Option<String>,
 }
 
 impl TextSet {
@@ -35,6 +38,16 @@ impl TextSet {
     /// The texts of one split, in order.
     pub fn texts(&self, split: Split) -> Vec<&str> {
         self.split(split).map(|(_, d)| d.text.as_str()).collect()
+    }
+
+    /// Whether parts of the documents are only read.
+    pub fn is_masked(&self) -> bool {
+        self.documents.iter().any(|d| !d.cuts.is_empty())
+    }
+
+    /// Bytes of one split that are learned: what its loss is over.
+    pub fn learned_bytes(&self, split: Split) -> u64 {
+        self.split(split).map(|(_, d)| d.learned_bytes()).sum()
     }
 
     /// Bytes of the texts of one split.
@@ -52,6 +65,10 @@ struct IndexEntry {
     words: u64,
     is_validation: bool,
     bytes: usize,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    cuts: Vec<usize>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_rendered: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -63,26 +80,37 @@ struct Index {
     documents: Vec<IndexEntry>,
 }
 
-/// The documents of a dataset spec, from the files of `source`. The second part are warnings.
+/// The documents of a dataset spec, from the files of `source`; conversations may have the special tokens of
+/// `tokenizer`. The second part are warnings.
 ///
-/// Errors: those of `llmc_data::dataset::build`; the store.
+/// Errors: those of `llmc_data::dataset::build_with`; `chat::template`; the store.
 pub fn documents(
     spec: &llmc_spec::DatasetConfig,
+    tokenizer: Option<&llmc_spec::TokenizerConfig>,
     source: &dyn Source,
     cache: Option<&StageCache>,
 ) -> Result<(TextSet, Vec<Diagnostic>), Failure> {
     let files = TextFiles::new(source, spec);
-    let config = dataset_config(spec);
-    let Some(cache) = cache else {
-        let (dataset, warnings) = dataset::build(&config, &files)?;
-        return Ok((from_dataset(dataset), warnings));
+    let talk = conversations(spec, tokenizer, source)?;
+    let talk = talk.as_ref();
+    let config = DatasetConfig { template: talk.map(|t| t.hash), ..dataset_config(spec) };
+    let build = || -> Result<(TextSet, Vec<Diagnostic>), Failure> {
+        let render = |messages: &[Message]| match talk {
+            Some(talk) => talk.render(messages),
+            None => Err(Diagnostic::error("dataset::no_chat_template", "there is no template")),
+        };
+        let render: Option<Render> = talk.is_some().then_some(&render);
+        let (dataset, warnings) = dataset::build_with(&config, &files, render)?;
+        Ok((from_dataset(dataset, talk), warnings))
     };
-    let (key, hashed) = dataset_key(spec, &files)?;
+    let Some(cache) = cache else { return build() };
+    let (key, hashed) = dataset_key(spec, talk, &files)?;
     if let Some(cached) = cache.get("dataset", &key)? {
-        return read_documents(cache.store(), &cached);
+        let (set, warnings) = read_documents(cache.store(), &cached)?;
+        let chat_template = talk.map(|talk| talk.text.clone());
+        return Ok((TextSet { chat_template, ..set }, warnings));
     }
-    let (dataset, warnings) = dataset::build(&config, &files)?;
-    let set = from_dataset(dataset);
+    let (set, warnings) = build()?;
     // A file that changed between the two readings makes another entry than the key says.
     if set.inputs.iter().any(|file| hashed.get(&file.path) != Some(&file.hash)) {
         return Ok((set, warnings));
@@ -95,12 +123,18 @@ pub fn documents(
 /// and the path and content of every file. The second part are the files' hashes.
 fn dataset_key(
     spec: &llmc_spec::DatasetConfig,
+    talk: Option<&Conversations>,
     files: &TextFiles,
 ) -> Result<(Hash, BTreeMap<String, Hash>), Failure> {
     let mut hashed = BTreeMap::new();
-    let mut hasher = CanonicalHasher::new("llmc.stage.dataset.v2");
+    let mut hasher = CanonicalHasher::new("llmc.stage.dataset.v3");
     let config = serde_json::to_value(spec).map_err(|e| Failure::Internal(e.to_string()))?;
     hasher.json(&config);
+    if let Some(talk) = talk {
+        hasher.hash(&talk.hash);
+        let file = talk.file.iter().map(|file| (file.path.clone(), file.hash));
+        hashed.extend(file);
+    }
     let mut found = Vec::new();
     for pattern in &spec.paths {
         match files.list(pattern) {
@@ -122,10 +156,11 @@ fn dataset_key(
     if found.is_empty() { Ok((hasher.finish(), hashed)) } else { Err(found.into()) }
 }
 
-fn from_dataset(dataset: dataset::Dataset) -> TextSet {
+fn from_dataset(dataset: dataset::Dataset, talk: Option<&Conversations>) -> TextSet {
     let sources = dataset.ledger.sources.iter();
     let inputs = sources
         .filter_map(|s| Some(FileHash { path: s.source.clone(), length: s.bytes, hash: s.hash? }))
+        .chain(talk.and_then(|talk| talk.file.clone()))
         .collect();
     TextSet {
         inputs,
@@ -133,6 +168,7 @@ fn from_dataset(dataset: dataset::Dataset) -> TextSet {
         documents: dataset.documents,
         recipe: dataset.recipe_hash,
         content: dataset.content_hash,
+        chat_template: talk.map(|talk| talk.text.clone()),
     }
 }
 
@@ -156,6 +192,8 @@ fn write_documents(
                 words: d.words,
                 is_validation: d.split == Split::Validation,
                 bytes: d.text.len(),
+                cuts: d.cuts.clone(),
+                is_rendered: d.is_rendered,
             })
             .collect(),
     };
@@ -189,10 +227,13 @@ fn read_documents(
             words: entry.words,
             split: if entry.is_validation { Split::Validation } else { Split::Train },
             text: text.to_string(),
+            cuts: entry.cuts.clone(),
+            is_rendered: entry.is_rendered,
         });
     }
     let ledger = cached.read(source, "ledger.json")?;
     let ledger = String::from_utf8(ledger).map_err(|e| damaged("dataset", e))?;
     let Index { recipe, content, inputs, warnings, .. } = index;
-    Ok((TextSet { documents, ledger, inputs, recipe, content }, warnings))
+    let set = TextSet { documents, ledger, inputs, recipe, content, chat_template: None };
+    Ok((set, warnings))
 }

@@ -49,6 +49,12 @@ pub const FORMATS: &[Format] = &[
         is_program: true,
         write: huggingface_files,
     },
+    Format {
+        name: "peft",
+        summary: "the adapters of a run alone, for `peft`",
+        is_program: false,
+        write: peft_files,
+    },
 ];
 
 /// The format of this name.
@@ -61,6 +67,7 @@ struct Input<'a> {
     model: &'a Model,
     facts: ModelFacts,
     tensors: Tensors<'a>,
+    store: &'a dyn Store,
 }
 
 /// Files by name, and what the export is.
@@ -123,6 +130,13 @@ fn huggingface_files(input: &Input) -> Result<Files, Failure> {
     files.insert("model.safetensors".to_string(), bytes);
     let kind = export.family.architecture().to_string();
     Ok(Files { files, kind, is_folded: folded.is_some() })
+}
+
+/// The adapters under PEFT's names.
+fn peft_files(input: &Input) -> Result<Files, Failure> {
+    let length = input.facts.max_position_embeddings;
+    let files = super::peft::files(input.store, input.model, length)?;
+    Ok(Files { files, kind: "LORA".to_string(), is_folded: false })
 }
 
 /// What was written.
@@ -228,12 +242,17 @@ pub fn emit(
         return Err(d.help("export the run that it was made from").into());
     }
     let parsed = SafeTensors::parse(&model.weights).map_err(internal)?;
-    let input = Input { model, facts: facts(model)?, tensors: tensors_of(&parsed) };
+    let tensors = tensors_of(&parsed);
+    let input = Input { model, facts: facts(model)?, tensors, store };
     let Files { mut files, kind, is_folded } = (format.write)(&input)?;
+    // Adapters are no model that could be read back.
+    let is_model = files.contains_key("model.safetensors");
     if let Some(template) = chat::text_beside(store, &model.tokenizer_folder)? {
         files.insert(chat::TEMPLATE_FILE.to_string(), template.into_bytes());
     }
-    files.insert(export::FILE.to_string(), export::card(model, &kind, is_folded)?);
+    if is_model {
+        files.insert(export::FILE.to_string(), export::card(model, &kind, is_folded)?);
+    }
     if format.is_program {
         files.insert("probe.safetensors".to_string(), probe_of(model, &parsed)?);
         files.insert("check_export.py".to_string(), probe::CHECKER.as_bytes().to_vec());

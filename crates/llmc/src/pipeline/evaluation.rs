@@ -133,10 +133,10 @@ fn held_out(
         targets += n;
     }
     // Bytes of the part that was scored: all of it, or its share by targets.
-    let all = prepared.set.bytes(Split::Validation);
+    let all = prepared.set.learned_bytes(Split::Validation);
     let bytes = match n_used == n_rows {
         true => all,
-        false => (all as f64 * targets as f64 / split.plan.n_targets().max(1) as f64) as u64,
+        false => (all as f64 * targets as f64 / split.n_targets().max(1) as f64) as u64,
     };
     Ok((nats, targets, bytes))
 }

@@ -4,6 +4,7 @@
 //! too, byte for byte. Moments, step and schedule start anew. Both hashes are part of the recipe: the same spec
 //! from other weights is another run, and where they lie is not.
 
+use super::adapters;
 use super::data::read_tokenizer;
 use super::failure::Failure;
 use super::project::{Project, build_model};
@@ -79,7 +80,7 @@ pub fn parent(
     let (_, tokenizer) = tokenizer_of(store, run)?;
     let parent = Parent {
         recipe: recipe_of(store, run)?,
-        weights: weights_hash(&checkpoint)?,
+        weights: whole_hash(store, run, &checkpoint)?,
         step: checkpoint.step,
         run: run.to_path_buf(),
         is_weights_only: true,
@@ -151,7 +152,7 @@ fn shapes(
     project: &Project,
     run: &Path,
 ) -> Result<Vec<Diagnostic>, Failure> {
-    let bytes = checkpoint.read(store, WEIGHTS)?;
+    let bytes = adapters::whole_weights_of(store, run, checkpoint)?;
     let file = checkpoint.path.join(WEIGHTS);
     let parsed = SafeTensors::parse(&bytes).map_err(|e| {
         Diagnostic::error("checkpoint::weights", format!("`{}`: {e}", file.display()))
@@ -212,7 +213,7 @@ fn tokenizer_of(store: &dyn Source, run: &Path) -> Result<(Tokenizer, Hash), Fai
 
 /// The tokenizer that a run has from its parent; `None` where it makes its own.
 ///
-/// Errors: `run::parent_changed` if the parent's is another now.
+/// Errors: `run::parent_missing`; `run::parent_changed` if the parent's is another now.
 pub(super) fn tokenizer(
     store: &dyn Source,
     parent: Option<&Parent>,
@@ -220,6 +221,12 @@ pub(super) fn tokenizer(
     let Some((parent, wanted)) = parent.and_then(|p| Some((p, p.tokenizer?))) else {
         return Ok(None);
     };
+    if !store.exists(&parent.run)? {
+        let message =
+            format!("`{}`, from which this run starts, is not there", parent.run.display());
+        let help = "put it back, or beside this run under its name";
+        return Err(Diagnostic::error("run::parent_missing", message).help(help).into());
+    }
     let (tokenizer, hash) = tokenizer_of(store, &parent.run)?;
     match hash == wanted {
         true => Ok(Some(tokenizer)),
@@ -237,6 +244,29 @@ fn changed(parent: &Parent, what: &str, then: Hash, now: Hash) -> Failure {
     Diagnostic::error("run::parent_changed", message).help(help).into()
 }
 
+/// The hash of the whole weights at a checkpoint, adapters merged.
+fn whole_hash(store: &dyn Store, run: &Path, checkpoint: &Checkpoint) -> Result<Hash, Failure> {
+    match runs::project(store, run)?.resolved.training.and_then(|t| t.lora.rank) {
+        None => weights_hash(checkpoint),
+        Some(_) => Ok(Hash::of_bytes(&adapters::whole_weights_of(store, run, checkpoint)?)),
+    }
+}
+
+/// The whole weights that a run starts from, as a file.
+///
+/// Errors: `run::parent_changed` if they are others now.
+pub(super) fn weights_of(
+    store: &dyn Store,
+    parent: &Parent,
+    found: &Checkpoint,
+) -> Result<Vec<u8>, Failure> {
+    let weights = whole_hash(store, &parent.run, found)?;
+    match weights == parent.weights {
+        true => adapters::whole_weights_of(store, &parent.run, found),
+        false => Err(changed(parent, "checkpoint", parent.weights, weights)),
+    }
+}
+
 /// Puts a trainer where the parent says.
 ///
 /// Errors: `run::parent_changed` if the parent's weights are others now.
@@ -246,16 +276,20 @@ pub(super) fn start(
     parent: &Parent,
 ) -> Result<(), Failure> {
     let found = checkpoint::load_step(store, &parent.run, parent.step)?;
-    let weights = weights_hash(&found)?;
-    if weights != parent.weights {
-        return Err(changed(parent, "checkpoint", parent.weights, weights));
-    }
     if !parent.is_weights_only {
+        let weights = weights_hash(&found)?;
+        if weights != parent.weights {
+            return Err(changed(parent, "checkpoint", parent.weights, weights));
+        }
         restore(trainer, store, &found)?;
         return Ok(());
     }
+    if !trainer.frozen_paths().is_empty() {
+        // Its weights are the base of the run already, and adapters start anew.
+        return Ok(());
+    }
     let paths: Vec<String> = trainer.parameters().iter().map(|p| p.path.clone()).collect();
-    let bytes = found.read(store, WEIGHTS)?;
+    let bytes = weights_of(store, parent, &found)?;
     fill(trainer, &bytes, &paths, &found.path.join(WEIGHTS))?;
     Ok(trainer.reset_ema()?)
 }

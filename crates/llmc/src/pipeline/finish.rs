@@ -32,7 +32,8 @@ pub struct Baselines {
 pub(super) fn baselines(session: &Session) -> Baselines {
     let set = &session.prepared.set;
     let held_out = set.texts(Split::Validation);
-    if held_out.is_empty() {
+    // They would be of all the text, and the loss is of what is learned of it.
+    if held_out.is_empty() || set.is_masked() {
         return Baselines::default();
     }
     let threads = session.trainer.threads();
@@ -82,6 +83,7 @@ pub(super) fn finish(session: &Session, status: TrainStatus) -> Result<TrainResu
         loss: last_loss(&session.records),
         validation: last_validation(&session.records),
         parameters: prepared.project.model()?.solution.params,
+        trained_parameters: prepared.trained_parameters()?,
         is_stopped_early,
         skipped,
         overflows,

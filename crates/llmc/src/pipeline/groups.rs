@@ -1,8 +1,10 @@
 //! Parameter groups of the optimizer: which parameters each pattern names.
 
+use super::adapters::training_module;
 use super::project::build_model;
 use llmc_base::Diagnostic;
 use llmc_ir::account;
+use llmc_passes::adapters::is_adapter;
 use llmc_spec::{OptimizerConfig, Resolved, Spec};
 use llmc_train::optim::{Parameter, group_of, is_named};
 use serde::Serialize;
@@ -31,10 +33,16 @@ pub fn groups(spec: &Spec, resolved: &Resolved) -> Result<Vec<Group>, Vec<Diagno
     if config.groups.is_empty() {
         return Ok(Vec::new());
     }
-    let module = build_model(model).map_err(|e| e.diagnostics())?;
+    let adapters = resolved.training.as_ref().filter(|t| t.adapters().is_some());
+    let module = match adapters {
+        Some(training) => training_module(model, training),
+        None => build_model(model),
+    };
+    let module = module.map_err(|e| e.diagnostics())?;
     let Some(entry) = module.find("forward") else { return Ok(Vec::new()) };
     let mut parameters: Vec<Parameter> = account::weights(&module, entry)
         .into_iter()
+        .filter(|weight| adapters.is_none() || is_adapter(&weight.path))
         .map(|weight| Parameter {
             path: weight.path,
             ty: weight.ty,

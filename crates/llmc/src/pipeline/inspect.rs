@@ -1,6 +1,7 @@
 //! Looking inside: the IR of a spec after any stage, what a model costs, and
 //! the tokenizer that a user names.
 
+use super::adapters;
 use super::data::read_tokenizer;
 use super::failure::Failure;
 use super::project::{Defaults, Project, build_model, verified};
@@ -76,8 +77,11 @@ pub fn module_after(
                 return Ok((module, warnings));
             }
             // As it is trained.
-            let z_loss = project.resolved.training.as_ref().map_or(0.0, |t| t.z_loss);
-            (llmc_train::with_z_loss(&build_model(model)?, z_loss)?, warnings)
+            let module = match &project.resolved.training {
+                Some(training) => adapters::training_module(model, training)?,
+                None => build_model(model)?,
+            };
+            (module, warnings)
         }
     };
     if stage == BUILD.name {

@@ -1,8 +1,10 @@
 //! The stages joined: from a spec to a verified run, and from a run to its uses.
 
+mod adapters;
 pub mod chat;
 pub mod compile;
 pub mod compile_report;
+mod conversations;
 pub mod data;
 mod documents;
 pub mod emit;
@@ -17,6 +19,7 @@ pub mod groups;
 pub mod held_out;
 pub mod inspect;
 pub mod observer;
+mod peft;
 pub mod plan;
 mod prepare;
 pub mod project;

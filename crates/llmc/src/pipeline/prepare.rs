@@ -1,10 +1,11 @@
 //! The stages before the first step: data, model, recipe, and a trainer over them.
 
+use super::adapters;
 use super::data::{self, Rows, TextSet};
 use super::failure::Failure;
 use super::finetune;
 use super::observer::{Event, Observer};
-use super::project::{Project, build_model};
+use super::project::Project;
 use super::train::{Parent, TrainOptions};
 use crate::manifest::RecipeParts;
 use crate::store::Source;
@@ -41,6 +42,15 @@ pub struct Prepared {
 }
 
 impl Prepared {
+    /// Elements of the adapters, where they alone are trained.
+    pub(super) fn trained_parameters(&self) -> Result<Option<u64>, Failure> {
+        let training = section(&self.project.resolved.training)?;
+        match training.adapters() {
+            Some(_) => Ok(Some(adapters::n_trained(&self.gradient)?)),
+            None => Ok(None),
+        }
+    }
+
     /// The same text, tokenizer, rows and model under another number of steps, from a parent's
     /// checkpoint.
     pub(super) fn trained_otherwise(
@@ -124,8 +134,11 @@ pub(super) fn prepare_if(
     let resolved = &project.resolved;
     let training = section(&resolved.training)?;
     let model = project.model()?;
+    adapters::check_base(training, options.parent.as_ref())
+        .map_err(|e| e.located(&project.spec))?;
     let threads = thread_count(options.threads, training.threads)?;
-    let (set, mut warnings) = data::documents(section(&resolved.dataset)?, text, options.cache)
+    let (dataset, tokens) = (section(&resolved.dataset)?, resolved.tokenizer.as_ref());
+    let (set, mut warnings) = data::documents(dataset, tokens, text, options.cache)
         .map_err(|e| e.located(&project.spec))?;
     project.spec.locate(&mut warnings);
     warnings.iter().for_each(|w| observer.event(&Event::Warning(w)));
@@ -152,20 +165,32 @@ pub(super) fn prepare_if(
     go_on(observer, "tokenizer")?;
 
     let rows = data::rows(&set, &tokenizer, training.sequence_length, threads, options.cache)?;
-    let detail = format!(
+    let plan = &rows.train.plan;
+    let mut detail = format!(
         "{} rows of {} tokens, {:.1} % full",
-        rows.train.plan.n_rows(),
-        rows.train.plan.sequence_length(),
-        rows.train.plan.fill() * 100.0
+        plan.n_rows(),
+        plan.sequence_length(),
+        plan.fill() * 100.0
     );
+    if rows.train.masks.is_some() {
+        let share = rows.train.n_targets() as f64 / plan.n_pairs() as f64;
+        detail.push_str(&format!(", {:.1} % of it learned", share * 100.0));
+    }
     observer.event(&Event::Stage { name: "rows", detail });
     go_on(observer, "rows")?;
 
-    let module = llmc_train::with_z_loss(&build_model(model)?, training.z_loss)?;
+    let module = adapters::training_module(model, training)?;
     let optimizer: &OptimizerConfig = section(&resolved.optimizer)?;
     let threads = training_threads(model, training, options.threads)?;
     let gradient = llmc_train::differentiate(&module, optimizer, training, threads)?;
-    let detail = format!("{} parameters", model.solution.params);
+    let mut detail = format!("{} parameters", model.solution.params);
+    if training.adapters().is_some() {
+        let trained: u64 = adapters::n_trained(&gradient)?;
+        detail = format!(
+            "{trained} of {} parameters in adapters, the others frozen",
+            model.solution.params + trained
+        );
+    }
     observer.event(&Event::Stage { name: "model", detail });
     go_on(observer, "model")?;
     let (project, recipe) = (project.clone(), recipe_of.hash());

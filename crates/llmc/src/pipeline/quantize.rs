@@ -4,11 +4,12 @@
 //! model.safetensors     weights by path, packed as the kernels read them; 4-bit ones two to a byte
 //! model.toml            the spec of the run
 //! model.json            format, where the weights come from, the loss on held-out text before and after
-//! tokenizer.json, tokenizer_config.json, certificate.json, COMPLETE
+//! tokenizer.json, tokenizer_config.json, chat_template.jinja if there is one, certificate.json, COMPLETE
 //! ```
 //!
 //! `generate` takes the folder as it takes a run, without the f32 weights.
 
+use super::chat;
 use super::data::{read_held_out, read_tokenizer, write_tokenizer};
 use super::failure::Failure;
 use super::generate::{Model, WeightFormat, WeightSet};
@@ -158,6 +159,9 @@ pub fn quantize(
         add(SPEC, spec.as_bytes())?;
         add(CARD, format!("{card}\n").as_bytes())?;
         write_tokenizer(out, &model.tokenizer)?;
+        if let Some(template) = chat::text_beside(store, &model.tokenizer_folder)? {
+            out.bytes(chat::TEMPLATE_FILE, template.as_bytes())?;
+        }
         out.bytes("certificate.json", certificate.to_json().as_bytes())?;
         Ok::<(), Failure>(())
     })?;

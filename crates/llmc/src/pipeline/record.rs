@@ -3,8 +3,11 @@
 //! The manifest is there from the start, as unfinished, so that a run that is killed can be
 //! resumed, executed again and verified like any other.
 
+use super::adapters::{self, BASE};
+use super::chat::TEMPLATE_FILE;
 use super::data;
 use super::failure::Failure;
+use super::prepare::section;
 use super::state::{EMA, OPTIMIZER, WEIGHTS};
 use super::train::{Prepared, TrainOptions};
 use crate::checkpoint;
@@ -44,7 +47,14 @@ pub(super) fn begin(
     }
     let tokenizer = run.join("tokenizer");
     if !store.exists(&tokenizer)? {
-        group.folder(&tokenizer, |f| data::write_tokenizer(f, &prepared.tokenizer))?;
+        group.folder(&tokenizer, |f| {
+            data::write_tokenizer(f, &prepared.tokenizer)?;
+            // What it learned to talk by is what it is talked to by.
+            match &prepared.set.chat_template {
+                Some(text) => f.bytes(TEMPLATE_FILE, text.as_bytes()).map(drop),
+                None => Ok(()),
+            }
+        })?;
     }
     let data = run.join("data");
     if !store.exists(&data)? {
@@ -52,6 +62,15 @@ pub(super) fn begin(
             f.bytes("documents.json", prepared.set.ledger.as_bytes())?;
             data::write_rows(f, &prepared.rows)
         })?;
+    }
+    let training = section(&project.resolved.training)?;
+    let base = run.join(BASE);
+    if training.adapters().is_some()
+        && let Some(parent) = &options.parent
+        && !store.exists(&base)?
+    {
+        let weights = adapters::base_of(store, parent)?;
+        group.folder(&base, |f| f.bytes(WEIGHTS, &weights).map(drop))?;
     }
     group.commit()?;
     let manifest = manifest(prepared, store, run, RunStatus::Unfinished, Observations::default())?;
@@ -93,6 +112,11 @@ pub(super) fn manifest(
     if store.exists(&run.join(PARENT))? {
         artifacts.push(Artifact::output(store, run, "parent", Kind::Spec, PARENT)?);
     }
+    if store.exists(&run.join(BASE))? {
+        let marker = read_marker(store, &run.join(BASE))?;
+        let base = Artifact::committed(BASE, Kind::Checkpoint, BASE, &marker);
+        artifacts.push(base.made_from(["parent"]).proved_by([WEIGHTS]));
+    }
     let from_text = if has_text { vec!["spec", "text"] } else { vec!["spec"] };
     let marker = read_marker(store, &run.join("tokenizer"))?;
     let files: Vec<String> = marker.files.iter().map(|f| f.path.clone()).collect();
@@ -104,7 +128,7 @@ pub(super) fn manifest(
     artifacts.push(tokenizer.proved_by(files));
     let marker = read_marker(store, &run.join("data"))?;
     // The accounts beside shards and packing plans name files and labels.
-    let is_rows = |path: &&String| path.ends_with(".ids") || path.ends_with(".plan");
+    let is_rows = |path: &&String| [".ids", ".plan", ".mask"].iter().any(|end| path.ends_with(end));
     let files: Vec<String> =
         marker.files.iter().map(|f| &f.path).filter(is_rows).cloned().collect();
     let data = Artifact::committed("data", Kind::Data, "data", &marker);

@@ -1,5 +1,6 @@
 //! A run while it goes on: steps, checkpoints, and when to look at held-out text.
 
+use super::adapters;
 use super::data;
 use super::evaluation;
 use super::failure::{Failure, non_finite};
@@ -64,6 +65,7 @@ impl<'a> Session<'a> {
         let store = options.store;
         let resident_before = machine::resident_bytes(store);
         let mut trainer = trainer(prepared, options.threads, options.isa)?;
+        adapters::fill_base(&mut trainer, store, run)?;
         let (found, warnings) = checkpoint::load_latest_whole(store, run)?;
         warnings.iter().for_each(|w| observer.event(&Event::Warning(w)));
         if let (None, Some(parent)) = (&found, &options.parent) {

@@ -2,7 +2,7 @@
 
 use crate::store::{EntryKind, Source as Files, StoreError};
 use llmc_base::{Diagnostic, Span};
-use llmc_data::dataset::{DatasetConfig, InvalidUtf8};
+use llmc_data::dataset::{DatasetConfig, Format, InvalidUtf8};
 use llmc_data::source::{Source, glob_matches, glob_root, is_glob};
 use llmc_data::tokenizer::{PreTokenizer, SpecialTokens, TokenizerConfig, TokenizerKind};
 use std::io::ErrorKind;
@@ -115,13 +115,16 @@ impl Source for TextFiles<'_> {
 /// The dataset config of `llmc-data`.
 pub fn dataset_config(spec: &llmc_spec::DatasetConfig) -> DatasetConfig {
     // Every field by name, so that a new one cannot be forgotten. The globs of `include`
-    // are applied by [`TextFiles`].
+    // are applied by [`TextFiles`], and the template is read where the documents are.
     let llmc_spec::DatasetConfig {
         name,
         paths,
         extensions,
         include: _,
         exclude,
+        format,
+        train_on_prompt,
+        chat_template: _,
         domains,
         languages,
         target_tokens,
@@ -137,6 +140,12 @@ pub fn dataset_config(spec: &llmc_spec::DatasetConfig) -> DatasetConfig {
         paths: paths.clone(),
         extensions: extensions.clone(),
         exclude: exclude.clone(),
+        format: match format {
+            llmc_spec::DatasetFormat::Text => Format::Text,
+            llmc_spec::DatasetFormat::Jsonl => Format::Jsonl,
+        },
+        trains_on_prompt: *train_on_prompt,
+        template: None,
         domains: domains
             .iter()
             .map(|domain| match domain {

@@ -116,6 +116,9 @@ pub struct TrainResult {
     pub validation: Option<ValidationRecord>,
     /// Parameters.
     pub parameters: u64,
+    /// Parameters of adapters, where they alone were trained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trained_parameters: Option<u64>,
     /// Whether it ended before `max_steps`, because the held-out loss fell no more.
     pub is_stopped_early: bool,
     /// Steps that changed nothing: spikes, and overflows of float16.
@@ -246,6 +249,7 @@ fn already_complete(
         loss: last_loss(&records),
         validation: last_validation(&records),
         parameters: prepared.project.model()?.solution.params,
+        trained_parameters: prepared.trained_parameters()?,
         is_stopped_early: checkpoint.step < section(&prepared.project.resolved.training)?.max_steps,
         skipped,
         overflows,

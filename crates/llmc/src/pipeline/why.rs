@@ -3,6 +3,7 @@
 //! A run is a pure function of its recipe, so the state before any step can be had again: from the
 //! nearest whole checkpoint before it, or from the start. Nothing is written.
 
+use super::adapters;
 use super::data;
 use super::failure::Failure;
 use super::finetune;
@@ -122,6 +123,7 @@ pub fn why(
     let text = text_source(store, Some(&recorded));
     let prepared = prepare_if(&project, &options, text.as_source(store), observer, &is_same)?;
     let mut trainer = trainer(&prepared, threads, isa)?;
+    adapters::fill_base(&mut trainer, store, run)?;
     let from_step = go_to(&mut trainer, &prepared, &options, run, step, observer)?;
     let (rows, batch) = batch_of(&prepared, step - 1)?;
     let found = trainer.inspect(&batch)?;

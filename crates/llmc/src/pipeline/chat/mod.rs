@@ -1,11 +1,14 @@
 //! A conversation with a model: messages, the text that they make, and the next reply.
 
 mod clock;
+mod masked;
 mod template;
 #[cfg(test)]
 mod tests;
 
 pub use clock::strftime;
+pub use masked::masked;
+pub(super) use template::text_in;
 pub use template::{ChatTemplate, FILE as TEMPLATE_FILE, Message, Origin, text_beside};
 
 use super::Failure;

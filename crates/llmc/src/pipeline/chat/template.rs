@@ -2,7 +2,8 @@
 //!
 //! A template is Jinja, as `transformers` has it: `messages`, `add_generation_prompt`, `bos_token`,
 //! `eos_token` and the other special tokens, `raise_exception`, `strftime_now`, `tojson`, the methods of
-//! Python's strings and dicts, blocks trimmed. Python's `{% generation %}` marks nothing here.
+//! Python's strings and dicts, blocks trimmed. `{% generation %}` marks what a model learns of a
+//! conversation (`masked`), and nothing in a chat.
 //!
 //! Templates come from files of others: they reach no file and no other template, and have limits
 //! in steps, depth and output. Special tokens written in a message are special tokens, as there.
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 /// Instructions that a template may take.
 const MAX_STEPS: u64 = 2_000_000;
@@ -130,17 +132,30 @@ impl ChatTemplate {
         now: i64,
     ) -> Result<Option<Self>, Failure> {
         let Some(text) = text_in(source, path)? else { return Ok(None) };
+        Ok(Some(Self::from_text(&text, path, token_names(tokenizer), now)?))
+    }
+
+    /// The template of a text, which `path` names in messages, with the texts of special tokens by
+    /// the names that templates use.
+    ///
+    /// Errors: `chat::template` if it is too large or does not parse.
+    pub fn from_text(
+        text: &str,
+        path: &Path,
+        tokens: Vec<(String, String)>,
+        now: i64,
+    ) -> Result<Self, Diagnostic> {
         if text.len() > MAX_TEMPLATE_BYTES {
             let what = format!("has {} bytes, more than {MAX_TEMPLATE_BYTES}", text.len());
-            return Err(bad(path, &what).into());
+            return Err(bad(path, &what));
         }
-        let source = without_generation_tags(&text);
+        let source = with_marks(text);
         let origin = Origin::File(path.to_path_buf());
-        let template = ChatTemplate { source, origin, tokens: token_names(tokenizer), now };
-        let environment = template.environment();
+        let template = ChatTemplate { source, origin, tokens, now };
+        let environment = template.environment(&Marks::default());
         environment.template_from_str(&template.source).map_err(|e| bad(path, &told(&e)))?;
         drop(environment);
-        Ok(Some(template))
+        Ok(template)
     }
 
     /// The text of a conversation. With `add_generation_prompt` it ends where the model's reply begins.
@@ -152,7 +167,19 @@ impl ChatTemplate {
         messages: &[Message],
         add_generation_prompt: bool,
     ) -> Result<String, Diagnostic> {
-        let environment = self.environment();
+        Ok(self.render_marked(messages, add_generation_prompt)?.0)
+    }
+
+    /// The same with the bytes at which `{% generation %}` and its end stand, in order.
+    ///
+    /// Errors: those of [`ChatTemplate::render`].
+    pub(super) fn render_marked(
+        &self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+    ) -> Result<(String, Vec<usize>), Diagnostic> {
+        let marks = Marks::default();
+        let environment = self.environment(&marks);
         let place = match &self.origin {
             Origin::File(path) => path.clone(),
             Origin::Plain => PathBuf::from("plain"),
@@ -171,7 +198,7 @@ impl ChatTemplate {
         .into_iter()
         .chain(named)
         .collect();
-        let mut out = Limited(Vec::new());
+        let mut out = Limited(Vec::new(), marks.clone());
         match template.render_captured_to(Value::from_object(context), &mut out) {
             Ok(_) => {}
             Err(e) if e.kind() == ErrorKind::OutOfFuel => {
@@ -190,7 +217,8 @@ impl ChatTemplate {
             }
             Err(e) => return Err(bad(&place, &told(&e))),
         }
-        String::from_utf8(out.0).map_err(|e| bad(&place, &e.to_string()))
+        let text = String::from_utf8(out.0).map_err(|e| bad(&place, &e.to_string()))?;
+        Ok((text, marks.places()))
     }
 
     /// Whether the model has a template of its own.
@@ -198,7 +226,7 @@ impl ChatTemplate {
         self.origin == Origin::Plain
     }
 
-    fn environment(&self) -> Environment<'_> {
+    fn environment(&self, marks: &Marks) -> Environment<'_> {
         let mut environment = Environment::new();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         environment.set_syntax(syntax.unwrap_or_default());
@@ -214,6 +242,8 @@ impl ChatTemplate {
                 Err(minijinja::Error::new(ErrorKind::InvalidOperation, format!("{RAISED}{text}")))
             },
         );
+        let marks = marks.clone();
+        environment.add_function(MARK, move || marks.mark());
         let now = self.now;
         environment.add_function("strftime_now", move |format: String| strftime(&format, now));
         environment
@@ -236,7 +266,10 @@ pub fn text_beside(source: &dyn Source, folder: &Path) -> Result<Option<String>,
 }
 
 /// The text of the template in a file of Jinja, or of JSON with `chat_template`.
-fn text_in(source: &dyn Source, path: &Path) -> Result<Option<String>, Failure> {
+pub(in crate::pipeline) fn text_in(
+    source: &dyn Source,
+    path: &Path,
+) -> Result<Option<String>, Failure> {
     let text = source.read_text(path)?;
     match path.extension().is_some_and(|extension| extension == "json") {
         true => Ok(from_config(&text).map_err(|e| bad(path, &e))?),
@@ -294,8 +327,35 @@ fn token_names(tokenizer: &Tokenizer) -> Vec<(String, String)> {
     .collect()
 }
 
-/// The template with `{% generation %}` and `{% endgeneration %}` as blocks that are always taken.
-fn without_generation_tags(text: &str) -> String {
+/// The function that a template calls where Python's marks the start or end of a generation.
+const MARK: &str = "llmc_mark";
+
+/// How far the output is, and where it was marked.
+#[derive(Clone, Default)]
+struct Marks(Arc<Mutex<(usize, Vec<usize>)>>);
+
+impl Marks {
+    fn mark(&self) {
+        if let Ok(mut state) = self.0.lock() {
+            let at = state.0;
+            state.1.push(at);
+        }
+    }
+
+    fn advance(&self, bytes: usize) {
+        if let Ok(mut state) = self.0.lock() {
+            state.0 += bytes;
+        }
+    }
+
+    fn places(&self) -> Vec<usize> {
+        self.0.lock().map(|state| state.1.clone()).unwrap_or_default()
+    }
+}
+
+/// The template with `{% generation %}` and `{% endgeneration %}` as calls that note the place.
+fn with_marks(text: &str) -> String {
+    let call = format!("set {MARK}ed = {MARK}()");
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("{%") {
@@ -303,8 +363,7 @@ fn without_generation_tags(text: &str) -> String {
         let inner = &rest[at + 2..end];
         let name = inner.trim_matches(|c: char| c == '-' || c == '+' || c.is_whitespace());
         let plain = match name {
-            "generation" => Some("if true"),
-            "endgeneration" => Some("endif"),
+            "generation" | "endgeneration" => Some(call.as_str()),
             _ => None,
         };
         out.push_str(&rest[..at + 2]);
@@ -368,8 +427,8 @@ impl serde_json::ser::Formatter for Spaced {
     }
 }
 
-/// Bytes up to a limit.
-struct Limited(Vec<u8>);
+/// Bytes up to a limit, counted.
+struct Limited(Vec<u8>, Marks);
 
 impl io::Write for Limited {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -379,6 +438,7 @@ impl io::Write for Limited {
             return Err(io::Error::other("the text is too long"));
         }
         self.0.extend_from_slice(bytes);
+        self.1.advance(bytes.len());
         Ok(bytes.len())
     }
 

@@ -203,3 +203,42 @@ fn without_a_template_the_conversation_is_one_text() {
     }
     assert_eq!(asked, ["<s>once", "<s>once upon\na time"]);
 }
+
+/// The parts of a conversation that a model learns from.
+fn learned(text: &str, all: &[(&str, &str)]) -> Result<(String, Vec<String>), Diagnostic> {
+    let made = masked(&template(text).unwrap(), &messages(all))?;
+    let learned = made.parts().filter(|(_, is_learned)| *is_learned);
+    let learned = learned.map(|(part, _)| part.to_string()).collect();
+    Ok((made.text, learned))
+}
+
+#[test]
+fn what_the_assistant_says_is_learned() {
+    let talk = [("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")];
+    // What each reply adds: from the prompt for it to the next message.
+    let (text, said) = learned(CHATML, &talk).unwrap();
+    assert_eq!(said, ["b<|im_end|>\n", "d<|im_end|>\n"]);
+    assert_eq!(text, template(CHATML).unwrap().render(&messages(&talk), false).unwrap());
+    let (_, said) = learned(LLAMA, &talk).unwrap();
+    assert_eq!(said, [" b </s>", " d </s>"]);
+    // What the template marks, also where it strips and trims.
+    let marked = "{%- for m in messages %}\n{{ m.role }}:\n  {%- if m.role == 'assistant' %}\n    {%- generation -%} {{ m.content | trim }}; {%- endgeneration -%}\n{% else %} {{ m.content }}{% endif %}\n{% endfor %}";
+    let (text, said) = learned(marked, &[("user", "é"), ("assistant", " b ")]).unwrap();
+    assert_eq!((text.as_str(), said), ("user: éassistant:b;", vec!["b;".to_string()]));
+}
+
+#[test]
+fn a_template_that_hides_where_a_reply_stands_is_refused() {
+    let talk = [("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")];
+    let only_last = "{% for m in messages %}{% if loop.last or m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}";
+    let backwards = "{% for m in messages | reverse %}{{ m.content }}{% endfor %}";
+    let around_all =
+        "{% generation %}{% for m in messages %}{{ m.content }}{% endfor %}{% endgeneration %}";
+    let elsewhere = "{% for m in messages %}{% if m.role == 'user' %}{% generation %}{{ m.content }}{% endgeneration %}{% else %}{{ m.content }}{% endif %}{% endfor %}";
+    let open = "{% for m in messages %}{% generation %}{{ m.content }}{% endfor %}";
+    for text in [only_last, backwards, around_all, elsewhere, open] {
+        assert_eq!(learned(text, &talk).unwrap_err().code, "chat::not_learnable", "{text}");
+    }
+    let refused = learned("{{ raise_exception('no') }}", &talk).unwrap_err();
+    assert_eq!(refused.code, "chat::refused");
+}

@@ -1,5 +1,6 @@
 //! A trained model, read from a run or an export: program, weights, tokenizer.
 
+use super::super::adapters;
 use super::super::data::read_tokenizer;
 use super::super::failure::Failure;
 use super::super::project::{Project, build_model};
@@ -125,7 +126,9 @@ impl Model {
         if checkpoint.complete.file(weight_set.file()).is_none() && weight_set == WeightSet::Ema {
             return Err(no_ema());
         }
-        let weights = checkpoint.read(store, weight_set.file())?;
+        let training = project.resolved.training.as_ref();
+        let file = weight_set.file();
+        let weights = adapters::whole_weights(store, run, &checkpoint, file, training)?;
         let (folder, format) = (run.to_path_buf(), WeightFormat::F32);
         Ok(Model {
             folder,

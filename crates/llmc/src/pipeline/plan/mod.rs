@@ -12,9 +12,10 @@ mod tests;
 pub use estimate::{DataEstimate, DiskPlan};
 pub use launches::TopLaunch;
 
+use super::adapters;
 use super::failure::Failure;
 use super::prepare::{Prepared, section, training_threads};
-use super::project::{Project, build_model};
+use super::project::Project;
 use super::snapshot;
 use crate::calibration::MachineCalibration;
 use crate::store::Source;
@@ -58,6 +59,9 @@ pub struct RunPlan {
 pub struct MemoryPlan {
     /// Parameters.
     pub weights: u64,
+    /// Weights that stay as they are, beside adapters.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub frozen: u64,
     /// Their gradients, and the loss.
     pub gradients: u64,
     /// What the optimiser keeps.
@@ -82,6 +86,10 @@ pub struct MemoryPlan {
     pub data: u64,
     /// Program and tokenizer; estimated.
     pub process: u64,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// The work of a step, by the ops' own account.
@@ -172,7 +180,7 @@ pub fn plan(
 ) -> Result<RunPlan, Failure> {
     let model = project.model()?;
     let training: &TrainingConfig = section(&project.resolved.training)?;
-    let module = llmc_train::with_z_loss(&build_model(model)?, training.z_loss)?;
+    let module = adapters::training_module(model, training)?;
     let chosen = training.gradient_checkpointing;
     let threads = options.threads(project)?;
     let data = estimate::data(project, source)?;
@@ -190,7 +198,9 @@ pub fn plan(
     memory.data = data.memory_bytes;
     memory.process = estimate::PROCESS_BYTES;
     let (state, parameters) = (memory.weights + memory.optimizer, &planned.parameters);
-    let disk = estimate::disk(training, &data, state, parameters.len());
+    let mut disk = estimate::disk(training, &data, state, parameters.len());
+    // The run keeps a copy of what its adapters stand beside.
+    disk.total_bytes = disk.total_bytes.saturating_add(memory.frozen);
     let time = calibration.map(|c| planned.time(c, &step, &work, &data, &disk));
     Ok(RunPlan {
         name: model.name.clone(),
@@ -270,6 +280,8 @@ fn alternative(value: GradientCheckpointing, is_chosen: bool, figures: &Figures)
 struct Planned<'a> {
     training: &'a TrainingConfig,
     parameters: Vec<Parameter>,
+    /// Paths of the weights that stay as they are.
+    frozen: Vec<String>,
     plans: Plans,
     threads: usize,
     has_held_out: bool,
@@ -308,7 +320,8 @@ impl<'a> Planned<'a> {
         let plans = Plans::new(module, gradient, &parameters, optimizer, training)?;
         let dataset = section(&project.resolved.dataset)?;
         let has_held_out = dataset.validation_fraction > 0.0;
-        Ok(Planned { training, parameters, plans, threads, has_held_out })
+        let frozen = llmc_train::frozen_paths(module, &parameters);
+        Ok(Planned { training, parameters, frozen, plans, threads, has_held_out })
     }
 
     fn micro_batches(&self) -> u64 {
@@ -328,21 +341,22 @@ impl<'a> Planned<'a> {
         let bytes = |words: usize| (words * WORD_BYTES) as u64;
         let space = &self.plans.space;
         let (mut weights, mut gradients) = (0, bytes(words_for(1)));
+        let size =
+            |path: &str| space.get(path).map_or(0, |view: &View| bytes(words_for(view.region.len)));
         for parameter in &self.parameters {
-            let size = |path: &str| {
-                space.get(path).map_or(0, |view: &View| bytes(words_for(view.region.len)))
-            };
             weights += size(&parameter.path);
             let grads = parameter.grads.iter();
             gradients += grads.map(|g| size(&format!("{}.{g}", parameter.path))).sum::<u64>();
         }
+        let frozen: u64 = self.frozen.iter().map(|path| size(path)).sum();
         let executed = self.executed();
         let frame = executed.iter().map(|p| p.frame_start + p.frame_words).max().unwrap_or(0);
         let reserved = self.plans.all().map(|p| p.frame_start + p.frame_words).into_iter().max();
         let scratch = executed.iter().map(|p| scratch_words(p, self.threads)).max();
-        let optimizer = bytes(space.len()) - weights - gradients;
+        let optimizer = bytes(space.len()) - weights - frozen - gradients;
         let mut memory = MemoryPlan {
             weights,
+            frozen,
             gradients,
             optimizer,
             activations: bytes(frame.max(space.len()) - space.len()),
@@ -355,6 +369,7 @@ impl<'a> Planned<'a> {
             ..MemoryPlan::default()
         };
         memory.peak_growth = memory.weights
+            + memory.frozen
             + memory.gradients
             + memory.optimizer
             + memory.activations

@@ -84,7 +84,7 @@ fn a_file_that_changes_while_it_is_read_is_not_cached_as_what_it_was() {
     let cache = StageCache::new(&store, "cache");
     let project = over_files(r#"["corpus"]"#, &[]);
     let config = project.resolved.dataset.as_ref().unwrap();
-    let (set, _) = documents(config, &files, Some(&cache)).unwrap();
+    let (set, _) = documents(config, None, &files, Some(&cache)).unwrap();
     assert!(set.documents[0].text.starts_with("some words 1 "));
     assert_eq!(cache.counts()["dataset"].stored, 0);
 }

@@ -10,6 +10,8 @@ mod faults;
 mod finetune;
 mod groups;
 mod limits;
+mod lora;
+mod masked;
 mod mup;
 mod sessions;
 mod spikes;

@@ -9,6 +9,8 @@ use std::fs;
 
 /// For each field, a value unlike the one of the spec that the tests start from.
 const OTHER: &[(&str, &str)] = &[
+    ("dataset.format", "\"text\""),
+    ("dataset.train_on_prompt", "true"),
     ("dataset.name", "\"other\""),
     ("dataset.paths", "[\"b\"]"),
     ("dataset.extensions", "[\"py\"]"),
@@ -38,6 +40,8 @@ const OTHER: &[(&str, &str)] = &[
 const ELSEWHERE: &[&str] = &[
     // A filter of [`TextFiles`], tested below.
     "dataset.include",
+    // Read where the documents are.
+    "dataset.chat_template",
     // Compared with the dataset beside it when the spec is resolved.
     "tokenizer.dataset_hash",
 ];
@@ -61,6 +65,7 @@ fn resolved(settings: &BTreeMap<&str, &str>) -> Resolved {
 fn every_field_of_dataset_and_tokenizer_is_read() {
     let base = BTreeMap::from([
         ("dataset.paths", "[\"a\"]"),
+        ("dataset.format", "\"jsonl\""),
         ("dataset.domains", "[\"synthetic\"]"),
         ("tokenizer.type", "\"bpe\""),
         ("tokenizer.vocab_size", "300"),
