@@ -300,6 +300,16 @@ unsafe impl Simd for Avx2 {
         unsafe { Int(_mm256_loadu_si256(from.cast()), _mm256_loadu_si256(from.add(8).cast())) }
     }
     #[inline(always)]
+    unsafe fn load_i8(from: *const i8) -> Int {
+        // SAFETY: the caller's.
+        unsafe {
+            Int(
+                _mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast())),
+                _mm256_cvtepi8_epi32(_mm_loadl_epi64(from.add(8).cast())),
+            )
+        }
+    }
+    #[inline(always)]
     unsafe fn load_u16(from: *const u16) -> Int {
         // SAFETY: the caller's.
         unsafe {
