@@ -24,5 +24,5 @@ pub use memory::Memory;
 pub use pack::{PackedWeight, pack_weight};
 pub use pool::Pool;
 pub use sample::{Context, Sampling, logprobs, sample};
-pub use session::{Batch, SequenceId, Session, SessionError, SessionState, StateError};
+pub use session::{Batch, CacheBytes, SequenceId, Session, SessionError, SessionState, StateError};
 pub use stop::StopStrings;

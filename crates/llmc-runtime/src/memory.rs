@@ -4,7 +4,7 @@ use crate::exec::RunError;
 use crate::narrow;
 use crate::words::Words;
 use llmc_ir::eval::Tensor;
-use llmc_plan::{AddressSpace, Plan, View, WORD_BYTES};
+use llmc_plan::{AddressSpace, Plan, Region, View, WORD_BYTES};
 
 /// One block of 4-byte words, aligned to 64 bytes. Grows, never moves an offset.
 #[derive(Default)]
@@ -71,6 +71,24 @@ impl Memory {
     /// The bytes of a view of any dtype, up to the end of its last word.
     pub fn bytes_mut(&mut self, view: &View) -> &mut [u8] {
         bytemuck::cast_slice_mut(self.f32s_mut(view))
+    }
+
+    /// The bytes of a region.
+    pub fn region_bytes(&self, region: Region) -> &[u8] {
+        bytemuck::cast_slice(&self.words()[region.range()])
+    }
+
+    /// The bytes of a region.
+    pub fn region_bytes_mut(&mut self, region: Region) -> &mut [u8] {
+        bytemuck::cast_slice_mut(&mut self.words_mut()[region.range()])
+    }
+
+    /// Copies the first `n_bytes` of a region to the word `to` on.
+    pub fn copy_bytes(&mut self, from: Region, n_bytes: usize, to: usize) {
+        let start = from.start * WORD_BYTES;
+        let n_bytes = n_bytes.min(from.len * WORD_BYTES);
+        let all: &mut [u8] = bytemuck::cast_slice_mut(self.words_mut());
+        all.copy_within(start..start + n_bytes, to * WORD_BYTES);
     }
 
     /// The elements of a view of any dtype.

@@ -9,8 +9,8 @@ use crate::exec::Engine;
 use crate::memory::Memory;
 use llmc_base::Symbol;
 use llmc_base::expr::Env;
-use llmc_ir::Module;
-use llmc_plan::{AddressSpace, Plan, PlanRequest, Region, View, plan_all};
+use llmc_ir::{DType, Module};
+use llmc_plan::{AddressSpace, Plan, PlanRequest, Region, View, WORD_BYTES, plan_all};
 use std::collections::BTreeMap;
 
 /// Plans that are kept; when there are more all are made anew as they are needed.
@@ -60,7 +60,36 @@ pub(super) struct Decoder {
     plans: BTreeMap<Shape, Plan>,
     n_rows: usize,
     capacity: usize,
+    /// Slots of a row in memory, at least the capacity.
+    n_slots: usize,
     logits: Vec<f32>,
+}
+
+/// A cache: keys, values, or the scales of such.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct CacheKind {
+    /// Its element type.
+    pub dtype: DType,
+    /// Bytes that a token takes in it.
+    pub slot_bytes: usize,
+}
+
+/// Bytes of a KV cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheBytes {
+    /// What is set aside for a whole context.
+    pub reserved: u64,
+    /// What the tokens take that are in it.
+    pub used: u64,
+}
+
+/// Slots of a row so that it takes whole words, and rows do not share one, whatever an element takes.
+fn slots_for(module: &Module, capacity: usize) -> usize {
+    let mut states = module.functions.iter().flat_map(|f| f.states().map(|(_, v)| f.ty(v)));
+    match states.any(|ty| ty.dtype.bits() < 32) {
+        true => capacity.next_multiple_of(WORD_BYTES),
+        false => capacity,
+    }
 }
 
 fn is_cache(path: &str) -> bool {
@@ -83,6 +112,7 @@ impl Decoder {
             plans: BTreeMap::new(),
             n_rows,
             capacity,
+            n_slots: slots_for(module, capacity),
             logits: Vec::new(),
         };
         let shape = Shape { logits: Logits::All, first_row: 0, n_rows, n_tokens: 1 };
@@ -135,10 +165,22 @@ impl Decoder {
         Ok(self.memory.f32s_mut(view))
     }
 
-    /// Paths of the caches with the words that a token takes in each, in path order.
-    pub fn caches(&self) -> impl Iterator<Item = (&str, usize)> {
-        let words = |view: &View| view.region.len / (self.n_rows * self.capacity).max(1);
-        self.space.iter().filter(|(p, _)| is_cache(p)).map(move |(p, view)| (p, words(view)))
+    /// What a view of a cache holds.
+    fn kind(view: &View) -> CacheKind {
+        let elements: usize = view.shape.iter().skip(2).product();
+        CacheKind { dtype: view.dtype, slot_bytes: elements * view.dtype.bits() as usize / 8 }
+    }
+
+    /// The caches in path order.
+    pub fn caches(&self) -> impl Iterator<Item = CacheKind> {
+        self.space.iter().filter(|(p, _)| is_cache(p)).map(|(_, view)| Self::kind(view))
+    }
+
+    /// Bytes of all caches, and of `n_tokens` tokens in them.
+    pub fn cache_bytes(&self, n_tokens: usize) -> CacheBytes {
+        let token: usize = self.caches().map(|cache| cache.slot_bytes).sum();
+        let of = |tokens: usize| token as u64 * tokens as u64;
+        CacheBytes { reserved: of(self.n_slots * self.n_rows), used: of(n_tokens) }
     }
 
     /// The slots of a row in a cache.
@@ -147,36 +189,33 @@ impl Decoder {
         Region { start: view.region.start + row * len, len }
     }
 
-    /// The first `n_slots` slots of a row, of all caches in path order.
-    pub fn slots(&self, row: usize, n_slots: usize) -> Vec<Vec<f32>> {
+    /// The regions of a row in all caches in path order, with the bytes that a token takes there.
+    fn regions(&self, row: usize) -> Vec<(Region, usize)> {
         let caches = self.space.iter().filter(|(p, _)| is_cache(p));
-        let words = caches.map(|(_, view)| {
-            let region = self.row(view, row);
-            let n = region.len / self.capacity.max(1) * n_slots;
-            self.memory.words()[region.range()][..n].to_vec()
-        });
-        words.collect()
+        caches.map(|(_, view)| (self.row(view, row), Self::kind(view).slot_bytes)).collect()
+    }
+
+    /// The first `n_slots` slots of a row, of all caches in path order.
+    pub fn slots(&self, row: usize, n_slots: usize) -> Vec<Vec<u8>> {
+        let bytes = |(region, slot): (Region, usize)| {
+            self.memory.region_bytes(region)[..slot * n_slots].to_vec()
+        };
+        self.regions(row).into_iter().map(bytes).collect()
     }
 
     /// Fills the first slots of a row with what [`Decoder::slots`] gave.
-    pub fn set_slots(&mut self, row: usize, slots: &[Vec<f32>]) {
-        let caches = self.space.iter().filter(|(p, _)| is_cache(p));
-        let regions: Vec<Region> = caches.map(|(_, view)| self.row(view, row)).collect();
-        for (region, words) in regions.into_iter().zip(slots) {
-            let all = &mut self.memory.words_mut()[region.range()];
-            let n = words.len().min(all.len());
-            all[..n].copy_from_slice(&words[..n]);
+    pub fn set_slots(&mut self, row: usize, slots: &[&[u8]]) {
+        for ((region, _), bytes) in self.regions(row).into_iter().zip(slots) {
+            let all = self.memory.region_bytes_mut(region);
+            let n = bytes.len().min(all.len());
+            all[..n].copy_from_slice(&bytes[..n]);
         }
     }
 
     /// Copies the first `n_slots` slots of a row to another.
     pub fn copy_slots(&mut self, from: usize, to: usize, n_slots: usize) {
-        let caches = self.space.iter().filter(|(p, _)| is_cache(p));
-        let regions: Vec<(Region, usize)> =
-            caches.map(|(_, view)| (self.row(view, from), self.row(view, to).start)).collect();
-        for (from, to) in regions {
-            let n = from.len / self.capacity.max(1) * n_slots;
-            self.memory.words_mut().copy_within(from.start..from.start + n, to);
+        for ((from, slot), (to, _)) in self.regions(from).into_iter().zip(self.regions(to)) {
+            self.memory.copy_bytes(from, slot * n_slots, to.start);
         }
     }
 
@@ -243,7 +282,7 @@ impl Decoder {
         let env = Env::from([
             (Symbol::new("B"), shape.n_rows as i128),
             (Symbol::new("T"), shape.n_tokens as i128),
-            (Symbol::new("S"), self.capacity as i128),
+            (Symbol::new("S"), self.n_slots as i128),
         ]);
         let mut plans = plan_all(&[PlanRequest { module: &self.module, entry: id, env }], space)?;
         plans.pop().ok_or(SessionError::Missing(entry))

@@ -11,7 +11,8 @@ pub use batch::{Batch, SequenceId};
 pub use state::{SessionState, StateError};
 
 use crate::exec::{Engine, RunError};
-use decoder::{Decoder, Logits, Piece};
+pub use decoder::CacheBytes;
+use decoder::{CacheKind, Decoder, Logits, Piece};
 use llmc_ir::Module;
 use llmc_plan::{PlanError, View};
 
@@ -190,24 +191,48 @@ impl Session {
             text: self.held.text.clone(),
             start: self.held.start,
             capacity: self.capacity(),
-            slots: self.decoder.slots(0, n_slots),
+            slots: self
+                .decoder
+                .caches()
+                .map(|cache| cache.dtype)
+                .zip(self.decoder.slots(0, n_slots))
+                .collect(),
         }
     }
 
     /// Goes on from a state.
     ///
-    /// Errors: [`StateError::Shape`] if it is of a model with another cache or context.
+    /// Errors: [`StateError::Cache`] if its cache has another format, [`StateError::Shape`] if it is of a
+    /// model with another cache or context.
     pub fn set_state(&mut self, state: &SessionState) -> Result<(), StateError> {
-        let n_slots = state.text.len().checked_sub(state.start).ok_or(StateError::Shape)?;
-        let words: Vec<usize> = self.decoder.caches().map(|(_, words)| words * n_slots).collect();
-        let is_same = state.capacity == self.capacity()
-            && n_slots <= state.capacity
-            && words.iter().eq(state.slots.iter().map(Vec::len).collect::<Vec<_>>().iter());
-        if !is_same {
-            return Err(StateError::Shape);
-        }
-        self.decoder.set_slots(0, &state.slots);
+        self.fits(state)?;
+        let slots: Vec<&[u8]> = state.slots.iter().map(|(_, bytes)| &bytes[..]).collect();
+        self.decoder.set_slots(0, &slots);
         self.held = Held { text: state.text.clone(), start: state.start };
         Ok(())
+    }
+
+    /// Whether a state can be gone on from here.
+    ///
+    /// Errors: as [`Session::set_state`].
+    pub fn fits(&self, state: &SessionState) -> Result<(), StateError> {
+        let n_slots = state.text.len().checked_sub(state.start).ok_or(StateError::Shape)?;
+        let caches: Vec<CacheKind> = self.decoder.caches().collect();
+        let here = caches.iter().map(|cache| cache.dtype);
+        for (expected, (found, _)) in here.zip(&state.slots) {
+            if expected != *found {
+                return Err(StateError::Cache { expected, found: *found });
+            }
+        }
+        let bytes = caches.iter().map(|cache| cache.slot_bytes.checked_mul(n_slots));
+        let is_same = state.capacity == self.capacity()
+            && n_slots <= state.capacity
+            && bytes.eq(state.slots.iter().map(|(_, bytes)| Some(bytes.len())));
+        if is_same { Ok(()) } else { Err(StateError::Shape) }
+    }
+
+    /// Bytes of the KV cache: all of it, and what the tokens that it holds take.
+    pub fn cache_bytes(&self) -> CacheBytes {
+        self.decoder.cache_bytes(self.held.text.len() - self.held.start)
     }
 }
