@@ -1,5 +1,6 @@
 //! Suites across crates.
 
+mod caches;
 mod engine;
 mod golden;
 mod sessions;
