@@ -77,6 +77,26 @@ fn many_prompts_at_once_are_what_each_is_alone() {
 }
 
 #[test]
+fn a_narrow_cache_gives_one_text_whatever_the_way() {
+    let place = place().0;
+    place.write("prompts.txt", "the \nthe w\nthe end of the end of the");
+    for dtype in ["bf16", "int8"] {
+        let format = ["--kv-cache-dtype", dtype, "--seed", "3"];
+        let args = ["generate", "-n", "30", "--prompts", "prompts.txt", "--batch", "2", "--json"];
+        let said = place.llmc(&[&args[..], &format].concat()).code(0).json();
+        for found in said["texts"].as_array().unwrap() {
+            let prompt = ["--prompt", found["prompt"].as_str().unwrap(), "-n", "30"];
+            for more in [&["--speculate", "4"][..], &[]] {
+                let args = [&["generate", "--json"], &prompt[..], &format, more].concat();
+                assert_eq!(place.llmc(&args).code(0).json()["text"], found["text"], "{dtype}");
+            }
+        }
+    }
+    let said = place.llmc(&["generate", "--kv-cache-dtype", "fp8"]).code(2);
+    assert!(said.err.contains("int8"), "{}", said.err);
+}
+
+#[test]
 fn proposals_change_no_token() {
     let place = place().0;
     let prompt = ["--prompt", "the end of the end of the end of the"];

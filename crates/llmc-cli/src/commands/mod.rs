@@ -13,9 +13,10 @@ mod using;
 mod why;
 
 use crate::args::{Cli, Command, ModelArgs, RunArg, SpecArgs};
+use crate::environment;
 use crate::output::Output;
 use clap::CommandFactory;
-use llmc::pipeline::generate::{Model, WeightSet, Which};
+use llmc::pipeline::generate::{Model, SessionOptions, WeightSet, Which};
 use llmc::pipeline::{Defaults, Failure, Project, runs as run_folders};
 use llmc::store::FsStore;
 use llmc_base::Diagnostic;
@@ -109,6 +110,11 @@ fn open_model(args: &ModelArgs) -> Result<Model, Failure> {
     let which = if args.best { Which::Best } else { Which::Last };
     let folder = run_folders::find_model(&FsStore, &args.run.runs, args.run.run.as_deref())?;
     Model::open_weights(&FsStore, &folder, which, weight_set(args.ema))?.in_format(args.weights)
+}
+
+/// How a model is to be run.
+fn session_options(args: &ModelArgs) -> Result<SessionOptions, Failure> {
+    Ok(SessionOptions { threads: None, isa: environment::isa()?, cache: args.kv_cache_dtype })
 }
 
 /// Which weights of a checkpoint are meant.

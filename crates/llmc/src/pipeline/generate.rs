@@ -7,8 +7,8 @@ mod sessions;
 mod speculate;
 
 pub use batch::generate_all;
-pub use llmc_passes::WeightFormat;
-pub use model::{Model, WeightSet, Which};
+pub use llmc_passes::{CacheFormat, WeightFormat};
+pub use model::{Model, SessionOptions, WeightSet, Which};
 pub use sessions::{SessionKey, Sessions};
 pub use speculate::{Speculating, Speculation, propose};
 

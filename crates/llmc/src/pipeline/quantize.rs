@@ -11,7 +11,7 @@
 
 use super::data::{read_held_out, read_tokenizer, write_tokenizer};
 use super::failure::Failure;
-use super::generate::{Model, WeightFormat, WeightSet};
+use super::generate::{Model, SessionOptions, WeightFormat, WeightSet};
 use super::held_out::{HeldOutLoss, held_out_loss};
 use super::project::{Defaults, Project, build_model};
 use super::runs;
@@ -179,7 +179,9 @@ fn packed_file(
     format: WeightFormat,
     work: Work,
 ) -> Result<Vec<u8>, Failure> {
-    let session = model.session_of(packed, work.threads, work.isa)?;
+    let options =
+        SessionOptions { threads: work.threads, isa: work.isa, ..SessionOptions::default() };
+    let session = model.session_of(packed, &options)?;
     let internal = |e: String| Failure::Internal(e);
     let mut tensors = Vec::new();
     for path in session.weights() {

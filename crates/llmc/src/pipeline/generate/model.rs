@@ -15,7 +15,7 @@ use llmc_data::tokenizer::Tokenizer;
 use llmc_formats::names::tensors_of;
 use llmc_formats::safetensors::SafeTensors;
 use llmc_ir::Module;
-use llmc_passes::{WeightFormat, pack_panels, pack_weights};
+use llmc_passes::{CacheFormat, WeightFormat, narrow_cache, pack_panels, pack_weights};
 use llmc_runtime::{Batch, Engine, Isa, Session, SessionError};
 use std::path::{Path, PathBuf};
 
@@ -47,6 +47,17 @@ impl WeightSet {
             WeightSet::Ema => EMA,
         }
     }
+}
+
+/// How a model is run. None of it but the cache's format changes a bit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SessionOptions {
+    /// Threads; without it what the spec says, or one per core.
+    pub threads: Option<usize>,
+    /// The instruction set; without it the best of this machine.
+    pub isa: Option<Isa>,
+    /// How the KV cache holds keys and values.
+    pub cache: CacheFormat,
 }
 
 /// A trained model, read from a run or an export.
@@ -166,20 +177,19 @@ impl Model {
     }
 
     /// A generation session with these weights.
-    pub fn session(&self, threads: Option<usize>, isa: Option<Isa>) -> Result<Session, Failure> {
-        self.session_of(&self.module, threads, isa)
+    pub fn session(&self, options: &SessionOptions) -> Result<Session, Failure> {
+        self.session_of(&self.module, options)
     }
 
     /// A generation session of another module over these weights. What is f32 there stands in panels.
     pub(in super::super) fn session_of(
         &self,
         module: &Module,
-        threads: Option<usize>,
-        isa: Option<Isa>,
+        options: &SessionOptions,
     ) -> Result<Session, Failure> {
-        let (capacity, engine) = (self.capacity()?, self.engine(threads, isa)?);
-        let mut session =
-            Session::new(&pack_panels(module)?, capacity, engine).map_err(internal)?;
+        let (capacity, engine) = (self.capacity()?, self.engine(options)?);
+        let module = runnable(module, options.cache)?;
+        let mut session = Session::new(&module, capacity, engine).map_err(internal)?;
         let wanted = weights::wanted(&session.weights(), &|path| session.weight_view(path));
         weights::fill(&wanted, &self.weights, &self.weights_file(), &mut |path, bytes| {
             let to = session.weight_bytes_mut(path).map_err(|e| e.to_string())?;
@@ -189,15 +199,10 @@ impl Model {
     }
 
     /// A batch of up to `n_rows` texts with these weights.
-    pub fn batch(
-        &self,
-        n_rows: usize,
-        threads: Option<usize>,
-        isa: Option<Isa>,
-    ) -> Result<Batch, Failure> {
-        let (capacity, engine) = (self.capacity()?, self.engine(threads, isa)?);
-        let mut batch =
-            Batch::new(&pack_panels(&self.module)?, n_rows, capacity, engine).map_err(internal)?;
+    pub fn batch(&self, n_rows: usize, options: &SessionOptions) -> Result<Batch, Failure> {
+        let (capacity, engine) = (self.capacity()?, self.engine(options)?);
+        let module = runnable(&self.module, options.cache)?;
+        let mut batch = Batch::new(&module, n_rows, capacity, engine).map_err(internal)?;
         let wanted = weights::wanted(&batch.weights(), &|path| batch.weight_view(path));
         weights::fill(&wanted, &self.weights, &self.weights_file(), &mut |path, bytes| {
             let to = batch.weight_bytes_mut(path).map_err(|e| e.to_string())?;
@@ -234,16 +239,21 @@ impl Model {
         usize::try_from(context).map_err(|e| Failure::Internal(e.to_string()))
     }
 
-    fn engine(&self, threads: Option<usize>, isa: Option<Isa>) -> Result<Engine, Failure> {
+    fn engine(&self, options: &SessionOptions) -> Result<Engine, Failure> {
         let training = self.project.resolved.training.as_ref();
-        let threads = thread_count(threads, training.and_then(|t| t.threads))?;
-        Ok(Engine::new(threads, isa)?)
+        let threads = thread_count(options.threads, training.and_then(|t| t.threads))?;
+        Ok(Engine::new(threads, options.isa)?)
     }
 
     fn damaged(&self, error: &llmc_formats::safetensors::Error) -> Failure {
         let message = format!("the weights in `{}`: {error}", self.checkpoint.path.display());
         Diagnostic::error("checkpoint::weights", message).into()
     }
+}
+
+/// The module as sessions run it: matrices in panels, the cache in its format.
+fn runnable(module: &Module, cache: CacheFormat) -> Result<Module, Failure> {
+    Ok(narrow_cache(&pack_panels(module)?, cache)?)
 }
 
 pub(super) fn internal(error: SessionError) -> Failure {
