@@ -3,4 +3,5 @@
 mod caches;
 mod engine;
 mod golden;
+mod prefixes;
 mod sessions;

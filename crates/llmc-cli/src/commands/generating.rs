@@ -123,7 +123,10 @@ fn many(
     if out.is_json {
         let texts: Vec<Value> =
             prompts.iter().zip(&all).map(|(prompt, generated)| told(prompt, generated)).collect();
-        out.json(&json!({ "run": model.folder, "step": model.checkpoint.step, "texts": texts }));
+        out.json(&json!({
+            "run": model.folder, "step": model.checkpoint.step, "texts": texts,
+            "computed_tokens": batch.computed_tokens(), "shared_tokens": batch.shared_tokens(),
+        }));
         return Ok(DONE);
     }
     for (at, (prompt, generated)) in prompts.iter().zip(&all).enumerate() {

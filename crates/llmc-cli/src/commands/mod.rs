@@ -114,7 +114,8 @@ fn open_model(args: &ModelArgs) -> Result<Model, Failure> {
 
 /// How a model is to be run.
 fn session_options(args: &ModelArgs) -> Result<SessionOptions, Failure> {
-    Ok(SessionOptions { threads: None, isa: environment::isa()?, cache: args.kv_cache_dtype })
+    let (isa, cache) = (environment::isa()?, args.kv_cache_dtype);
+    Ok(SessionOptions { isa, cache, ..SessionOptions::default() })
 }
 
 /// Which weights of a checkpoint are meant.

@@ -1,13 +1,14 @@
 //! Several texts at once: sequences that join and leave between tokens, over one set of weights.
 //!
 //! A step reads the weights once for all sequences. What a sequence gets are the bits that it gets
-//! alone, whatever the others are. A sequence that begins like one that is there takes its beginning
-//! from its cache.
+//! alone, whatever the others are. A sequence that begins like one that is there, or like one that has
+//! left, takes its beginning from its cache.
 //!
 //! The rows in use are the first ones: the last takes the place of one that leaves.
 
 use super::decoder::{Decoder, Logits, Piece};
-use super::{Held, MAX_PIECE, SessionError};
+use super::prefix::PrefixCache;
+use super::{Held, MAX_PIECE, SessionError, in_common, window_start};
 use crate::exec::Engine;
 use llmc_ir::Module;
 use llmc_plan::View;
@@ -28,6 +29,7 @@ struct Row {
 pub struct Batch {
     decoder: Decoder,
     rows: Vec<Row>,
+    prefixes: PrefixCache,
     n_joined: u64,
     n_shared: usize,
 }
@@ -41,7 +43,8 @@ impl Batch {
         engine: Engine,
     ) -> Result<Self, SessionError> {
         let decoder = Decoder::new(module, n_rows, capacity, engine)?;
-        Ok(Batch { decoder, rows: Vec::new(), n_joined: 0, n_shared: 0 })
+        let prefixes = decoder.prefix_cache(0);
+        Ok(Batch { decoder, rows: Vec::new(), prefixes, n_joined: 0, n_shared: 0 })
     }
 
     /// Paths of the weights, in path order.
@@ -77,6 +80,17 @@ impl Batch {
     /// Whether no other sequence can join.
     pub fn is_full(&self) -> bool {
         self.rows.len() == self.decoder.n_rows()
+    }
+
+    /// Keeps up to so many bytes of the cache of sequences that have left, for others that begin like them. What
+    /// was kept before is forgotten. No bit of any logits depends on it.
+    pub fn keep_prefixes(&mut self, bytes: usize) {
+        self.prefixes = self.decoder.prefix_cache(bytes);
+    }
+
+    /// Tokens that went through the model, of all sequences.
+    pub fn computed_tokens(&self) -> usize {
+        self.decoder.n_computed()
     }
 
     /// Tokens that sequences took from the caches of others.
@@ -119,6 +133,11 @@ impl Batch {
     /// Errors: [`SessionError::UnknownSequence`].
     pub fn leave(&mut self, id: SequenceId) -> Result<(), SessionError> {
         let row = self.find(id)?;
+        let held = &self.rows[row].held;
+        if held.start == 0 {
+            let decoder = &self.decoder;
+            self.prefixes.insert(&held.text, |range| decoder.slots(row, range));
+        }
         let last = self.rows.len() - 1;
         if row != last {
             let held = &self.rows[last].held;
@@ -142,19 +161,31 @@ impl Batch {
         result
     }
 
-    /// Gives a row without a cache the longest beginning that another has; of equals the first.
+    /// Gives a row without a cache the longest beginning that another has, or had; of equals the first.
     fn share(&mut self, to: usize) {
         let ids = &self.rows[to].text;
+        if window_start(ids.len(), self.decoder.capacity()) > 0 {
+            return;
+        }
+        // The last token is read again for its logits.
+        let ids = &ids[..ids.len() - 1];
         let mut found = (0, 0);
         for (row, other) in self.rows.iter().enumerate().filter(|(_, row)| row.held.start == 0) {
-            let common = ids.iter().zip(&other.held.text).take_while(|(a, b)| a == b).count();
+            let common = in_common(ids, &other.held.text);
             if common > found.1 {
                 found = (row, common);
             }
         }
         let (from, n) = found;
-        if n > 0 {
+        let n_left = self.prefixes.longest(ids);
+        if n_left > n {
+            let decoder = &mut self.decoder;
+            self.prefixes.read(ids, 0..n_left, |at, slots| decoder.set_slots(to, at, slots));
+        } else if n > 0 {
             self.decoder.copy_slots(from, to, n);
+        }
+        let n = n.max(n_left);
+        if n > 0 {
             let text = ids[..n].to_vec();
             self.rows[to].held = Held { text, start: 0 };
             self.n_shared += n;

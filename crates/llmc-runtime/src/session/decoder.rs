@@ -5,6 +5,7 @@
 //! rows in the whole cache, are. So rows that rest cost nothing.
 
 use super::SessionError;
+use super::prefix::PrefixCache;
 use crate::exec::Engine;
 use crate::memory::Memory;
 use llmc_base::Symbol;
@@ -12,6 +13,7 @@ use llmc_base::expr::Env;
 use llmc_ir::{DType, Module};
 use llmc_plan::{AddressSpace, Plan, PlanRequest, Region, View, WORD_BYTES, plan_all};
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// Plans that are kept; when there are more all are made anew as they are needed.
 const MAX_PLANS: usize = 64;
@@ -62,6 +64,7 @@ pub(super) struct Decoder {
     capacity: usize,
     /// Slots of a row in memory, at least the capacity.
     n_slots: usize,
+    n_computed: usize,
     logits: Vec<f32>,
 }
 
@@ -81,6 +84,8 @@ pub struct CacheBytes {
     pub reserved: u64,
     /// What the tokens take that are in it.
     pub used: u64,
+    /// What is kept of earlier texts.
+    pub kept: u64,
 }
 
 /// Slots of a row so that it takes whole words, and rows do not share one, whatever an element takes.
@@ -113,6 +118,7 @@ impl Decoder {
             n_rows,
             capacity,
             n_slots: slots_for(module, capacity),
+            n_computed: 0,
             logits: Vec::new(),
         };
         let shape = Shape { logits: Logits::All, first_row: 0, n_rows, n_tokens: 1 };
@@ -180,7 +186,7 @@ impl Decoder {
     pub fn cache_bytes(&self, n_tokens: usize) -> CacheBytes {
         let token: usize = self.caches().map(|cache| cache.slot_bytes).sum();
         let of = |tokens: usize| token as u64 * tokens as u64;
-        CacheBytes { reserved: of(self.n_slots * self.n_rows), used: of(n_tokens) }
+        CacheBytes { reserved: of(self.n_slots * self.n_rows), used: of(n_tokens), kept: 0 }
     }
 
     /// The slots of a row in a cache.
@@ -195,21 +201,32 @@ impl Decoder {
         caches.map(|(_, view)| (self.row(view, row), Self::kind(view).slot_bytes)).collect()
     }
 
-    /// The first `n_slots` slots of a row, of all caches in path order.
-    pub fn slots(&self, row: usize, n_slots: usize) -> Vec<Vec<u8>> {
+    /// Some slots of a row, of all caches in path order.
+    pub fn slots(&self, row: usize, slots: Range<usize>) -> Vec<Vec<u8>> {
         let bytes = |(region, slot): (Region, usize)| {
-            self.memory.region_bytes(region)[..slot * n_slots].to_vec()
+            self.memory.region_bytes(region)[slot * slots.start..slot * slots.end].to_vec()
         };
         self.regions(row).into_iter().map(bytes).collect()
     }
 
-    /// Fills the first slots of a row with what [`Decoder::slots`] gave.
-    pub fn set_slots(&mut self, row: usize, slots: &[&[u8]]) {
-        for ((region, _), bytes) in self.regions(row).into_iter().zip(slots) {
+    /// Fills the slots of a row from `at` on with what [`Decoder::slots`] gave.
+    pub fn set_slots(&mut self, row: usize, at: usize, slots: &[&[u8]]) {
+        for ((region, slot), bytes) in self.regions(row).into_iter().zip(slots) {
             let all = self.memory.region_bytes_mut(region);
-            let n = bytes.len().min(all.len());
-            all[..n].copy_from_slice(&bytes[..n]);
+            let to = all.get_mut(slot * at..).unwrap_or_default();
+            let n = bytes.len().min(to.len());
+            to[..n].copy_from_slice(&bytes[..n]);
         }
+    }
+
+    /// A place for beginnings of texts, up to so many bytes.
+    pub fn prefix_cache(&self, bytes: usize) -> PrefixCache {
+        PrefixCache::new(self.caches().map(|cache| cache.slot_bytes).collect(), bytes)
+    }
+
+    /// Tokens that went through the model.
+    pub fn n_computed(&self) -> usize {
+        self.n_computed
     }
 
     /// Copies the first `n_slots` slots of a row to another.
@@ -254,6 +271,7 @@ impl Decoder {
         let view = plan.outputs.first().map(|(_, view)| view.clone());
         self.plans.insert(shape, plan);
         run?;
+        self.n_computed += pieces.len() * n_tokens;
         let view = view.ok_or(SessionError::Missing("logits"))?;
         self.logits.clear();
         self.logits.extend_from_slice(self.memory.f32s(&view));

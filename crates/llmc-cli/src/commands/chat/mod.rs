@@ -274,7 +274,7 @@ impl Talk<'_> {
                 "text_tokens": totals.text_tokens, "context": capacity,
                 "proposed": totals.proposed, "accepted": totals.accepted,
                 "kv_cache_dtype": self.cache.name(), "kv_cache_bytes": cache.used,
-                "kv_cache_reserved_bytes": cache.reserved,
+                "kv_cache_reserved_bytes": cache.reserved, "kv_cache_kept_bytes": cache.kept,
             }));
         }
         let rows = [
@@ -288,10 +288,11 @@ impl Talk<'_> {
             (
                 "KV cache",
                 format!(
-                    "{}: {} of {} in use",
+                    "{}: {} of {} in use, {} of earlier texts",
                     self.cache.name(),
                     bytes(cache.used),
-                    bytes(cache.reserved)
+                    bytes(cache.reserved),
+                    bytes(cache.kept)
                 ),
             ),
         ];

@@ -58,6 +58,18 @@ pub struct SessionOptions {
     pub isa: Option<Isa>,
     /// How the KV cache holds keys and values.
     pub cache: CacheFormat,
+    /// Bytes of the cache of earlier texts that are kept for others with the same beginning; without it
+    /// [`PREFIX_BYTES`].
+    pub prefix_bytes: Option<usize>,
+}
+
+/// What is kept of earlier texts if nothing else is asked for: 64 MiB.
+pub const PREFIX_BYTES: usize = 64 << 20;
+
+impl SessionOptions {
+    fn prefixes(&self) -> usize {
+        self.prefix_bytes.unwrap_or(PREFIX_BYTES)
+    }
 }
 
 /// A trained model, read from a run or an export.
@@ -190,6 +202,7 @@ impl Model {
         let (capacity, engine) = (self.capacity()?, self.engine(options)?);
         let module = runnable(module, options.cache)?;
         let mut session = Session::new(&module, capacity, engine).map_err(internal)?;
+        session.keep_prefixes(options.prefixes());
         let wanted = weights::wanted(&session.weights(), &|path| session.weight_view(path));
         weights::fill(&wanted, &self.weights, &self.weights_file(), &mut |path, bytes| {
             let to = session.weight_bytes_mut(path).map_err(|e| e.to_string())?;
@@ -203,6 +216,7 @@ impl Model {
         let (capacity, engine) = (self.capacity()?, self.engine(options)?);
         let module = runnable(&self.module, options.cache)?;
         let mut batch = Batch::new(&module, n_rows, capacity, engine).map_err(internal)?;
+        batch.keep_prefixes(options.prefixes());
         let wanted = weights::wanted(&batch.weights(), &|path| batch.weight_view(path));
         weights::fill(&wanted, &self.weights, &self.weights_file(), &mut |path, bytes| {
             let to = batch.weight_bytes_mut(path).map_err(|e| e.to_string())?;

@@ -1,6 +1,8 @@
 //! Sessions over one set of weights: they do not see each other, and go on from files.
 
-use super::super::generate::{CacheFormat, Model, SessionKey, SessionOptions, Sessions, Which};
+use super::super::generate::{
+    CacheFormat, Finish, Model, SessionKey, SessionOptions, Sessions, Settings, Which, generate_all,
+};
 use super::*;
 
 fn threads(n: usize) -> SessionOptions {
@@ -57,6 +59,40 @@ fn sessions_take_turns_fork_and_are_saved() {
     let other = Model::open(&store, &longer.run, Which::Last).unwrap();
     let mut others = Sessions::new(&other, &SessionOptions::default()).unwrap();
     assert_eq!(code(&mut others, Path::new("b.session")), "session::model");
+}
+
+#[test]
+fn one_of_several_texts_is_cancelled_between_tokens() {
+    let store = MemStore::new();
+    let result = run_whole(&store, &tiny(&[]));
+    let model = Model::open(&store, &result.run, Which::Last).unwrap();
+    let prompts = ["a", "b", "ab", "abc"].map(String::from);
+    // Nothing ends by itself, and what could become the stop string is held back.
+    let eos = model.tokenizer.roles().eos.unwrap();
+    let sampling =
+        llmc_runtime::Sampling { logit_bias: [(eos, -1e9)].into(), seed: 3, ..Default::default() };
+    let stop = vec!["no text has this in it".to_string()];
+    let settings = Settings { stop, ..Settings::new(9, sampling) };
+    let said = |enough: Option<(usize, usize)>| {
+        let mut batch = model.batch(2, &threads(1)).unwrap();
+        let mut calls = [0; 4];
+        let mut each = |number: usize, _: &str| {
+            calls[number] += 1;
+            enough != Some((number, calls[number]))
+        };
+        generate_all(&mut batch, &model.tokenizer, &prompts, &settings, &mut each).unwrap()
+    };
+    let all = said(None);
+    assert!(all.iter().all(|text| text.finish == Finish::Length));
+    for number in 0..prompts.len() {
+        let some = said(Some((number, 4)));
+        for (at, (text, whole)) in some.iter().zip(&all).enumerate() {
+            match at == number {
+                true => assert_eq!((text.finish, text.new_tokens), (Finish::Cancelled, 4)),
+                false => assert_eq!(text, whole),
+            }
+        }
+    }
 }
 
 #[test]

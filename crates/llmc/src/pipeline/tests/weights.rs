@@ -19,7 +19,7 @@ const WIDE: [&str; 4] = [
 
 /// The simplest way to run one.
 const ONE_THREAD: SessionOptions =
-    SessionOptions { threads: Some(1), isa: None, cache: CacheFormat::F32 };
+    SessionOptions { threads: Some(1), isa: None, cache: CacheFormat::F32, prefix_bytes: None };
 
 /// A trained model.
 fn model(changes: &[&str]) -> Model {
