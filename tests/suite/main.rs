@@ -3,5 +3,6 @@
 mod caches;
 mod engine;
 mod golden;
+mod mapped;
 mod prefixes;
 mod sessions;

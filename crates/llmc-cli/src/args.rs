@@ -495,6 +495,10 @@ pub struct ModelArgs {
     /// position and head) about a quarter. They are rounded, so texts may differ from those with f32.
     #[arg(long, value_name = "DTYPE", default_value = "f32", value_parser = cache_formats())]
     pub kv_cache_dtype: CacheFormat,
+    /// Read the weights into memory of this process. Without it they are packed once, kept in the cache folder
+    /// (`LLMC_CACHE`) and mapped, so that processes share them and later ones start faster.
+    #[arg(long)]
+    pub no_mmap: bool,
 }
 
 /// How tokens are chosen.

@@ -103,8 +103,7 @@ impl Engine {
         let op = launch.op.name();
         match launch.kernel {
             Kernel::Copy => {
-                let from = launch.operands[0].region.range();
-                memory.words_mut().copy_within(from, launch.results[0].region.start);
+                memory.copy(launch.operands[0].region, launch.results[0].region.start);
                 Ok(())
             }
             Kernel::Evaluate => evaluate(launch, memory),
@@ -118,10 +117,10 @@ impl Engine {
                     drop(scratch);
                     scratch = Words::zeroed(needed).ok_or(RunError::TooLarge { bytes })?;
                 }
-                let outcome =
-                    split(launch, memory.words_mut()).ok_or(RunError::Overlap { op }).and_then(
-                        |mut slices| native::run(&ctx, launch, &mut slices, scratch.as_mut_slice()),
-                    );
+                let (fixed, words) = memory.parts_mut();
+                let outcome = split(launch, fixed, words).ok_or(RunError::Overlap { op }).and_then(
+                    |mut slices| native::run(&ctx, launch, &mut slices, scratch.as_mut_slice()),
+                );
                 self.scratch = scratch;
                 outcome
             }
@@ -147,18 +146,30 @@ pub(crate) struct Slices<'a> {
     pub results: Vec<&'a mut [f32]>,
 }
 
-/// Carves the regions of a launch out of the memory. `None` if a result overlaps anything else.
-fn split<'a>(launch: &Launch, words: &'a mut [f32]) -> Option<Slices<'a>> {
+/// A region of a launch.
+enum Piece<'a> {
+    /// In a file, or given away as a result already.
+    Fixed(&'a [f32]),
+    Own(&'a mut [f32]),
+}
+
+/// Carves the regions of a launch out of the memory, whose first words are `fixed` where there are some. `None` if
+/// a result overlaps anything else, or what is fixed.
+fn split<'a>(launch: &Launch, fixed: &'a [f32], words: &'a mut [f32]) -> Option<Slices<'a>> {
     let mut regions: Vec<Region> =
         launch.operands.iter().chain(&launch.results).map(|view| view.region).collect();
     regions.sort_unstable();
     regions.dedup();
-    let mut pieces: Vec<(Region, Option<&'a mut [f32]>)> = Vec::with_capacity(regions.len());
+    let mut pieces: Vec<(Region, Piece<'a>)> = Vec::with_capacity(regions.len());
     let (mut rest, mut at) = (words, 0);
     for region in regions {
+        if region.start < fixed.len() {
+            pieces.push((region, Piece::Fixed(fixed.get(region.range())?)));
+            continue;
+        }
         let skipped = rest.split_at_mut_checked(region.start.checked_sub(at)?)?.1;
         let (piece, after) = skipped.split_at_mut_checked(region.len)?;
-        pieces.push((region, Some(piece)));
+        pieces.push((region, Piece::Own(piece)));
         (rest, at) = (after, region.start + region.len);
     }
     let find = |region: Region| pieces.binary_search_by_key(&region, |(r, _)| *r).ok();
@@ -168,10 +179,19 @@ fn split<'a>(launch: &Launch, words: &'a mut [f32]) -> Option<Slices<'a>> {
         launch.operands.iter().map(|view| find(view.region)).collect::<Option<_>>()?;
     let mut results = Vec::with_capacity(result_places.len());
     for place in result_places {
-        results.push(pieces[place].1.take()?);
+        match std::mem::replace(&mut pieces[place].1, Piece::Fixed(&[])) {
+            Piece::Own(piece) => results.push(piece),
+            // Not to be written, or a result twice.
+            Piece::Fixed(_) => return None,
+        }
     }
-    let shared: Vec<&'a [f32]> =
-        pieces.into_iter().map(|(_, piece)| piece.map_or(&[][..], |p| &*p)).collect();
+    let shared: Vec<&'a [f32]> = pieces
+        .into_iter()
+        .map(|(_, piece)| match piece {
+            Piece::Own(piece) => &*piece,
+            Piece::Fixed(piece) => piece,
+        })
+        .collect();
     let operands = operand_places.into_iter().map(|place| shared[place]).collect();
     Some(Slices { operands, results })
 }

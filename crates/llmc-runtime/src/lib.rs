@@ -4,6 +4,7 @@
 
 mod calibrate;
 mod exec;
+mod mapped;
 mod memory;
 mod narrow;
 mod native;
@@ -20,6 +21,7 @@ mod tests;
 pub use calibrate::{CalibrateError, calibrate};
 pub use exec::{Engine, RunError, scratch_words};
 pub use llmc_kernels::Isa;
+pub use mapped::MappedFile;
 pub use memory::Memory;
 pub use pack::{PackedWeight, pack_weight};
 pub use pool::Pool;

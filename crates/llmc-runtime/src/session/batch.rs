@@ -10,6 +10,7 @@ use super::decoder::{Decoder, Logits, Piece};
 use super::prefix::PrefixCache;
 use super::{Held, MAX_PIECE, SessionError, in_common, window_start};
 use crate::exec::Engine;
+use crate::mapped::MappedFile;
 use llmc_ir::Module;
 use llmc_plan::View;
 
@@ -60,6 +61,22 @@ impl Batch {
     /// Bytes of a weight of any dtype, up to the end of its last word, to be filled.
     pub fn weight_bytes_mut(&mut self, path: &str) -> Result<&mut [u8], SessionError> {
         self.decoder.weight_bytes_mut(path)
+    }
+
+    /// The weights as they lie in memory, one block of bytes that a file can hold. It depends on paths, types and
+    /// values alone.
+    pub fn weight_block(&self) -> &[u8] {
+        self.decoder.weight_block()
+    }
+
+    /// Takes the weights from a file that holds [`Batch::weight_block`] of the same module, so that processes share
+    /// them. They cannot be filled any more, and what is cached is forgotten.
+    ///
+    /// Errors: [`SessionError::Block`] for a file of another length; then nothing changes.
+    pub fn map_weights(&mut self, file: MappedFile) -> Result<(), SessionError> {
+        self.decoder.map_weights(file)?;
+        self.rows.iter_mut().for_each(|row| row.held = Held::default());
+        Ok(())
     }
 
     /// Elements of a weight, to be filled.

@@ -7,6 +7,7 @@
 use super::SessionError;
 use super::prefix::PrefixCache;
 use crate::exec::Engine;
+use crate::mapped::MappedFile;
 use crate::memory::Memory;
 use llmc_base::Symbol;
 use llmc_base::expr::Env;
@@ -59,6 +60,8 @@ pub(super) struct Decoder {
     module: Module,
     memory: Memory,
     space: AddressSpace,
+    /// The first words, which are those of the weights.
+    weight_words: usize,
     plans: BTreeMap<Shape, Plan>,
     n_rows: usize,
     capacity: usize,
@@ -114,6 +117,7 @@ impl Decoder {
             module: module.clone(),
             memory: Memory::default(),
             space: AddressSpace::default(),
+            weight_words: 0,
             plans: BTreeMap::new(),
             n_rows,
             capacity,
@@ -124,8 +128,18 @@ impl Decoder {
         let shape = Shape { logits: Logits::All, first_row: 0, n_rows, n_tokens: 1 };
         let mut space = AddressSpace::default();
         let plan = decoder.planned(shape, &mut space)?;
-        decoder.memory.reserve(&space, [&plan])?;
-        decoder.space = space;
+        // The weights side by side, so that they can lie in a file; behind them the caches.
+        for is_weight in [true, false] {
+            for (path, view) in space.iter().filter(|(path, _)| is_cache(path) != is_weight) {
+                let placed = decoder.space.place(path, view.dtype, &view.shape);
+                placed.expect("a space has each path once");
+            }
+            if is_weight {
+                decoder.weight_words = decoder.space.len();
+            }
+        }
+        let plan = decoder.moved(plan, &space, 0);
+        decoder.memory.reserve(&decoder.space, [&plan])?;
         decoder.plans.insert(shape, plan);
         Ok(decoder)
     }
@@ -157,18 +171,41 @@ impl Decoder {
         Ok(self.memory.bytes(view))
     }
 
+    /// The weights as one block of bytes.
+    pub fn weight_block(&self) -> &[u8] {
+        self.memory.region_bytes(Region { start: 0, len: self.weight_words })
+    }
+
+    /// Takes the weights from a file that is [`Decoder::weight_block`]. What the caches hold is lost.
+    ///
+    /// Errors: [`SessionError::Block`] for a file of another length.
+    pub fn map_weights(&mut self, file: MappedFile) -> Result<(), SessionError> {
+        let (found, expected) = (file.bytes().len(), self.weight_words * WORD_BYTES);
+        if found != expected {
+            return Err(SessionError::Block { found, expected });
+        }
+        Ok(self.memory.fix(file)?)
+    }
+
+    /// Where a weight is that is to be filled.
+    fn view_to_fill(&self, path: &str) -> Result<View, SessionError> {
+        if !self.memory.fixed().is_empty() {
+            return Err(SessionError::Fixed(path.into()));
+        }
+        let view = self.weight_view(path).cloned();
+        view.ok_or_else(|| SessionError::UnknownTensor(path.into()))
+    }
+
     /// Bytes of a weight of any dtype, up to the end of its last word, to be filled.
     pub fn weight_bytes_mut(&mut self, path: &str) -> Result<&mut [u8], SessionError> {
-        let view = self.space.get(path).filter(|_| !is_cache(path));
-        let view = view.ok_or_else(|| SessionError::UnknownTensor(path.into()))?;
-        Ok(self.memory.bytes_mut(view))
+        let view = self.view_to_fill(path)?;
+        Ok(self.memory.bytes_mut(&view))
     }
 
     /// Elements of a weight, to be filled.
     pub fn weight_mut(&mut self, path: &str) -> Result<&mut [f32], SessionError> {
-        let view = self.space.get(path).filter(|_| !is_cache(path));
-        let view = view.ok_or_else(|| SessionError::UnknownTensor(path.into()))?;
-        Ok(self.memory.f32s_mut(view))
+        let view = self.view_to_fill(path)?;
+        Ok(self.memory.f32s_mut(&view))
     }
 
     /// What a view of a cache holds.

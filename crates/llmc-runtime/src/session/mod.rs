@@ -12,6 +12,7 @@ pub use batch::{Batch, SequenceId};
 pub use state::{SessionState, StateError};
 
 use crate::exec::{Engine, RunError};
+use crate::mapped::MappedFile;
 pub use decoder::CacheBytes;
 use decoder::{CacheKind, Decoder, Logits, Piece};
 use llmc_ir::Module;
@@ -32,6 +33,10 @@ pub enum SessionError {
     Empty,
     #[error("no tensor `{0}`")]
     UnknownTensor(String),
+    #[error("`{0}` lies in a file that is mapped, it cannot be filled")]
+    Fixed(String),
+    #[error("a block of weights has {expected} bytes, this file has {found}")]
+    Block { found: usize, expected: usize },
     #[error("all {0} rows are taken")]
     Full(usize),
     #[error("no such sequence; it has left")]
@@ -145,6 +150,22 @@ impl Session {
     /// Bytes of a weight of any dtype, up to the end of its last word, to be filled.
     pub fn weight_bytes_mut(&mut self, path: &str) -> Result<&mut [u8], SessionError> {
         self.decoder.weight_bytes_mut(path)
+    }
+
+    /// The weights as they lie in memory, one block of bytes that a file can hold. It depends on paths, types and
+    /// values alone.
+    pub fn weight_block(&self) -> &[u8] {
+        self.decoder.weight_block()
+    }
+
+    /// Takes the weights from a file that holds [`Session::weight_block`] of the same module, so that processes share
+    /// them. They cannot be filled any more, and what is cached is forgotten.
+    ///
+    /// Errors: [`SessionError::Block`] for a file of another length; then nothing changes.
+    pub fn map_weights(&mut self, file: MappedFile) -> Result<(), SessionError> {
+        self.decoder.map_weights(file)?;
+        self.held = Held::default();
+        Ok(())
     }
 
     /// Elements of a weight, to be filled.

@@ -8,14 +8,17 @@
 //! The cache decides nothing: that equal recipes give equal content is the
 //! promise of the stages.
 
+mod folder;
 #[cfg(test)]
 mod tests;
 
+pub use folder::{cache_folder, user_folder, variable};
+
 use crate::lock::{Lock, LockError, Mode};
 use crate::store::{
-    Complete, EntryKind, FolderFault, FolderWriter, FsStore, Source, Store, StoreError,
-    copy_folder, create_dir_all, read_verified, remove_temporaries, stage_folder, temporary_name,
-    verify_folder,
+    COMPLETE, Complete, EntryKind, FolderFault, FolderWriter, FsStore, Source, Store, StoreError,
+    copy_folder, create_dir_all, is_temporary, read_verified, remove_temporaries, stage_folder,
+    temporary_name, verify_folder,
 };
 use llmc_base::Hash;
 use serde::{Deserialize, Serialize};
@@ -156,6 +159,34 @@ impl<'a> StageCache<'a> {
             Some(cached) => Ok(cached),
             None => self.put(stage, recipe, fill),
         }
+    }
+
+    /// Removes the entries of a stage but for the `n` that were stored last. What a process has mapped or open of
+    /// them stays with it.
+    ///
+    /// Errors: of the store; other entries are as they were.
+    pub fn keep_newest(&self, stage: &str, n: usize) -> Result<(), StoreError> {
+        let folder = self.root.join(stage);
+        let mut entries = Vec::new();
+        for entry in self.store.list(&folder)? {
+            let path = folder.join(&entry.name);
+            let stored = self.store.modified(&path.join(COMPLETE));
+            if entry.kind == EntryKind::Folder && !is_temporary(&entry.name) {
+                entries.push((stored, path));
+            }
+        }
+        entries.sort();
+        entries.truncate(entries.len().saturating_sub(n));
+        for (_, path) in entries {
+            let aside = temporary_name(&path)?;
+            match self.store.rename(&path, &aside) {
+                Ok(()) => self.store.remove_dir_all(&aside)?,
+                // Another process was quicker.
+                Err(e) if e.kind() == ErrorKind::NotFound => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
     }
 
     /// What happened so far, by stage.

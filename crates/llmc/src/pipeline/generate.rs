@@ -1,6 +1,7 @@
 //! Using a model: text from its weights, one at a time or many at once.
 
 mod batch;
+mod blocks;
 pub mod export;
 mod model;
 mod sessions;

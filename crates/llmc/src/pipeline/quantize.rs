@@ -19,7 +19,7 @@ use super::train::thread_count;
 use super::weights::{file_shape, file_type};
 use crate::checkpoint::Checkpoint;
 use crate::store::{
-    Complete, FolderWriter, Source, Store, commit_folder, read_marker, read_verified,
+    Complete, FolderWriter, Source, Store, commit_folder, map_verified, read_marker, read_verified,
 };
 use llmc_base::{Diagnostic, Hash};
 use llmc_codegen::certificate::{Certificate, Check, FileHash};
@@ -227,7 +227,8 @@ pub(super) fn open(store: &dyn Store, folder: &Path) -> Result<Model, Failure> {
     let project = Project::parse(&spec, toml, &name, &[], goal, Defaults::Record)?.0;
     let module = pack_weights(&build_model(project.model()?)?, format)?;
     let tokenizer = read_tokenizer(store, folder)?;
-    let weights = read_verified(store, folder, &complete, FILE)?;
+    let weights = map_verified(store, folder, &complete, FILE)?;
+    let weights_hash = Hash::of_bytes(&weights);
     let checkpoint = Checkpoint { step: card.step, path: folder.to_path_buf(), complete };
     let (folder, tokenizer_folder) = (folder.to_path_buf(), folder.to_path_buf());
     Ok(Model {
@@ -239,6 +240,7 @@ pub(super) fn open(store: &dyn Store, folder: &Path) -> Result<Model, Failure> {
         checkpoint,
         weight_set: WeightSet::Trained,
         weights,
+        weights_hash,
         format,
     })
 }

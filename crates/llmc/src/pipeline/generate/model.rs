@@ -6,10 +6,9 @@ use super::super::project::{Project, build_model};
 use super::super::quantize;
 use super::super::runs;
 use super::super::train::{CheckpointState, EMA, STATE, WEIGHTS, thread_count};
-use super::super::weights;
-use super::export;
+use super::{blocks, export};
 use crate::checkpoint::{self, Checkpoint};
-use crate::store::Store;
+use crate::store::{Bytes, Store};
 use llmc_base::{CanonicalHasher, Diagnostic, Hash};
 use llmc_data::tokenizer::Tokenizer;
 use llmc_formats::names::tensors_of;
@@ -50,7 +49,7 @@ impl WeightSet {
 }
 
 /// How a model is run. None of it but the cache's format changes a bit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SessionOptions {
     /// Threads; without it what the spec says, or one per core.
     pub threads: Option<usize>,
@@ -61,6 +60,9 @@ pub struct SessionOptions {
     /// Bytes of the cache of earlier texts that are kept for others with the same beginning; without it
     /// [`PREFIX_BYTES`].
     pub prefix_bytes: Option<usize>,
+    /// The stage cache in which packed weights are kept, so that processes share them; without it they are packed
+    /// into memory of this process.
+    pub weight_cache: Option<PathBuf>,
 }
 
 /// What is kept of earlier texts if nothing else is asked for: 64 MiB.
@@ -89,7 +91,9 @@ pub struct Model {
     /// Which of its weights.
     pub weight_set: WeightSet,
     /// Bytes of the weights file.
-    pub weights: Vec<u8>,
+    pub weights: Bytes,
+    /// Their hash.
+    pub weights_hash: Hash,
     /// The format of the weights in the file.
     pub format: WeightFormat,
 }
@@ -148,7 +152,9 @@ impl Model {
         if checkpoint.complete.file(weight_set.file()).is_none() && weight_set == WeightSet::Ema {
             return Err(no_ema());
         }
-        let weights = checkpoint.read(store, weight_set.file())?;
+        let weights = checkpoint.map(store, weight_set.file())?;
+        let known = checkpoint.complete.file(weight_set.file());
+        let weights_hash = known.map_or_else(|| Hash::of_bytes(&weights), |file| file.hash);
         let (folder, format) = (run.to_path_buf(), WeightFormat::F32);
         Ok(Model {
             folder,
@@ -159,8 +165,14 @@ impl Model {
             checkpoint,
             weight_set,
             weights,
+            weights_hash,
             format,
         })
+    }
+
+    /// The model with its weights in memory of this process, where nobody else can change them.
+    pub fn in_own_memory(self) -> Model {
+        Model { weights: self.weights.into_owned(), ..self }
     }
 
     /// [`Model::with_weights`] if a format is asked for.
@@ -203,11 +215,7 @@ impl Model {
         let module = runnable(module, options.cache)?;
         let mut session = Session::new(&module, capacity, engine).map_err(internal)?;
         session.keep_prefixes(options.prefixes());
-        let wanted = weights::wanted(&session.weights(), &|path| session.weight_view(path));
-        weights::fill(&wanted, &self.weights, &self.weights_file(), &mut |path, bytes| {
-            let to = session.weight_bytes_mut(path).map_err(|e| e.to_string())?;
-            weights::copy(path, bytes, to)
-        })?;
+        blocks::give(self, &mut session, options.weight_cache.as_deref())?;
         Ok(session)
     }
 
@@ -217,16 +225,12 @@ impl Model {
         let module = runnable(&self.module, options.cache)?;
         let mut batch = Batch::new(&module, n_rows, capacity, engine).map_err(internal)?;
         batch.keep_prefixes(options.prefixes());
-        let wanted = weights::wanted(&batch.weights(), &|path| batch.weight_view(path));
-        weights::fill(&wanted, &self.weights, &self.weights_file(), &mut |path, bytes| {
-            let to = batch.weight_bytes_mut(path).map_err(|e| e.to_string())?;
-            weights::copy(path, bytes, to)
-        })?;
+        blocks::give(self, &mut batch, options.weight_cache.as_deref())?;
         Ok(batch)
     }
 
     /// Where the weights are from, for messages.
-    fn weights_file(&self) -> PathBuf {
+    pub(super) fn weights_file(&self) -> PathBuf {
         self.checkpoint.path.join(match self.format {
             WeightFormat::F32 => self.weight_set.file(),
             _ => quantize::FILE,

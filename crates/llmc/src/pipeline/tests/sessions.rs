@@ -115,7 +115,7 @@ fn a_session_with_a_narrow_cache_goes_on_from_its_file_alone() {
         assert_eq!(text, ids[..6]);
         assert_eq!(bits(&mut others, key, &ids), logits, "{name}");
         if let Some((other, _)) = CacheFormat::ALL.iter().find(|(other, _)| *other != cache) {
-            let options = SessionOptions { cache: *other, ..options };
+            let options = SessionOptions { cache: *other, ..threads(1) };
             let mut others = Sessions::new(&model, &options).unwrap();
             let failure = others.load(&store, path).map(|_| ()).unwrap_err();
             assert_eq!(failure.diagnostics()[0].code, "session::cache");

@@ -5,6 +5,7 @@ use super::super::generate::{Model, SessionOptions, Which};
 use super::super::quantize::{Work, quantize};
 use super::super::runs::find_model as find;
 use super::*;
+use llmc_base::Hash;
 use llmc_formats::safetensors::{DType, Data, SafeTensors, TensorSource, to_bytes};
 use llmc_passes::{CacheFormat, WeightFormat};
 use llmc_runtime::Isa;
@@ -18,8 +19,13 @@ const WIDE: [&str; 4] = [
 ];
 
 /// The simplest way to run one.
-const ONE_THREAD: SessionOptions =
-    SessionOptions { threads: Some(1), isa: None, cache: CacheFormat::F32, prefix_bytes: None };
+const ONE_THREAD: SessionOptions = SessionOptions {
+    threads: Some(1),
+    isa: None,
+    cache: CacheFormat::F32,
+    prefix_bytes: None,
+    weight_cache: None,
+};
 
 /// A trained model.
 fn model(changes: &[&str]) -> Model {
@@ -63,7 +69,7 @@ fn rounded(model: Model) -> Model {
         })
         .collect();
     let weights = to_bytes(&sources, parsed.metadata()).unwrap();
-    Model { weights, ..model }
+    Model { weights_hash: Hash::of_bytes(&weights), weights: weights.into(), ..model }
 }
 
 #[test]
