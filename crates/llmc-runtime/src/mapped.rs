@@ -1,7 +1,7 @@
 //! Files that are mapped into memory instead of being read: their pages belong to the system's page cache, so that
 //! processes share them and they go when memory is short.
 
-use memmap2::Mmap;
+use memmap2::{Mmap, MmapOptions};
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -30,7 +30,7 @@ impl MappedFile {
         // SAFETY: the map is private and never written. The bytes are only ever taken as numbers, of which no
         // pattern is invalid, so a change of the file by others cannot break a type; `MappedFile` says what else it
         // does. llmc itself never writes into a file that has its final name: it renames whole ones.
-        let map = unsafe { Mmap::map(&file)? };
+        let map = unsafe { MmapOptions::new().map_copy_read_only(&file)? };
         // Where the file system has huge pages it saves look-ups; elsewhere it says no.
         #[cfg(target_os = "linux")]
         let _ = map.advise(memmap2::Advice::HugePage);
