@@ -151,3 +151,12 @@ def test_a_narrow_cache_is_one_of_its_own(run, tmp_path):
         run.load_session(tmp_path / "a.session")
     with pytest.raises(ValueError, match="'int8'"):
         run.session(kv_cache_dtype="q8_0")
+
+
+def test_weights_are_mapped_from_the_cache_or_not_with_the_same_bits(trained, cache):
+    mapped, own = load_run(trained.run), load_run(trained.run, mmap=False)
+    assert np.array_equal(mapped.session("the").logits(), own.session("the").logits())
+    assert mapped.generate_all(["the", "a"], 5) == own.generate_all(["the", "a"], 5)
+    assert len(list((cache / "weights").glob("*/block.bin"))) >= 1
+    for path, array in own.weights.items():
+        assert np.array_equal(mapped.weights[path], array)

@@ -2,6 +2,7 @@
 
 use crate::convert::{error, not_pickled, to_array, to_path};
 use crate::session::{Session, sampling};
+use llmc::cache::cache_folder;
 use llmc::pipeline::Failure;
 use llmc::pipeline::data::read_tokenizer;
 use llmc::pipeline::generate::{
@@ -68,6 +69,8 @@ impl Tokenizer {
 /// A model with its sessions, for all that use it.
 pub struct Shared {
     model: Model,
+    /// Whether weights are mapped from the cache of the user.
+    mmap: bool,
     tokenizer: Arc<tokenizer::Tokenizer>,
     /// For each format of the cache, made on first use, with the session of the calls that name none.
     sessions: Mutex<BTreeMap<CacheFormat, (Sessions, SessionKey)>>,
@@ -96,16 +99,13 @@ impl Shared {
             }
             let (sessions, key) = match guard.entry(cache) {
                 Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(place) => {
-                    let options = SessionOptions { cache, ..SessionOptions::default() };
-                    match Sessions::new(&self.model, &options) {
-                        Ok(mut sessions) => {
-                            let key = sessions.open();
-                            place.insert((sessions, key))
-                        }
-                        Err(failure) => return Some(Err(failure)),
+                Entry::Vacant(place) => match Sessions::new(&self.model, &self.options(cache)) {
+                    Ok(mut sessions) => {
+                        let key = sessions.open();
+                        place.insert((sessions, key))
                     }
-                }
+                    Err(failure) => return Some(Err(failure)),
+                },
             };
             Some(f(sessions, *key))
         });
@@ -113,6 +113,12 @@ impl Shared {
             Some(result) => result.map_err(|e| error(py, &e)),
             None => Err(PyRuntimeError::new_err("an earlier call on this run panicked")),
         }
+    }
+
+    /// How sessions and batches are run.
+    fn options(&self, cache: CacheFormat) -> SessionOptions {
+        let weight_cache = cache_folder().filter(|_| self.mmap);
+        SessionOptions { cache, weight_cache, ..SessionOptions::default() }
     }
 
     /// Notes that nobody holds a session any more. Waits for no generation.
@@ -261,8 +267,7 @@ impl Run {
         let Shared { model, tokenizer, .. } = &*self.shared;
         let mut raised = None;
         let texts = py.detach(|| {
-            let mut batch =
-                model.batch(n_rows, &SessionOptions { cache, ..SessionOptions::default() })?;
+            let mut batch = model.batch(n_rows, &self.shared.options(cache))?;
             generate_all(&mut batch, tokenizer, &prompts, &settings, &mut |_, _| {
                 raised = raised.take().or_else(|| Python::attach(|py| py.check_signals()).err());
                 raised.is_none()
@@ -337,17 +342,19 @@ impl Run {
 }
 
 /// Reads a run directory or an export; of a run `best` takes the checkpoint with the lowest validation loss,
-/// `ema` the moving average of its weights.
+/// `ema` the moving average of its weights. Without `mmap` the weights are read into memory of this process; with it
+/// they are packed once, kept in the folder of the cache (`LLMC_CACHE`) and mapped, so that processes share them.
 #[pyfunction]
-#[pyo3(signature = (path, best=false, ema=false))]
-pub fn load_run(py: Python<'_>, path: PathBuf, best: bool, ema: bool) -> PyResult<Run> {
+#[pyo3(signature = (path, best=false, ema=false, *, mmap=true))]
+pub fn load_run(py: Python<'_>, path: PathBuf, best: bool, ema: bool, mmap: bool) -> PyResult<Run> {
     let which = if best { Which::Best } else { Which::Last };
     let weights = if ema { WeightSet::Ema } else { WeightSet::Trained };
     let model = py.detach(|| Model::open_weights(&FsStore, &path, which, weights));
     let model = model.map_err(|e| error(py, &e))?;
+    let model = if mmap { model } else { model.in_own_memory() };
     let tokenizer = Arc::new(model.tokenizer.clone());
     let (sessions, dropped) = (Mutex::new(BTreeMap::new()), Mutex::new(Vec::new()));
-    Ok(Run { path, shared: Arc::new(Shared { model, tokenizer, sessions, dropped }) })
+    Ok(Run { path, shared: Arc::new(Shared { model, mmap, tokenizer, sessions, dropped }) })
 }
 
 /// Reads a tokenizer: the folder of `tokenizer.json`, or a run directory.
