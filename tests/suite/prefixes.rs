@@ -49,6 +49,27 @@ fn a_batch_reads_a_beginning_once() {
 }
 
 #[test]
+fn a_beginning_stays_when_the_window_moves_on() {
+    for module in modules() {
+        let mut batch = batch(&module, 2, 1);
+        batch.keep_prefixes(1 << 20);
+        let mut ids = text(1, CONTEXT);
+        let id = batch.join(&ids).expect("has room");
+        for next in 0..3 {
+            batch.next_logits().expect("runs");
+            batch.push(id, next).expect("is there");
+            ids.push(next);
+        }
+        let before = batch.computed_tokens();
+        batch.join(&ids[..CONTEXT - 2]).expect("has room");
+        let said = batch.next_logits().expect("runs");
+        assert_eq!(bits(&said[0].1), alone(&module, &ids));
+        assert_eq!(bits(&said[1].1), alone(&module, &ids[..CONTEXT - 2]));
+        assert_eq!(batch.computed_tokens() - before, 2);
+    }
+}
+
+#[test]
 fn a_session_goes_back_to_an_earlier_text() {
     for module in modules() {
         let [a, b] = [text(1, 20), text(2, 22)];

@@ -65,6 +65,9 @@ fn many_prompts_at_once_are_what_each_is_alone() {
         let said = place.llmc(&[&args[..], &seed].concat()).code(0).json();
         let texts = said["texts"].as_array().unwrap();
         assert_eq!(texts.len(), prompts.len());
+        // All begin alike, if only with the token that starts a text.
+        let count = |name: &str| said[name].as_u64().unwrap();
+        assert!(count("shared_tokens") >= 5 && count("computed_tokens") > 6, "{said}");
         for (found, prompt) in texts.iter().zip(prompts) {
             assert_eq!(found["prompt"], prompt);
             let alone = text(&place, &[&["--prompt", prompt], &seed[..]].concat());

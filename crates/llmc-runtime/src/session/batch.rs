@@ -150,11 +150,7 @@ impl Batch {
     /// Errors: [`SessionError::UnknownSequence`].
     pub fn leave(&mut self, id: SequenceId) -> Result<(), SessionError> {
         let row = self.find(id)?;
-        let held = &self.rows[row].held;
-        if held.start == 0 {
-            let decoder = &self.decoder;
-            self.prefixes.insert(&held.text, |range| decoder.slots(row, range));
-        }
+        self.remember(row);
         let last = self.rows.len() - 1;
         if row != last {
             let held = &self.rows[last].held;
@@ -176,6 +172,14 @@ impl Batch {
             self.rows.iter_mut().for_each(|row| row.held = Held::default());
         }
         result
+    }
+
+    /// Keeps what a row has in its cache, if that is the beginning of its text.
+    fn remember(&mut self, row: usize) {
+        let (held, decoder) = (&self.rows[row].held, &self.decoder);
+        if held.start == 0 {
+            self.prefixes.insert(&held.text, |range| decoder.slots(row, range));
+        }
     }
 
     /// Gives a row without a cache the longest beginning that another has, or had; of equals the first.
@@ -214,6 +218,10 @@ impl Batch {
         for at in 0..self.rows.len() {
             if self.rows[at].held.text.is_empty() {
                 self.share(at);
+            }
+            if window_start(self.rows[at].text.len(), capacity) > 0 {
+                // Before the window moves away from the beginning.
+                self.remember(at);
             }
             let row = &mut self.rows[at];
             let mut known = row.held.prepare(&row.text, 1, capacity);

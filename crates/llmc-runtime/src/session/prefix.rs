@@ -102,7 +102,9 @@ impl PrefixCache {
     /// the budget the first part is kept.
     pub fn insert(&mut self, ids: &[u32], slots: impl FnOnce(Range<usize>) -> Vec<Vec<u8>>) {
         let per_token: usize = self.token_bytes.iter().sum();
-        let ids = &ids[..ids.len().min(self.budget / per_token.max(1))];
+        // Of a model without a cache there is nothing to keep.
+        let room = self.budget.checked_div(per_token).unwrap_or(0);
+        let ids = &ids[..ids.len().min(room)];
         self.n_uses += 1;
         let path = self.path(ids);
         for step in &path {

@@ -17,8 +17,8 @@ pub use folder::{cache_folder, user_folder, variable};
 use crate::lock::{Lock, LockError, Mode};
 use crate::store::{
     COMPLETE, Complete, EntryKind, FolderFault, FolderWriter, FsStore, Source, Store, StoreError,
-    copy_folder, create_dir_all, is_temporary, read_verified, remove_temporaries, stage_folder,
-    temporary_name, verify_folder,
+    copy_folder, create_dir_all, is_temporary, read_marker, read_verified, remove_temporaries,
+    stage_folder, temporary_name, verify_folder,
 };
 use llmc_base::Hash;
 use serde::{Deserialize, Serialize};
@@ -161,11 +161,11 @@ impl<'a> StageCache<'a> {
         }
     }
 
-    /// Removes the entries of a stage but for the `n` that were stored last. What a process has mapped or open of
-    /// them stays with it.
+    /// Removes the entries of a stage but for those that were stored last: up to `n`, of `bytes` in all, and the
+    /// last one in any case. What a process has mapped or open of them stays with it.
     ///
     /// Errors: of the store; other entries are as they were.
-    pub fn keep_newest(&self, stage: &str, n: usize) -> Result<(), StoreError> {
+    pub fn keep_newest(&self, stage: &str, n: usize, bytes: u64) -> Result<(), StoreError> {
         let folder = self.root.join(stage);
         let mut entries = Vec::new();
         for entry in self.store.list(&folder)? {
@@ -176,8 +176,13 @@ impl<'a> StageCache<'a> {
             }
         }
         entries.sort();
-        entries.truncate(entries.len().saturating_sub(n));
-        for (_, path) in entries {
+        let mut kept = 0;
+        for (at, (_, path)) in entries.into_iter().rev().enumerate() {
+            let files = read_marker(self.store, &path).map(|marker| marker.files);
+            kept += files.unwrap_or_default().iter().map(|file| file.length).sum::<u64>();
+            if at == 0 || at < n && kept <= bytes {
+                continue;
+            }
             let aside = temporary_name(&path)?;
             match self.store.rename(&path, &aside) {
                 Ok(()) => self.store.remove_dir_all(&aside)?,

@@ -83,9 +83,12 @@ fn what_was_used_longest_ago_goes_first() {
     insert(&mut cache, &long);
     assert_eq!((cache.longest(&long), cache.n_bytes()), (8, 8 * 4));
     assert!(cache.nodes.len() <= 7, "{}", cache.nodes.len());
-    let mut none = PrefixCache::new(BYTES.to_vec(), 0);
-    insert(&mut none, &[1]);
-    assert_eq!(none.longest(&[1]), 0);
+    // Without room, and for a model whose tokens take none.
+    for (bytes, budget) in [(BYTES.to_vec(), 0), (BYTES.to_vec(), 3), (vec![], 1000)] {
+        let mut none = PrefixCache::new(bytes, budget);
+        insert(&mut none, &[1]);
+        assert_eq!(none.longest(&[1]), 0);
+    }
 }
 
 #[test]

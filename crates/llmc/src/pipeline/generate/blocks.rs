@@ -23,6 +23,8 @@ const FILE: &str = "block.bin";
 const VERSION: u64 = 1;
 /// Entries that are kept; older ones go when another is stored.
 const KEPT: usize = 8;
+/// What they take together, unless the last one alone takes more.
+const KEPT_BYTES: u64 = 8 << 30;
 
 /// What holds weights: a session or a batch.
 pub(super) trait Holder {
@@ -93,7 +95,7 @@ pub(super) fn give(
     let stored = cache.put::<StoreError>(STAGE, &key, write);
     if let Ok(cached) = stored {
         // What cannot be removed now goes another time.
-        let _ = cache.keep_newest(STAGE, KEPT);
+        let _ = cache.keep_newest(STAGE, KEPT, KEPT_BYTES);
         map(holder, &cached.path);
     }
     Ok(())

@@ -119,10 +119,14 @@ fn only_the_newest_blocks_stay() {
         File::open(path.join("COMPLETE")).unwrap().set_modified(stored).unwrap();
         mapped.push((n, MappedFile::open(&path.join("block.bin")).unwrap()));
     }
-    cache.keep_newest("weights", 2).unwrap();
-    let there = (0..5).filter(|n| cache.get("weights", &key(*n)).unwrap().is_some());
-    assert_eq!(there.collect::<Vec<u8>>(), [3, 4]);
-    assert_eq!(blocks(folder.path()).len(), 2);
+    for (n, bytes, left) in
+        [(5, 500, &[0, 1, 2, 3, 4][..]), (9, 499, &[1, 2, 3, 4]), (2, 500, &[3, 4]), (2, 9, &[4])]
+    {
+        cache.keep_newest("weights", n, bytes).unwrap();
+        let there = (0..5).filter(|n| cache.get("weights", &key(*n)).unwrap().is_some());
+        assert_eq!(there.collect::<Vec<u8>>(), left);
+        assert_eq!(blocks(folder.path()).len(), left.len());
+    }
     // What goes stays with who has mapped it.
     for (n, file) in mapped {
         assert_eq!(file.bytes(), [n; 100]);
