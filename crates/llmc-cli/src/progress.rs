@@ -264,9 +264,9 @@ impl<'a> Progress<'a> {
         let left = self.max_steps.saturating_sub(record.step);
         let eta = began.elapsed().as_secs_f64() / done as f64 * left as f64;
         let speed = short(record.tokens_per_s);
-        if record.is_skipped {
+        if let Some(why) = record.why_skipped() {
             self.tell(&format!(
-                "  step {}: skipped as a spike (loss {:.4}, gradient norm {:.3})",
+                "  step {}: skipped {why} (loss {:.4}, gradient norm {:.3})",
                 record.step, record.loss, record.grad_norm
             ));
         }

@@ -66,7 +66,7 @@ pub struct HeadGrad<'a> {
 fn tile_of(tokens: usize, vocab: usize, precision: Precision) -> usize {
     let tile = (TILE_LOGITS / vocab.max(1)).clamp(MIN_TILE, MAX_TILE).min(tokens.max(1));
     let step = match precision {
-        Precision::F32 => 1,
+        Precision::F32 | Precision::F16 => 1,
         Precision::Bf16 { group } if group % 2 == 0 => 2,
         Precision::Bf16 { group } => group,
     };
@@ -76,7 +76,7 @@ fn tile_of(tokens: usize, vocab: usize, precision: Precision) -> usize {
 /// The same precision for a product over `k` that are no tokens.
 fn whole(precision: Precision, k: usize) -> Precision {
     match precision {
-        Precision::F32 => Precision::F32,
+        Precision::F32 | Precision::F16 => precision,
         Precision::Bf16 { .. } => Precision::Bf16 { group: k.max(1) },
     }
 }
@@ -305,6 +305,8 @@ mod tests {
             (36, 61, 8, 16, bf16(12)),
             (35, 61, 8, 15, bf16(5)),
             (35, 61, 9, 35, bf16(35)),
+            (37, 61, 8, 16, Precision::F16),
+            (5, 33, 3, 1, Precision::F16),
         ] {
             let (x, w) = (values.units(tokens * width), values.units(vocab * width));
             let targets: Vec<i32> = (0..tokens).map(|i| ((i * 7919) % vocab) as i32).collect();
@@ -337,6 +339,7 @@ mod tests {
     fn a_tile_is_bounded_by_the_vocabulary() {
         let tiles = [(2048, 8192), (2048, 50_000), (2048, 1 << 20), (2048, 10), (5, 10), (0, 10)];
         let of = |precision| tiles.map(|(tokens, vocab)| tile_of(tokens, vocab, precision));
+        assert_eq!(of(Precision::F16), of(Precision::F32));
         assert_eq!(of(Precision::F32), [512, 83, MIN_TILE, MAX_TILE, 5, 1]);
         assert_eq!(of(Precision::Bf16 { group: 256 }), [512, 82, MIN_TILE, MAX_TILE, 4, 2]);
         assert_eq!(of(Precision::Bf16 { group: 5 }), [510, 80, 60, 1020, 5, 5]);

@@ -13,7 +13,7 @@ use crate::simd::scalar::Scalar;
 pub enum Isa {
     /// Plain Rust, everywhere; FMA in f64 arithmetic.
     Scalar,
-    /// x86-64 with AVX2 and FMA, 256-bit.
+    /// x86-64 with AVX2, FMA and F16C, 256-bit.
     Avx2,
     /// x86-64 with AVX-512 F, BW, DQ and VL.
     Avx512,
@@ -91,8 +91,8 @@ fn machine_features() -> u8 {
     let has = |word: u32, bits: &[u32]| bits.iter().all(|bit| word & (1 << bit) != 0);
     // SAFETY: every x86-64 processor has CPUID.
     let (leaves, basic) = unsafe { (__cpuid(0).eax, __cpuid(1)) };
-    // FMA, OSXSAVE, AVX.
-    if leaves < 7 || !has(basic.ecx, &[12, 27, 28]) {
+    // FMA, OSXSAVE, AVX, F16C.
+    if leaves < 7 || !has(basic.ecx, &[12, 27, 28, 29]) {
         return 0;
     }
     // SAFETY: leaf 7 exists; OSXSAVE is set.

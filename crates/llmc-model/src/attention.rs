@@ -10,7 +10,10 @@ impl Ctx<'_> {
         Attention {
             causal: true,
             window: self.arch.sliding_window.map(|w| usize::try_from(w).unwrap_or(usize::MAX)),
-            scale: self.arch.attention_scale,
+            scale: match self.dims.head_dim.as_usize() {
+                Some(head_dim) => self.arch.scores_factor(head_dim as u64),
+                None => self.arch.attention_scale,
+            },
             dropout: None,
             cached: false,
         }

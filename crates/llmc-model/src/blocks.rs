@@ -41,11 +41,14 @@ pub struct Origins {
     pub layers: OriginId,
     /// `training`: the loss.
     pub loss: OriginId,
+    /// `model.parametrization`: the scale of the logits; that of the head where there is none.
+    pub scale: OriginId,
 }
 
 impl Origins {
     /// Enters all of them into the table of a module.
-    pub fn new(module: &mut Module) -> Self {
+    pub fn new(module: &mut Module, has_scale: bool) -> Self {
+        let scale = if has_scale { "model.parametrization" } else { "model.vocab_size" };
         Origins {
             vocab: module.origin("model.vocab_size"),
             tie: module.origin("model.tie_embeddings"),
@@ -56,6 +59,7 @@ impl Origins {
             dropout: module.origin("model.dropout"),
             layers: module.origin("model.num_layers"),
             loss: module.origin("training"),
+            scale: module.origin(scale),
         }
     }
 }
@@ -86,6 +90,13 @@ pub struct DropoutInputs {
 pub fn stream(path: &str) -> u64 {
     let Hash(bytes) = Hash::of_bytes(path.as_bytes());
     bytes.iter().take(8).rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
+}
+
+/// The factor on what the head reads, with μP: base width over width. `None` at the base.
+pub fn logits_factor(arch: &Architecture, dims: &DimExprs) -> Option<f64> {
+    let hidden_size = u64::try_from(dims.hidden_size.as_usize()?).ok()?;
+    let factor = 1.0 / arch.width_multiplier(hidden_size);
+    (factor != 1.0).then_some(factor)
 }
 
 impl Ctx<'_> {

@@ -18,11 +18,11 @@ pub struct Skeleton {
 
 /// The functions of an architecture with one call per distinct callee.
 ///
-/// Dropout is left out: it has no parameters, and its graph needs dims that are numbers.
+/// Dropout and μP are left out: they have no parameters, and their graphs need dims that are numbers.
 ///
 /// Errors: those of [`crate::build`], except that every dim may be a symbol.
 pub fn skeleton(arch: &Architecture, dims: &DimExprs) -> Result<Skeleton, TypeError> {
-    let arch = Architecture { dropout: Dropout::default(), ..arch.clone() };
+    let arch = Architecture { dropout: Dropout::default(), mup: None, ..arch.clone() };
     let module = templates::find(arch.template)(&arch, dims, Layers::Folded)?;
     let repeats = BTreeMap::from([(ANY_LAYER.to_string(), dims.num_layers.clone())]);
     Ok(Skeleton { module, repeats })

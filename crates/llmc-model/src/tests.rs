@@ -4,8 +4,8 @@ use crate::{build, parameter_polynomial, skeleton};
 use llmc_base::Expr;
 use llmc_ir::{Module, Op, account};
 use llmc_spec::{
-    Activation, Architecture, AttentionKind, Biases, DimExprs, Dims, Dropout, Init, Norm, Position,
-    RopeScaling, Template,
+    Activation, Architecture, AttentionKind, Biases, DimExprs, Dims, Dropout, Init, Mup, Norm,
+    Position, RopeScaling, Template,
 };
 use proptest::prelude::*;
 
@@ -23,6 +23,7 @@ pub(crate) fn arch() -> Architecture {
         dropout: Dropout::default(),
         attention_scale: None,
         init: Init { std: 0.02, is_residual_scaled: true },
+        mup: None,
     }
 }
 
@@ -163,6 +164,12 @@ fn contradictions_are_refused() {
     assert_eq!(code(&relu), "model::c2");
     let error = build(&arch(), &DimExprs::symbolic()).unwrap_err();
     assert_eq!(error.code, "model::num_layers");
+    let mup = Mup { base_hidden_size: 6, base_head_dim: None };
+    let mup = Architecture { mup: Some(mup), ..arch() };
+    let named = DimExprs { num_layers: 2.into(), ..DimExprs::symbolic() };
+    assert_eq!(build(&mup, &named).unwrap_err().code, "model::c3");
+    // It has no parameters of its own.
+    assert_eq!(parameter_polynomial(&mup), parameter_polynomial(&arch()));
 }
 
 #[test]

@@ -37,6 +37,7 @@ fn arch(position: Position, sliding_window: Option<u64>) -> Architecture {
         dropout: Dropout::default(),
         attention_scale: None,
         init: Init { std: 0.02, is_residual_scaled: false },
+        mup: None,
     }
 }
 

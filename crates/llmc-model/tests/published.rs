@@ -97,6 +97,7 @@ fn llama(theta: f64, tie_embeddings: bool, biases: Biases) -> Architecture {
         dropout: Dropout::default(),
         attention_scale: None,
         init: Init { std: 0.02, is_residual_scaled: false },
+        mup: None,
     }
 }
 

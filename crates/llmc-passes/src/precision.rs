@@ -1,4 +1,4 @@
-//! Mixed precision: which products are taken in bf16.
+//! Mixed precision: which products are taken of narrower operands.
 
 use crate::rebuild::Rebuild;
 use crate::{checked, each_function};

@@ -42,8 +42,10 @@ pub struct Gemm {
     pub init: GemmInit,
     /// Whether operand 2 is a bias \[n\], added last.
     pub has_bias: bool,
-    /// Products of operands rounded to bf16, in pairs within so many k; `None` is f32.
-    pub pairs: Option<usize>,
+    /// What the products are taken of.
+    pub precision: Precision,
+    /// Places of k within which pairs of bf16 operands stay; of no account for others.
+    pub group: usize,
 }
 
 /// Distance in words between neighbours in a matrix.
@@ -83,7 +85,8 @@ pub fn select(op: &Op, operands: &[View], results: &[View]) -> Kernel {
                 b: Strides { row: 1, col: k },
                 init,
                 has_bias: operands.len() == 3,
-                pairs: (linear.precision == Precision::Bf16).then_some(k),
+                precision: linear.precision,
+                group: k,
             })
         }
         Op::LinearWeightGrad(grad) if all_f32 => {
@@ -98,7 +101,8 @@ pub fn select(op: &Op, operands: &[View], results: &[View]) -> Kernel {
                 b: Strides { row: n, col: 1 },
                 init,
                 has_bias: false,
-                pairs: (grad.precision == Precision::Bf16).then_some(tokens),
+                precision: grad.precision,
+                group: tokens,
             })
         }
         Op::Dot(dot) if all_f32 && dot.acc == DType::F32 => {
@@ -126,9 +130,8 @@ fn dot_as_gemm(dot: &Dot, operands: &[View], init: GemmInit) -> Option<Gemm> {
     let (n, _, b_trails) = split(&operands[1], &dot.rhs_contract)?;
     let a = if a_trails { Strides { row: k, col: 1 } } else { Strides { row: 1, col: m } };
     let b = if b_trails { Strides { row: 1, col: k } } else { Strides { row: n, col: 1 } };
-    let last = dot.lhs_contract.last().map_or(1, |axis| operands[0].shape[*axis]);
-    let pairs = (dot.precision == Precision::Bf16).then_some(last);
-    Some(Gemm { m, n, k, a, b, init, has_bias: false, pairs })
+    let group = dot.lhs_contract.last().map_or(1, |axis| operands[0].shape[*axis]);
+    Some(Gemm { m, n, k, a, b, init, has_bias: false, precision: dot.precision, group })
 }
 
 /// The table of ops with a kernel of their own; `llmc-runtime` launches exactly these.

@@ -111,6 +111,8 @@ impl Watch {
                 dict.set_item("tokens_per_s", r.tokens_per_s)?;
                 dict.set_item("elapsed_s", r.elapsed_s)?;
                 dict.set_item("is_skipped", r.is_skipped)?;
+                dict.set_item("is_overflow", r.is_overflow)?;
+                dict.set_item("loss_scale", r.loss_scale)?;
             }
             Event::Validation(r) => {
                 dict.set_item("event", "validation")?;

@@ -1,13 +1,14 @@
 //! The executor: runs the launches of a plan in order.
 
 use crate::memory::Memory;
-use crate::native;
+use crate::native::{self, Tables};
 use crate::pool::Pool;
 use crate::words::Words;
 use llmc_ir::eval::{EvalError, Mode, Tensor};
 use llmc_ir::{DType, Module};
 use llmc_kernels::{Ctx, Isa, Parallel};
 use llmc_plan::{Kernel, Launch, Plan, Region, View, WORD_BYTES};
+use smallvec::SmallVec;
 
 /// Why a run stopped.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,6 +33,7 @@ pub struct Engine {
     pool: Pool,
     isa: Isa,
     scratch: Words,
+    tables: Tables,
 }
 
 impl Engine {
@@ -43,7 +45,12 @@ impl Engine {
         if !isa.is_available() {
             return Err(RunError::Isa(isa));
         }
-        Ok(Engine { pool: Pool::new(n_threads), isa, scratch: Words::default() })
+        Ok(Engine {
+            pool: Pool::new(n_threads),
+            isa,
+            scratch: Words::default(),
+            tables: Tables::default(),
+        })
     }
 
     /// The instruction set in use.
@@ -117,11 +124,14 @@ impl Engine {
                     drop(scratch);
                     scratch = Words::zeroed(needed).ok_or(RunError::TooLarge { bytes })?;
                 }
+                let mut tables = std::mem::take(&mut self.tables);
+                let ctx = self.ctx();
                 let (fixed, words) = memory.parts_mut();
-                let outcome = split(launch, fixed, words).ok_or(RunError::Overlap { op }).and_then(
-                    |mut slices| native::run(&ctx, launch, &mut slices, scratch.as_mut_slice()),
-                );
-                self.scratch = scratch;
+                let slices = split(launch, fixed, words).ok_or(RunError::Overlap { op });
+                let outcome = slices.and_then(|mut slices| {
+                    native::run(&ctx, launch, &mut slices, scratch.as_mut_slice(), &mut tables)
+                });
+                (self.scratch, self.tables) = (scratch, tables);
                 outcome
             }
         }
@@ -142,58 +152,47 @@ fn check_size(plan: &Plan, memory: &Memory) -> Result<(), RunError> {
 /// The memory of one launch: results exclusively, operands shared. An operand that a result
 /// continues in place is empty here; the kernel finds it in the result.
 pub(crate) struct Slices<'a> {
-    pub operands: Vec<&'a [f32]>,
-    pub results: Vec<&'a mut [f32]>,
+    pub operands: Operands<'a>,
+    pub results: SmallVec<[&'a mut [f32]; 4]>,
 }
 
-/// A region of a launch.
-enum Piece<'a> {
-    /// In a file, or given away as a result already.
-    Fixed(&'a [f32]),
-    Own(&'a mut [f32]),
-}
+/// The operands of a launch; few, so that a launch of little work allocates nothing.
+pub(crate) type Operands<'a> = SmallVec<[&'a [f32]; 8]>;
 
 /// Carves the regions of a launch out of the memory, whose first words are `fixed` where there are some. `None` if
 /// a result overlaps anything else, or what is fixed.
 fn split<'a>(launch: &Launch, fixed: &'a [f32], words: &'a mut [f32]) -> Option<Slices<'a>> {
-    let mut regions: Vec<Region> =
-        launch.operands.iter().chain(&launch.results).map(|view| view.region).collect();
+    let is_fixed = |region: &Region| region.start < fixed.len();
+    let views = launch.operands.iter().chain(&launch.results);
+    let regions = views.map(|view| view.region).filter(|region| !is_fixed(region));
+    let mut regions: SmallVec<[Region; 12]> = regions.collect();
     regions.sort_unstable();
     regions.dedup();
-    let mut pieces: Vec<(Region, Piece<'a>)> = Vec::with_capacity(regions.len());
+    let mut pieces: SmallVec<[&'a mut [f32]; 12]> = SmallVec::new();
     let (mut rest, mut at) = (words, 0);
-    for region in regions {
-        if region.start < fixed.len() {
-            pieces.push((region, Piece::Fixed(fixed.get(region.range())?)));
-            continue;
-        }
+    for region in &regions {
         let skipped = rest.split_at_mut_checked(region.start.checked_sub(at)?)?.1;
         let (piece, after) = skipped.split_at_mut_checked(region.len)?;
-        pieces.push((region, Piece::Own(piece)));
+        pieces.push(piece);
         (rest, at) = (after, region.start + region.len);
     }
-    let find = |region: Region| pieces.binary_search_by_key(&region, |(r, _)| *r).ok();
-    let result_places: Vec<usize> =
-        launch.results.iter().map(|view| find(view.region)).collect::<Option<_>>()?;
-    let operand_places: Vec<usize> =
-        launch.operands.iter().map(|view| find(view.region)).collect::<Option<_>>()?;
-    let mut results = Vec::with_capacity(result_places.len());
-    for place in result_places {
-        match std::mem::replace(&mut pieces[place].1, Piece::Fixed(&[])) {
-            Piece::Own(piece) => results.push(piece),
-            // Not to be written, or a result twice.
-            Piece::Fixed(_) => return None,
+    let place = |view: &View| regions.binary_search(&view.region).ok();
+    let mut results = SmallVec::new();
+    for view in &launch.results {
+        // What is left is empty: an operand that a result continues is found in the result.
+        let piece = std::mem::take(&mut pieces[place(view)?]);
+        if piece.len() != view.region.len {
+            return None;
         }
+        results.push(piece);
     }
-    let shared: Vec<&'a [f32]> = pieces
-        .into_iter()
-        .map(|(_, piece)| match piece {
-            Piece::Own(piece) => &*piece,
-            Piece::Fixed(piece) => piece,
-        })
-        .collect();
-    let operands = operand_places.into_iter().map(|place| shared[place]).collect();
-    Some(Slices { operands, results })
+    let shared: SmallVec<[&'a [f32]; 12]> = pieces.into_iter().map(|piece| &*piece).collect();
+    let operand = |view: &View| match is_fixed(&view.region) {
+        true => fixed.get(view.region.range()),
+        false => place(view).map(|at| shared[at]),
+    };
+    let operands: Option<Operands<'a>> = launch.operands.iter().map(operand).collect();
+    Some(Slices { operands: operands?, results })
 }
 
 /// Runs a launch by the `rounded` evaluator.

@@ -2,16 +2,43 @@
 
 use crate::exec::{RunError, Slices};
 use crate::narrow;
-use llmc_ir::ops::{Attention, BinaryKind, Dropout, Precision, RopeScaling, rope_frequencies};
+use llmc_ir::ops::{
+    Attention, BinaryKind, Dropout, Precision, Rope, RopeScaling, rope_frequencies,
+};
 use llmc_ir::{DType, Op};
 use llmc_kernels as k;
 use llmc_kernels::{Ctx, MatRef, Segments};
 use llmc_plan::{Gemm, GemmInit, Kernel, Launch, View};
 
+/// Constants of kernels that take longer to compute than the kernels take, made once.
+#[derive(Default)]
+pub(crate) struct Tables {
+    /// Rotary embeddings with their head dims and frequencies; a model has one or two.
+    rope: Vec<(f64, RopeScaling, usize, Vec<f32>)>,
+}
+
+impl Tables {
+    /// The frequencies of a rotary embedding of heads of `head_dim`.
+    fn frequencies(&mut self, op: &Rope, head_dim: usize) -> &[f32] {
+        let is_it = |(theta, scaling, dim, _): &(f64, RopeScaling, usize, Vec<f32>)| {
+            *theta == op.theta && *scaling == op.scaling && *dim == head_dim
+        };
+        let at = self.rope.iter().position(is_it).unwrap_or_else(|| {
+            let exact = rope_frequencies(op.theta, &op.scaling, head_dim);
+            let rounded = exact.into_iter().map(|f| f as f32).collect();
+            self.rope.push((op.theta, op.scaling, head_dim, rounded));
+            self.rope.len() - 1
+        });
+        &self.rope[at].3
+    }
+}
+
 /// Words of scratch that a launch needs.
 pub(crate) fn scratch_words(launch: &Launch, threads: usize) -> usize {
     match (&launch.kernel, &launch.op) {
-        (Kernel::Gemm(g), _) => k::gemm_scratch_len(g.m, g.n, g.k, precision(g.pairs), threads),
+        (Kernel::Gemm(g), _) => {
+            k::gemm_scratch_len(g.m, g.n, g.k, precision(g.precision, g.group), threads)
+        }
         (Kernel::NormGrad, _) => {
             let view = &launch.operands[0];
             k::norm_scratch_len(view.region.len / last(view).max(1))
@@ -42,11 +69,12 @@ pub(crate) fn scratch_words(launch: &Launch, threads: usize) -> usize {
     }
 }
 
-/// What the products of a launch are taken of.
-fn precision(pairs: Option<usize>) -> k::Precision {
-    match pairs {
-        Some(group) => k::Precision::Bf16 { group: group.max(1) },
-        None => k::Precision::F32,
+/// What the products of a launch are taken of, pairs within so many k.
+fn precision(declared: Precision, group: usize) -> k::Precision {
+    match declared {
+        Precision::F32 => k::Precision::F32,
+        Precision::Bf16 => k::Precision::Bf16 { group: group.max(1) },
+        Precision::F16 => k::Precision::F16,
     }
 }
 
@@ -57,7 +85,7 @@ fn head_precision(launch: &Launch) -> k::Precision {
         Op::LinearCrossEntropyGrad(op) => op.precision,
         _ => Precision::F32,
     };
-    precision((declared == Precision::Bf16).then(|| last(&launch.operands[2])))
+    precision(declared, last(&launch.operands[2]))
 }
 
 /// The sum of squares of `values` in f64, chunked as `docs/numerics.md` says.
@@ -126,8 +154,9 @@ pub(crate) fn run(
     launch: &Launch,
     slices: &mut Slices,
     scratch: &mut [f32],
+    tables: &mut Tables,
 ) -> Result<(), RunError> {
-    dispatch(ctx, launch, slices, scratch)
+    dispatch(ctx, launch, slices, scratch, tables)
         .map_err(|message| RunError::Kernel { op: launch.op.name(), message })
 }
 
@@ -136,6 +165,7 @@ fn dispatch(
     launch: &Launch,
     slices: &mut Slices,
     scratch: &mut [f32],
+    tables: &mut Tables,
 ) -> Result<(), String> {
     let operands = slices.operands.clone();
     let text = |e: k::Error| e.to_string();
@@ -250,11 +280,9 @@ fn dispatch(
         }
         Op::Rope(op) => {
             let shape = &launch.operands[0].shape;
-            let scaling: &RopeScaling = &op.scaling;
-            let frequencies = rope_frequencies(op.theta, scaling, shape[3]);
-            let frequencies: Vec<f32> = frequencies.into_iter().map(|f| f as f32).collect();
+            let frequencies = tables.frequencies(op, shape[3]);
             let rotate = if op.inverse { k::rope_backward } else { k::rope };
-            rotate(ctx, operand(0), shape[2], &frequencies, ints(operand(1)), y)
+            rotate(ctx, operand(0), shape[2], frequencies, ints(operand(1)), y)
         }
         Op::Attention(op) if op.cached => {
             let shape = attention_shape(&launch.operands, op);
@@ -428,7 +456,7 @@ fn gemm(
         accumulate: g.init == GemmInit::Accumulate,
         bias: if g.has_bias { operands.get(2).copied() } else { None },
         residual: None,
-        precision: precision(g.pairs),
+        precision: precision(g.precision, g.group),
     };
     k::gemm(ctx, &problem, c, g.n, scratch)
 }

@@ -32,6 +32,38 @@ pub struct Architecture {
     pub attention_scale: Option<f64>,
     /// How weights start.
     pub init: Init,
+    /// How the model follows from a narrower one; `None` is the standard parametrization.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mup: Option<Mup>,
+}
+
+impl Architecture {
+    /// How many times wider than its base a model of this width is; 1 in the standard parametrization.
+    pub fn width_multiplier(&self, hidden_size: u64) -> f64 {
+        self.mup.map_or(1.0, |mup| hidden_size as f64 / mup.base_hidden_size as f64)
+    }
+
+    /// The factor on the attention scores of heads of this width; `None` is 1/√head_dim.
+    pub fn scores_factor(&self, head_dim: u64) -> Option<f64> {
+        match self.mup.and_then(|mup| mup.base_head_dim) {
+            Some(base) if base != head_dim => {
+                let base = base as f64;
+                let of_base = self.attention_scale.unwrap_or_else(|| 1.0 / base.sqrt());
+                Some(of_base * base / head_dim as f64)
+            }
+            _ => self.attention_scale,
+        }
+    }
+}
+
+/// Maximal update parametrization: what holds for a base model holds for wider ones (Yang et al. 2022,
+/// arXiv:2203.03466, table 8). `docs/mup.md` has the rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mup {
+    /// The width at which learning rate and initial weights were chosen.
+    pub base_hidden_size: u64,
+    /// The width of a head there; `None` is that of this model.
+    pub base_head_dim: Option<u64>,
 }
 
 /// A template of `llmc-model`.

@@ -350,6 +350,7 @@ impl Checker<'_, '_> {
         }
         self.parts();
         self.batch_ramp();
+        self.loss_scale();
         self.early_stopping();
     }
 }

@@ -277,6 +277,25 @@ pub struct TrainingConfig {
     pub gradient_checkpointing: GradientCheckpointing,
     /// Dtype of weights and arithmetic.
     pub precision: Precision,
+    /// What the loss is scaled by in the backward pass; only with `float16`.
+    #[serde(default)]
+    pub loss_scale: Option<LossScale>,
+}
+
+/// A factor on all gradients that follows what they bear (Micikevicius et al. 2018, arXiv:1710.03740,
+/// section 3.2), with the names of `torch.amp.GradScaler`. Every number is a power of two, so that
+/// scaling is exact.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LossScale {
+    /// The factor of the first step.
+    pub init_scale: f64,
+    /// What it is multiplied by after `growth_interval` good steps, above 1.
+    pub growth_factor: f64,
+    /// What it is multiplied by after a step whose gradients are not finite, in (0, 1).
+    pub backoff_factor: f64,
+    /// Steps with finite gradients in a row after which it grows; at least 1.
+    pub growth_interval: u64,
 }
 
 /// A batch that grows from `start` to the batch size over the first steps.
@@ -367,4 +386,6 @@ pub enum Precision {
     /// Matrix products of operands rounded to bfloat16, accumulated in f32; weights, gradients and
     /// everything else stay f32.
     Bfloat16,
+    /// The same with float16, and a loss that is scaled in the backward pass.
+    Float16,
 }

@@ -25,13 +25,14 @@ mod tree;
 mod view;
 
 pub use architecture::{
-    Activation, Architecture, AttentionKind, Biases, Dropout, Init, Norm, Position, RopeScaling,
-    Template,
+    Activation, Architecture, AttentionKind, Biases, Dropout, Init, Mup, Norm, Position,
+    RopeScaling, Template,
 };
 pub use config::{
     BatchRamp, DatasetConfig, Deduplicate, Domain, EarlyStopping, GradientCheckpointing,
-    InvalidUtf8, OptimizerConfig, OptimizerKind, ParameterGroup, PreTokenizer, Precision, Schedule,
-    ScheduleKind, SkipSpikes, SpecialTokens, TokenizerConfig, TokenizerKind, TrainingConfig,
+    InvalidUtf8, LossScale, OptimizerConfig, OptimizerKind, ParameterGroup, PreTokenizer,
+    Precision, Schedule, ScheduleKind, SkipSpikes, SpecialTokens, TokenizerConfig, TokenizerKind,
+    TrainingConfig,
 };
 pub use dims::{Dim, DimExprs, Dims};
 pub use field::{Field, Section, fields};

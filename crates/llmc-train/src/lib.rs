@@ -5,6 +5,7 @@
 //! and checkpoints belong to the joining crate, which drives [`Trainer::step`].
 
 pub mod init;
+mod loss_scale;
 pub mod optim;
 mod plans;
 pub mod ramp;
@@ -13,6 +14,7 @@ mod spikes;
 mod trainer;
 mod z_loss;
 
+pub use loss_scale::Scaler;
 pub use plans::{Plans, differentiate};
 pub use spikes::Spikes;
 pub use trainer::{Batch, Inspection, Modules, NonFinite, StepReport, TrainError, Trainer};

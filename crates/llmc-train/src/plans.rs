@@ -40,11 +40,15 @@ fn dims(batch: u64, length: u64) -> Env {
     Env::from([(Symbol::new("B"), i128::from(batch)), (Symbol::new("T"), i128::from(length))])
 }
 
+/// The input of the gradient module that the backward pass starts from, where the loss is scaled.
+pub(crate) const LOSS_SCALE: &str = "loss_scale";
+
 /// The model with the arithmetic of the training.
 fn in_precision(model: &Module, training: &TrainingConfig) -> Result<Module, TrainError> {
     let precision = match training.precision {
         Precision::Float32 => llmc_ir::ops::Precision::F32,
         Precision::Bfloat16 => llmc_ir::ops::Precision::Bf16,
+        Precision::Float16 => llmc_ir::ops::Precision::F16,
     };
     Ok(llmc_passes::with_precision(model, precision)?)
 }
@@ -113,8 +117,9 @@ pub fn differentiate(
     threads: usize,
 ) -> Result<Module, TrainError> {
     let narrow = in_precision(model, training)?;
+    let seed = training.loss_scale.map(|_| LOSS_SCALE);
     let with = |recompute| -> Result<Module, TrainError> {
-        Ok(llmc_passes::autodiff(&narrow, &Options { recompute, ..Options::default() })?)
+        Ok(llmc_passes::autodiff(&narrow, &Options { recompute, seed, ..Options::default() })?)
     };
     let budget = match training.gradient_checkpointing {
         GradientCheckpointing::None => return with(Recompute::Cheap),

@@ -1,6 +1,8 @@
 //! A step is a pure function of the program: neither threads, nor the micro-batch split, nor the
 //! instruction set leave a trace in the weights.
 
+mod float16;
+mod mup;
 mod update;
 
 use crate::{Batch, Modules, Plans, TrainError, Trainer, differentiate, optim};
@@ -70,6 +72,8 @@ impl Setup {
         let module = crate::with_z_loss(&module, training.z_loss).expect("one cross entropy");
         let gradient = differentiate(&module, &optimizer, &training, self.engine.threads())?;
         let parameters = optim::parameters(&gradient, "grad").expect("accumulators");
+        let width = model.architecture.width_multiplier(model.dims.hidden_size);
+        let parameters = optim::widened(parameters, width);
         let modules = Modules {
             model: &module,
             gradient: &gradient,
@@ -505,7 +509,10 @@ fn a_session_over_the_cache_gives_the_bits_of_the_whole_forward_pass() {
         "num_kv_heads": 1, "intermediate_size": 24, "attention": "sliding_window",
         "sliding_window_size": 3, "tie_embeddings": false,
     });
-    for model in [llama(), windowed] {
+    let mut mup = llama();
+    mup["parametrization"] = json!("mup");
+    mup["mup"] = json!({ "base_hidden_size": 12, "base_head_dim": 3 });
+    for model in [llama(), windowed, mup] {
         let setup = Setup::new(model.clone(), training(4, 4), 1, None);
         let r = setup.resolved.model.clone().expect("there is a model");
         let module = llmc_model::build(&r.architecture, &llmc_spec::DimExprs::from(&r.dims))

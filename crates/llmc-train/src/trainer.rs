@@ -11,8 +11,8 @@ pub use inspect::Inspection;
 
 use crate::init;
 use crate::optim::{self, Parameter};
-use crate::plans::Plans;
-use crate::{Spikes, ramp, schedule};
+use crate::plans::{LOSS_SCALE, Plans};
+use crate::{Scaler, Spikes, ramp, schedule};
 use llmc_base::Diagnostic;
 use llmc_ir::{Module, TypeError};
 use llmc_plan::{AddressSpace, Plan, PlanError, Region};
@@ -98,14 +98,18 @@ pub struct StepReport {
     pub step: u64,
     /// Mean loss over the unmasked tokens, in nats.
     pub loss: f64,
-    /// Global gradient norm before clipping.
+    /// Global gradient norm before clipping; not finite in an overflow.
     pub grad_norm: f64,
     /// Learning rate used.
     pub lr: f64,
     /// Unmasked tokens.
     pub tokens: u64,
-    /// Whether it was a spike: weights and moments are as before.
+    /// Whether weights and moments are as before: a spike, or an overflow.
     pub is_skipped: bool,
+    /// Whether scaled gradients were not finite, so that the scale comes down.
+    pub is_overflow: bool,
+    /// What the gradients were scaled by, with `float16`.
+    pub loss_scale: Option<f64>,
 }
 
 /// The state of a run and the means to advance it.
@@ -126,6 +130,7 @@ pub struct Trainer {
     training: TrainingConfig,
     step: u64,
     spikes: Spikes,
+    scaler: Option<Scaler>,
 }
 
 /// The modules a trainer is made of.
@@ -180,19 +185,15 @@ impl Trainer {
             training: training.clone(),
             step: 0,
             spikes: Spikes::default(),
+            scaler: training.loss_scale.as_ref().map(Scaler::new),
         };
         for at in 0..trainer.parameters.len() {
             let parameter = trainer.parameters[at].clone();
             let seed = trainer.training.seed;
+            let init = Init { std: modules.init.std / parameter.init_divisor(), ..modules.init };
             let out = trainer.tensor_mut(&parameter.path)?;
-            init::fill(
-                &parameter.path,
-                parameter.ty.rank(),
-                modules.n_layers,
-                &modules.init,
-                seed,
-                out,
-            );
+            let rank = parameter.ty.rank();
+            init::fill(&parameter.path, rank, modules.n_layers, &init, seed, out);
         }
         trainer.reset_ema()?;
         Ok(trainer)
@@ -216,6 +217,16 @@ impl Trainer {
     /// Sets what the rule remembers, as a checkpoint has it.
     pub fn set_spikes(&mut self, spikes: Spikes) {
         self.spikes = spikes;
+    }
+
+    /// The scale of the loss, with `float16`; part of the state of a run.
+    pub fn scaler(&self) -> Option<&Scaler> {
+        self.scaler.as_ref()
+    }
+
+    /// Sets the scale of the loss, as a checkpoint has it. Nothing happens where the loss is not scaled.
+    pub fn set_scaler(&mut self, scaler: Scaler) {
+        self.scaler = self.scaler.map(|_| scaler);
     }
 
     /// Path of the moving average of every parameter, in path order; none without `training.ema`.
@@ -280,11 +291,11 @@ impl Trainer {
         Ok(self.memory.f32s_mut(view))
     }
 
-    /// One optimiser step on `batch`, which must have the rows of [`ramp::batch_size`]. A spike is
-    /// counted as a step and changes neither weights nor moments.
+    /// One optimiser step on `batch`, which must have the rows of [`ramp::batch_size`]. A spike and an
+    /// overflow of scaled gradients are counted as steps and change neither weights nor moments.
     ///
-    /// Errors: a non-finite loss or gradient (the weights are then those before the step), or a
-    /// batch of the wrong length.
+    /// Errors: a non-finite loss or gradient (the weights are then those before the step) that no smaller
+    /// scale can mend, or a batch of the wrong length.
     pub fn step(&mut self, batch: &Batch) -> Result<StepReport, TrainError> {
         let tokens = self.check(batch)?;
         let norm = share(tokens);
@@ -293,15 +304,25 @@ impl Trainer {
             return Err(self.locate("loss", batch, norm)?);
         }
         self.engine.run(&self.merge, &mut self.memory)?;
-        let grad_norm = self.gradient_norm()?;
-        if !grad_norm.is_finite() {
-            return Err(self.locate("grad_norm", batch, norm)?);
+        let scale = self.scale();
+        let grad_norm = self.gradient_norm()? / scale;
+        let is_overflow = !grad_norm.is_finite();
+        match (self.training.loss_scale, &mut self.scaler) {
+            (Some(rule), Some(scaler)) if !is_overflow || scaler.can_back_off(&rule) => {
+                scaler.update(&rule, !is_overflow);
+            }
+            _ if is_overflow => return Err(self.locate("grad_norm", batch, norm)?),
+            _ => {}
         }
         let lr = self.optimizer.lr
             * schedule::factor(&self.training.schedule, self.step, self.training.max_steps);
-        if self.spikes.is_spike(&self.training.skip_spikes, loss, grad_norm) {
-            let report =
-                StepReport { step: self.step, loss, grad_norm, lr, tokens, is_skipped: true };
+        let is_skipped =
+            is_overflow || self.spikes.is_spike(&self.training.skip_spikes, loss, grad_norm);
+        let loss_scale = self.scaler.map(|_| scale);
+        let step = self.step;
+        let report =
+            StepReport { step, loss, grad_norm, lr, tokens, is_skipped, is_overflow, loss_scale };
+        if is_skipped {
             self.step += 1;
             return Ok(report);
         }
@@ -311,12 +332,13 @@ impl Trainer {
         };
         let rule = optim::rule(self.optimizer.kind);
         // The moments know only of updates that were made.
-        let n_updates = self.step.saturating_sub(self.spikes.skipped) + 1;
+        let n_skipped = self.spikes.skipped + self.scaler.map_or(0, |scaler| scaler.skipped);
+        let n_updates = self.step.saturating_sub(n_skipped) + 1;
         let [correction1, correction2] = (rule.bias_corrections)(&self.optimizer, n_updates as f64);
         let values = BTreeMap::from([
             ("lr", lr),
             ("weight_decay", self.optimizer.weight_decay),
-            ("grad_scale", grad_scale),
+            ("grad_scale", grad_scale / scale),
             ("bias_correction1", correction1),
             ("bias_correction2", correction2),
         ]);
@@ -325,7 +347,6 @@ impl Trainer {
             self.memory.f32s_mut(view).fill(value as f32);
         }
         self.engine.run(&self.update, &mut self.memory)?;
-        let report = StepReport { step: self.step, loss, grad_norm, lr, tokens, is_skipped: false };
         self.step += 1;
         Ok(report)
     }
@@ -381,6 +402,11 @@ impl Trainer {
         Ok(f64::from(self.scalar("loss")?))
     }
 
+    /// What the gradients are scaled by; 1 where they are not.
+    fn scale(&self) -> f64 {
+        self.scaler.map_or(1.0, |scaler| scaler.scale)
+    }
+
     fn check(&self, batch: &Batch) -> Result<u64, TrainError> {
         let expected = ramp::batch_size(&self.training, self.step) as usize;
         if batch.rows != expected {
@@ -430,6 +456,7 @@ impl Trainer {
             Which::Gradient => &self.gradient,
             Which::Evaluate => &self.evaluate,
         };
+        let scale = self.scale() as f32;
         let length = self.training.sequence_length as usize;
         let span = rows.start * length..rows.end * length;
         for (name, view) in &plan.inputs {
@@ -461,6 +488,7 @@ impl Trainer {
                     out[from.len()..].fill(0.0);
                 }
                 "norm" => self.memory.f32s_mut(view).fill(norm),
+                LOSS_SCALE => self.memory.f32s_mut(view).fill(scale),
                 "key" => {
                     let seed = self.training.seed;
                     let out = self.memory.u32s_mut(view);

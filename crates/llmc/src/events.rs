@@ -38,15 +38,14 @@ impl<'a> EventFile<'a> {
 
     /// Adds a training step.
     pub fn train(&mut self, record: &TrainRecord) {
-        self.scalars(
-            record.step,
-            &[
-                ("train/loss", record.loss as f32),
-                ("train/lr", record.lr as f32),
-                ("train/grad_norm", record.grad_norm as f32),
-                ("speed/tokens_per_s", record.tokens_per_s as f32),
-            ],
-        );
+        let mut values = vec![
+            ("train/loss", record.loss as f32),
+            ("train/lr", record.lr as f32),
+            ("train/grad_norm", record.grad_norm as f32),
+            ("speed/tokens_per_s", record.tokens_per_s as f32),
+        ];
+        values.extend(record.loss_scale.map(|scale| ("train/loss_scale", scale as f32)));
+        self.scalars(record.step, &values);
     }
 
     /// Adds a validation.

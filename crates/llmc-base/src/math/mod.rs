@@ -21,12 +21,14 @@
 //! definition: NaN is one value.
 
 mod bf16;
+mod f16;
 pub mod generic;
 mod lanes;
 mod random;
 mod sum;
 
 pub use bf16::{fma_flushed, round_bf16};
+pub use f16::round_f16;
 pub use lanes::{Lanes, ROUND_TO_INTEGER, fma_f32, power_of_two};
 pub use random::{normal_f32, philox_element, philox_key, philox4x32, uniform_f32};
 pub use sum::{SUM_LANES, SUM_SQUARES_CHUNK, sum_lanes, sum_squares, sum_tree, sum_tree_f64};

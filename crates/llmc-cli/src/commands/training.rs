@@ -69,8 +69,13 @@ fn finish(
     let mut row = |name: &str, text: String| out.line(format!("  {name:<10} {text}"));
     let early = if result.is_stopped_early { ", the held-out loss fell no more" } else { "" };
     row("steps", format!("{}{early}", result.step));
-    if result.skipped > 0 {
-        row("skipped", format!("{} of them, as spikes", result.skipped));
+    let spikes = result.skipped - result.overflows;
+    if spikes > 0 {
+        row("skipped", format!("{spikes} of them, as spikes"));
+    }
+    if result.overflows > 0 {
+        let overflows = result.overflows;
+        row("skipped", format!("{overflows} of them, because gradients overflow float16"));
     }
     row("parameters", grouped(result.parameters));
     if let Some(loss) = result.loss {

@@ -45,6 +45,11 @@ fn show(report: &WhyReport, out: &mut Output) {
     };
     row("loss", format!("{:.6}{recorded}", report.loss));
     row("gradient norm", format!("{:.6}", report.grad_norm));
+    if let Some(scale) = report.loss_scale {
+        let end =
+            if report.grad_norm.is_finite() { "" } else { "; with it gradients overflow float16" };
+        row("loss scale", format!("{scale}{end}"));
+    }
     row("learning rate", format!("{:.3e}", report.lr));
     row("tokens", grouped(report.tokens));
     match &report.non_finite {

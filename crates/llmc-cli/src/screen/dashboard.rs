@@ -57,9 +57,9 @@ impl Dashboard {
             Event::Step(record) => {
                 self.loss.push(record.step, record.loss);
                 self.speed.push(record.step, record.tokens_per_s);
-                if record.is_skipped {
+                if let Some(why) = record.why_skipped() {
                     self.n_skipped += 1;
-                    self.say(format!("step {}: skipped as a spike", record.step));
+                    self.say(format!("step {}: skipped {why}", record.step));
                 }
                 self.last = Some((*record).clone());
             }
@@ -182,6 +182,9 @@ impl Dashboard {
         if let Some(last) = &self.last {
             row("learning rate", format!("{:.2e}", last.lr));
             row("gradient norm", format!("{:.3}", last.grad_norm));
+            if let Some(scale) = last.loss_scale {
+                row("loss scale", format!("{scale}"));
+            }
             row("tokens", grouped(last.tokens));
             row("tokens/s", short(last.tokens_per_s));
         }

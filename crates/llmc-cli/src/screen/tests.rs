@@ -17,6 +17,8 @@ fn step(step: u64, loss: f64) -> TrainRecord {
         tokens_per_s: 12_345.0,
         elapsed_s: step as f64,
         is_skipped: step == 20,
+        is_overflow: false,
+        loss_scale: None,
     }
 }
 

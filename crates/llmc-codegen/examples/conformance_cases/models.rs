@@ -9,8 +9,8 @@ use llmc_ir::eval::{self, EvalOptions, Mode, Tensor};
 use llmc_ir::{Module, account};
 use llmc_model::build;
 use llmc_spec::{
-    Activation, Architecture, AttentionKind, Biases, DimExprs, Dims, Dropout, Init, Norm, Position,
-    RopeScaling, Template,
+    Activation, Architecture, AttentionKind, Biases, DimExprs, Dims, Dropout, Init, Mup, Norm,
+    Position, RopeScaling, Template,
 };
 use serde_json::json;
 use std::borrow::Cow;
@@ -41,6 +41,7 @@ fn llama() -> Architecture {
         dropout: Dropout::default(),
         attention_scale: None,
         init: Init { std: 0.02, is_residual_scaled: false },
+        mup: None,
     }
 }
 
@@ -160,6 +161,16 @@ pub fn cases() -> Vec<Case> {
             Dims { head_dim: 12, num_heads: 3, num_kv_heads: 3, ..GQA },
         ),
         case(
+            "odd-mup",
+            None,
+            Architecture {
+                mup: Some(Mup { base_hidden_size: 12, base_head_dim: Some(3) }),
+                tie_embeddings: true,
+                ..llama()
+            },
+            GQA,
+        ),
+        case(
             "odd-no-positions-head-bias",
             None,
             Architecture {
@@ -263,6 +274,10 @@ pub fn write(folder: &Path, case: &Case) -> Done {
     options.dims = case.dims.env();
     let mut dims = DimExprs::symbolic();
     dims.num_layers = case.dims.num_layers.into();
+    if case.arch.mup.is_some() {
+        let numbers = DimExprs::from(&case.dims);
+        (dims.hidden_size, dims.head_dim) = (numbers.hidden_size, numbers.head_dim);
+    }
     let symbolic = build(&case.arch, &dims)?;
     let mut exports = Vec::new();
     for (name, text) in [

@@ -24,6 +24,7 @@ fn llama() -> Architecture {
         dropout: Dropout::default(),
         attention_scale: None,
         init: Init { std: 0.02, is_residual_scaled: false },
+        mup: None,
     }
 }
 

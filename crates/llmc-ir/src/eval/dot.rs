@@ -8,7 +8,7 @@ use super::number::wrap;
 use super::{Data, EvalError, Mode, Tensor};
 use crate::ops::{Dot, Precision};
 use crate::types::DType;
-use llmc_base::math::{fma_f32, fma_flushed, round_bf16};
+use llmc_base::math::{fma_f32, fma_flushed, round_bf16, round_f16};
 
 /// The general product, from `init` if there is one.
 pub(crate) fn dot(
@@ -42,7 +42,11 @@ pub(crate) fn dot(
                 }
                 (Mode::Rounded, DType::F32) => {
                     let to_f32 = |v: &[f64]| v.iter().map(|x| *x as f32).collect::<Vec<f32>>();
-                    let out = product(sizes, &to_f32(&x), &to_f32(&y), init.map(to_f32));
+                    let operand = |v: &[f64]| match op.precision {
+                        Precision::F16 => to_f32(v).into_iter().map(round_f16).collect(),
+                        _ => to_f32(v),
+                    };
+                    let out = product(sizes, &operand(&x), &operand(&y), init.map(to_f32));
                     out.into_iter().map(f64::from).collect()
                 }
                 _ => product(sizes, &x, &y, init.map(<[f64]>::to_vec)),

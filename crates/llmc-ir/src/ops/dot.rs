@@ -14,7 +14,8 @@ use crate::types::{DType, TensorType, TypeError, ensure};
 use llmc_base::Expr;
 
 /// Sum of products over contracted axes, one FMA chain in row-major order of the pairs as
-/// they are listed; with `precision = bf16` in pairs along the last of them (`docs/numerics.md`).
+/// they are listed; with `precision = bf16` or `f16` of rounded operands, for bf16 in pairs along the
+/// last of them (`docs/numerics.md`).
 ///
 /// a, b: one dtype; init (optional): the result type → dtype `acc`, dims
 /// [batch…, free axes of a…, free axes of b…]. The chain starts from init, or +0.
@@ -160,7 +161,11 @@ impl OpDef for Dot {
         check::ensure_accumulates("dot::c3", self.acc, a.dtype)?;
         self.precision.ensure_fits("dot::c5", a)?;
         ensure(self.precision == Precision::F32 || self.acc == DType::F32, "dot::c5", || {
-            format!("`precision = bf16` accumulates in f32, not in {}", self.acc)
+            format!(
+                "`precision = {}` accumulates in f32, not in {}",
+                self.precision.dtype(),
+                self.acc
+            )
         })?;
         let axes_a = self.lhs_batch.iter().copied().chain(self.lhs_free(a.rank()));
         let mut shape: Vec<Expr> = axes_a.map(|axis| a.shape[axis].clone()).collect();
@@ -238,6 +243,22 @@ impl OpDef for Dot {
                         rhs_contract: vec![0, 1],
                         acc: DType::F32,
                         precision: Precision::Bf16,
+                    },
+                    [
+                        (f32(&[2, 5, 3]), Fill::Normal),
+                        (f32(&[2, 5, 4]), Fill::Normal),
+                        (f32(&[3, 4]), Fill::Normal),
+                    ],
+                    &[],
+                ),
+                Sample::new(
+                    Dot {
+                        lhs_batch: vec![],
+                        rhs_batch: vec![],
+                        lhs_contract: vec![0, 1],
+                        rhs_contract: vec![0, 1],
+                        acc: DType::F32,
+                        precision: Precision::F16,
                     },
                     [
                         (f32(&[2, 5, 3]), Fill::Normal),

@@ -194,6 +194,15 @@ impl OpDef for Linear {
                     &[],
                 ),
                 Sample::new(
+                    Linear { precision: Precision::F16 },
+                    [
+                        (f32(&[3, 33]), Fill::Normal),
+                        (f32(&[17, 33]), Fill::Normal),
+                        (f32(&[17]), Fill::Normal),
+                    ],
+                    &[],
+                ),
+                Sample::new(
                     Linear::default(),
                     [
                         (typed(DType::F64, &[3, 9]), Fill::Normal),
@@ -289,6 +298,15 @@ impl OpDef for LinearWeightGrad {
                 ),
                 Sample::new(
                     LinearWeightGrad { precision: Precision::Bf16 },
+                    [
+                        (f32(&[3, 5, 17]), Fill::Normal),
+                        (f32(&[3, 5, 9]), Fill::Normal),
+                        (f32(&[17, 9]), Fill::Normal),
+                    ],
+                    &[],
+                ),
+                Sample::new(
+                    LinearWeightGrad { precision: Precision::F16 },
                     [
                         (f32(&[3, 5, 17]), Fill::Normal),
                         (f32(&[3, 5, 9]), Fill::Normal),

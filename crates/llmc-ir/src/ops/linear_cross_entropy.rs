@@ -118,6 +118,7 @@ impl OpDef for LinearCrossEntropy {
                 sample(DType::F32, &[2, 3], Precision::F32),
                 sample(DType::F32, &[9], Precision::F32),
                 sample(DType::F32, &[3, 5], Precision::Bf16),
+                sample(DType::F32, &[3, 5], Precision::F16),
                 sample(DType::F64, &[4], Precision::F32),
             ],
             bad: vec![
@@ -205,6 +206,7 @@ impl OpDef for LinearCrossEntropyGrad {
                 sample(DType::F32, &[2, 3], Precision::F32),
                 sample(DType::F32, &[1], Precision::F32),
                 sample(DType::F32, &[3, 5], Precision::Bf16),
+                sample(DType::F32, &[3, 5], Precision::F16),
                 sample(DType::F64, &[4], Precision::F32),
             ],
             bad: vec![

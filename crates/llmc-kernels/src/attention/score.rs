@@ -8,7 +8,7 @@ use llmc_base::math::{philox_key, philox4x32};
 use super::softmax::TileSoftmax;
 use super::{Attention, Segments};
 use crate::dropout::Dropout;
-use crate::gemm::pack::{Block, PANEL_SLACK, pack_panel};
+use crate::gemm::pack::{AsIs, Block, PANEL_SLACK, pack_panel};
 use crate::gemm::tile::{APART, Tile};
 use crate::simd::{LANES, Simd};
 
@@ -147,7 +147,7 @@ pub(super) unsafe fn pack_keys<V: Simd>(shape: &Attention, start: *const f32, to
         // SAFETY: the caller's; panels follow each other in ascending order, the
         // last one's slack is at the end.
         unsafe {
-            pack_panel::<V, false>(block, height, dim, dim, height, to.as_mut_ptr().add(key * dim));
+            pack_panel::<V, AsIs>(block, height, dim, dim, height, to.as_mut_ptr().add(key * dim));
         }
         key += V::TILE_ROWS;
     }
@@ -196,7 +196,7 @@ pub(super) unsafe fn pack_queries<V: Simd>(
     let block = Block { start, i_stride: shape.q_stride(), k_stride: 1 };
     // SAFETY: the caller's; the width is a multiple of 16.
     unsafe {
-        pack_panel::<V, false>(block, rows, shape.head_dim, shape.head_dim, ROWS, to.as_mut_ptr())
+        pack_panel::<V, AsIs>(block, rows, shape.head_dim, shape.head_dim, ROWS, to.as_mut_ptr())
     };
 }
 

@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use super::pack::{Block, PANEL_SLACK, pack_groups, pack_panel};
+use super::pack::{AsIs, Block, InF16, PANEL_SLACK, PairsInBf16, pack_groups, pack_panel};
 use super::tile::{Rows, Tile};
 use super::{Gemm, Precision};
 use crate::disjoint::DisjointMut;
@@ -195,8 +195,9 @@ unsafe fn pack<V: Simd>(
         let here =
             Block { start: block.start.wrapping_add(places.start * block.k_stride), ..block };
         match (problem.precision, problem.precision.odd_group(problem.k)) {
-            (Precision::F32, _) => pack_panel::<V, false>(here, i_len, len, len, width, to),
-            (_, None) => pack_panel::<V, true>(here, i_len, len, present, width, to),
+            (Precision::F32, _) => pack_panel::<V, AsIs>(here, i_len, len, len, width, to),
+            (Precision::F16, _) => pack_panel::<V, InF16>(here, i_len, len, len, width, to),
+            (_, None) => pack_panel::<V, PairsInBf16>(here, i_len, len, present, width, to),
             (_, Some(group)) => pack_groups(block, i_len, places, group, width, to),
         }
     }
@@ -222,7 +223,7 @@ impl Kernel for Multiply<'_> {
     #[inline(always)]
     fn run<V: Simd>(self) {
         // What is packed and multiplied in bf16 knows no subnormals.
-        let _flushed = (self.problem.precision != Precision::F32).then(FlushedFloats::enter);
+        let _flushed = self.problem.precision.flushes().then(FlushedFloats::enter);
         // SAFETY: each task has a block of its own.
         let a_pack = unsafe { self.a_scratch.range(self.a_offset..self.a_offset + A_PACK_LEN) };
         for m_start in self.rows.clone().step_by(M_BLOCK) {
@@ -292,7 +293,7 @@ impl Multiply<'_> {
                         c_stride: self.c_stride,
                         columns,
                         accumulate: problem.accumulate || !first,
-                        flush: problem.precision != Precision::F32,
+                        flush: problem.precision.flushes(),
                         bias,
                         residual,
                         residual_stride,
@@ -300,6 +301,13 @@ impl Multiply<'_> {
                         // each k; the others have nothing to wait for.
                         prefetch: b.wrapping_add(packed_len * PANEL + tile * k_len * LANES),
                         prefetch_step: if tile < 2 { LANES } else { 0 },
+                        next_c: match tile + 1 < tiles {
+                            true => self
+                                .c
+                                .as_ptr()
+                                .wrapping_add((row + height) * self.c_stride + column),
+                            false => core::ptr::null(),
+                        },
                     };
                     // SAFETY: A and B were packed with these strides; rows and
                     // columns are inside of C, whose reach was checked, and

@@ -59,13 +59,15 @@ pub enum Precision {
         /// k over which no pair goes: the length of the innermost contracted dim. A divisor of `k`.
         group: usize,
     },
+    /// The operands rounded to f16: one FMA for each k. `docs/numerics.md`, "Products in f16".
+    F16,
 }
 
 impl Precision {
     /// Places of a chain over k: pairs are whole.
     fn chain_len(self, k: usize) -> usize {
         match self {
-            Precision::F32 => k,
+            Precision::F32 | Precision::F16 => k,
             Precision::Bf16 { group } if group == 0 || group >= k || group % 2 == 0 => {
                 k.next_multiple_of(2)
             }
@@ -79,6 +81,11 @@ impl Precision {
             Precision::Bf16 { group } if group % 2 == 1 && group < k => Some(group),
             _ => None,
         }
+    }
+
+    /// Whether subnormal operands and sums are flushed to zero.
+    fn flushes(self) -> bool {
+        matches!(self, Precision::Bf16 { .. })
     }
 }
 
@@ -162,7 +169,7 @@ pub fn gemm(
     }
     if problem.precision == Precision::F32 && m <= skinny::MAX_ROWS {
         skinny::run(ctx, problem, c, c_stride);
-    } else if problem.precision == Precision::F32 {
+    } else if !problem.precision.flushes() {
         blocked::run(ctx, problem, c, c_stride, scratch);
     } else {
         // What is added keeps its subnormals, so it comes after the products.

@@ -2,7 +2,7 @@
 //! it: for each k, the elements of a panel side by side.
 
 use crate::simd::{LANES, Simd};
-use llmc_base::math::round_bf16;
+use llmc_base::math::{round_bf16, round_f16};
 
 /// A block of a matrix: element (i, k) is at `start + i·i_stride + k·k_stride`.
 /// For the left operand i counts rows, for the right one columns.
@@ -28,22 +28,82 @@ impl Block {
     }
 }
 
+/// What becomes of elements on their way into a panel.
+pub(crate) trait Form {
+    /// Whether those of each pair of k change places, so that the odd one comes first.
+    const PAIRS: bool;
+
+    /// The elements as they are multiplied.
+    fn of<V: Simd>(x: V) -> V;
+
+    /// The same of one.
+    fn of_one(x: f32) -> f32;
+}
+
+/// Elements as they are.
+pub(crate) struct AsIs;
+/// Rounded to bf16, in pairs.
+pub(crate) struct PairsInBf16;
+/// Rounded to f16.
+pub(crate) struct InF16;
+
+impl Form for AsIs {
+    const PAIRS: bool = false;
+
+    #[inline(always)]
+    fn of<V: Simd>(x: V) -> V {
+        x
+    }
+
+    #[inline(always)]
+    fn of_one(x: f32) -> f32 {
+        x
+    }
+}
+
+impl Form for PairsInBf16 {
+    const PAIRS: bool = true;
+
+    #[inline(always)]
+    fn of<V: Simd>(x: V) -> V {
+        round_bf16(x)
+    }
+
+    #[inline(always)]
+    fn of_one(x: f32) -> f32 {
+        round_bf16(x)
+    }
+}
+
+impl Form for InF16 {
+    const PAIRS: bool = false;
+
+    #[inline(always)]
+    fn of<V: Simd>(x: V) -> V {
+        x.round_f16()
+    }
+
+    #[inline(always)]
+    fn of_one(x: f32) -> f32 {
+        round_f16(x)
+    }
+}
+
 /// Slack behind a panel: it may be written 16 lanes at a time.
 pub(crate) const PANEL_SLACK: usize = LANES;
 
 /// Packs `i_len × k_len` elements into `to[k·width + i]`, i_len ≤ width.
 /// Lanes from `i_len` to the next multiple of 16 within `width` become zeros.
 ///
-/// With `PAIRS` the elements are rounded to bf16 and those of each pair of k change places, so that the
-/// odd one comes first. The block then has `present` k, of which the first is even; what is missing up to `k_len`
-/// is zero. Otherwise `present` is `k_len`.
+/// The elements go through the form. With pairs the block has `present` k, of which the first is even; what is
+/// missing up to `k_len` is zero. Otherwise `present` is `k_len`.
 ///
 /// # Safety
 /// The block is readable for `present` k; `to` is writable for `k_len·width + PANEL_SLACK`
 /// floats, of which those past `k_len·width` are left with any value. None of them
 /// is touched if `width` is a multiple of 16 or `i_stride` is 1.
 #[inline(always)]
-pub(crate) unsafe fn pack_panel<V: Simd, const PAIRS: bool>(
+pub(crate) unsafe fn pack_panel<V: Simd, F: Form>(
     block: Block,
     i_len: usize,
     k_len: usize,
@@ -57,8 +117,8 @@ pub(crate) unsafe fn pack_panel<V: Simd, const PAIRS: bool>(
     unsafe {
         if block.i_stride == 1 {
             for k in 0..k_len {
-                let source = if PAIRS { k ^ 1 } else { k };
-                let is_there = !PAIRS || source < present;
+                let source = if F::PAIRS { k ^ 1 } else { k };
+                let is_there = !F::PAIRS || source < present;
                 let from = block.start.wrapping_add(source * block.k_stride);
                 let to = to.add(k * width);
                 let mut i = 0;
@@ -71,7 +131,7 @@ pub(crate) unsafe fn pack_panel<V: Simd, const PAIRS: bool>(
                     } else {
                         V::load_first(from.add(i), count, 0.0)
                     };
-                    let value = if PAIRS { round_bf16(value) } else { value };
+                    let value = F::of(value);
                     if i + LANES <= width {
                         value.store(to.add(i));
                     } else {
@@ -93,8 +153,8 @@ pub(crate) unsafe fn pack_panel<V: Simd, const PAIRS: bool>(
                     let mut kk = 0;
                     while kk < LANES {
                         if kk < k_count {
-                            let row = if PAIRS { round_bf16(rows[kk ^ 1]) } else { rows[kk] };
-                            row.store(to.add(kk * width));
+                            let row = if F::PAIRS { rows[kk ^ 1] } else { rows[kk] };
+                            F::of(row).store(to.add(kk * width));
                         }
                         kk += 1;
                     }
@@ -104,10 +164,10 @@ pub(crate) unsafe fn pack_panel<V: Simd, const PAIRS: bool>(
             }
         } else {
             for k in 0..k_len {
-                let source = if PAIRS { k ^ 1 } else { k };
+                let source = if F::PAIRS { k ^ 1 } else { k };
                 for i in 0..i_len {
                     let value = if source < present { *block.at(i, source).start } else { 0.0 };
-                    *to.add(k * width + i) = if PAIRS { round_bf16(value) } else { value };
+                    *to.add(k * width + i) = F::of_one(value);
                 }
                 for i in i_len..i_len.next_multiple_of(LANES).min(width) {
                     *to.add(k * width + i) = 0.0;
@@ -145,7 +205,7 @@ pub(crate) unsafe fn transposed_block<V: Simd>(
     rows
 }
 
-/// [`pack_panel`] with `PAIRS` for chains that consist of groups of an odd length: no pair goes over the
+/// [`pack_panel`] of [`PairsInBf16`] for chains that consist of groups of an odd length: no pair goes over the
 /// end of a group. `slots` are places of the padded chain, a group taking `group + 1` of them.
 ///
 /// # Safety

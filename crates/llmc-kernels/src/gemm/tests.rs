@@ -25,6 +25,12 @@ fn reference(problem: &Gemm<'_>, c: &mut [f32], c_stride: usize) {
                         acc = math::fma(at(&problem.a, i, k), at(&problem.b, k, j), acc);
                     }
                 }
+                Precision::F16 => {
+                    for k in 0..problem.k {
+                        let [a, b] = [at(&problem.a, i, k), at(&problem.b, k, j)];
+                        acc = math::fma(math::round_f16(a), math::round_f16(b), acc);
+                    }
+                }
                 Precision::Bf16 { group } => {
                     for k in (0..problem.k).step_by(group) {
                         for pair in (k..k + group).step_by(2) {
@@ -171,6 +177,27 @@ fn pairs_in_bf16() {
 }
 
 #[test]
+fn operands_in_f16() {
+    let sizes = [
+        (1, 1, 1),
+        (3, 16, 300),
+        (7, 31, 15),
+        (17, 17, 17),
+        (29, 64, 33),
+        (20, 100, 530),
+        (18, 33, 4100),
+        (5, 5, 0),
+    ];
+    for (i, &size) in sizes.iter().enumerate() {
+        for form in FORMS {
+            for flags in [0, 15, 16 + 7] {
+                check_with(size, form, flags, i as u64, Precision::F16);
+            }
+        }
+    }
+}
+
+#[test]
 fn empty_sizes() {
     for size in [(0, 5, 5), (5, 0, 5), (5, 5, 0), (40, 40, 0), (1, 1, 0)] {
         for flags in 0..8 {
@@ -202,14 +229,21 @@ fn non_finite_values_go_through() {
         residual: None,
         precision: Precision::F32,
     };
-    let mut want = vec![0.0; 400];
-    reference(&problem, &mut want, 20);
-    everywhere(|ctx| {
-        let mut got = vec![0.0; 400];
-        let mut scratch = vec![0.0; gemm_scratch_len(20, 20, 20, Precision::F32, ctx.threads())];
-        gemm(ctx, &problem, &mut got, 20, &mut scratch).unwrap();
-        assert_bits("non-finite", ctx, &got, &want);
-    });
+    // In f16 a number may become infinite on the way.
+    let mut large = a.clone();
+    large[100] = 65519.0;
+    large[140] = -65520.0;
+    let large = Gemm { a: MatRef::row_major(&large, 20), precision: Precision::F16, ..problem };
+    for problem in [problem, large] {
+        let mut want = vec![0.0; 400];
+        reference(&problem, &mut want, 20);
+        everywhere(|ctx| {
+            let mut got = vec![0.0; 400];
+            let needed = gemm_scratch_len(20, 20, 20, problem.precision, ctx.threads());
+            gemm(ctx, &problem, &mut got, 20, &mut vec![0.0; needed]).unwrap();
+            assert_bits("non-finite", ctx, &got, &want);
+        });
+    }
 }
 
 #[test]
@@ -247,6 +281,7 @@ fn a_split_of_the_tokens_leaves_the_weight_gradient_alone() {
             }
         };
         splits(Precision::F32, &[&[0, 48, 96], &[0, 1, 33, 96], &[0, 32, 64, 80, 96]]);
+        splits(Precision::F16, &[&[0, 48, 96], &[0, 1, 33, 96]]);
         // Sequences of 3 and of 16 tokens.
         splits(Precision::Bf16 { group: 3 }, &[&[0, 48, 96], &[0, 3, 33, 96]]);
         splits(Precision::Bf16 { group: 16 }, &[&[0, 48, 96], &[0, 16, 32, 96]]);

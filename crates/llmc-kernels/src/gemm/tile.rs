@@ -49,6 +49,9 @@ pub(crate) struct Tile {
     pub prefetch: *const f32,
     /// Distance between fetched lines, or 0.
     pub prefetch_step: usize,
+    /// Where the tile after this one begins in C, or null: as many rows of it are fetched while this
+    /// one computes. Any address is allowed.
+    pub next_c: *const f32,
 }
 
 /// The distance between rows of A, known to the compiler.
@@ -63,6 +66,9 @@ pub(crate) enum Rows {
 /// The width of the row-major matrices that can be a left operand as they are:
 /// the tiles of attention scores.
 pub(crate) const APART: usize = 64;
+
+/// Steps of the chain for each row of the next tile that is fetched.
+const FETCH_EVERY: usize = 8;
 
 impl Tile {
     /// No operands, no additions: a base for the fields that matter.
@@ -83,6 +89,7 @@ impl Tile {
         residual_stride: 0,
         prefetch: core::ptr::null(),
         prefetch_step: 0,
+        next_c: core::ptr::null(),
     };
 }
 
@@ -114,25 +121,38 @@ pub(crate) unsafe fn tile_body<
         let (mut a, mut b) = (tile.a, tile.b);
         // An address without a page is slow to ask for, B is at hand.
         let mut soon = if tile.prefetch.is_null() { tile.b } else { tile.prefetch };
-        for _ in 0..tile.k {
-            V::prefetch(soon);
-            let mut columns = [V::splat(0.0); VECTORS];
-            for (v, column) in columns.iter_mut().enumerate() {
-                *column = V::load(b.add(v * LANES));
-            }
-            for (r, row) in sums.iter_mut().enumerate() {
-                let factor = V::splat(*a.add(r * APART));
-                for (sum, &column) in row.iter_mut().zip(&columns) {
-                    *sum = match FLUSH {
-                        true => factor.fma_flushed(column, *sum),
-                        false => factor.fma(column, *sum),
-                    };
+        let (mut left, mut next_row) = (tile.k, 0);
+        while left > 0 {
+            // A row at a time: the fetches of a whole tile at once would fill what the processor can wait for.
+            if next_row < ROWS && !tile.next_c.is_null() {
+                let row = tile.next_c.wrapping_add(next_row * tile.c_stride);
+                for v in 0..VECTORS {
+                    V::prefetch_near(row.wrapping_add(v * LANES));
                 }
+                next_row += 1;
             }
-            // The last step may leave the operands' allocations.
-            a = a.wrapping_add(tile.a_step);
-            b = b.wrapping_add(tile.b_step);
-            soon = soon.wrapping_add(tile.prefetch_step);
+            let steps = left.min(FETCH_EVERY);
+            left -= steps;
+            for _ in 0..steps {
+                V::prefetch(soon);
+                let mut columns = [V::splat(0.0); VECTORS];
+                for (v, column) in columns.iter_mut().enumerate() {
+                    *column = V::load(b.add(v * LANES));
+                }
+                for (r, row) in sums.iter_mut().enumerate() {
+                    let factor = V::splat(*a.add(r * APART));
+                    for (sum, &column) in row.iter_mut().zip(&columns) {
+                        *sum = match FLUSH {
+                            true => factor.fma_flushed(column, *sum),
+                            false => factor.fma(column, *sum),
+                        };
+                    }
+                }
+                // The last step may leave the operands' allocations.
+                a = a.wrapping_add(tile.a_step);
+                b = b.wrapping_add(tile.b_step);
+                soon = soon.wrapping_add(tile.prefetch_step);
+            }
         }
         if !tile.bias.is_null() {
             let mut bias = [V::splat(0.0); VECTORS];

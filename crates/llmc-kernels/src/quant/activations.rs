@@ -5,8 +5,8 @@
 //! its scale to spoil the result, and one below 127·2⁻¹²⁶ counts as zeros).
 
 use super::BLOCK;
+use crate::simd::LANES;
 use crate::simd::bytes::ByteDot;
-use crate::simd::{LANES, Lanes};
 use llmc_base::math::ROUND_TO_INTEGER;
 
 /// Where rounded activations lie in scratch: all quads, all starts, all scales, and within each the rows
@@ -78,31 +78,34 @@ impl Layout {
 pub(super) unsafe fn round_row<V: ByteDot>(x: &[f32], offset: i32, to: Rows, r: usize) {
     for (block, x) in x.chunks_exact(BLOCK).enumerate() {
         let (a, b) = (V::at(x, 0, 0.0), V::at(x, LANES, 0.0));
-        let largest = V::max(a.abs(), b.abs()).to_array();
-        let largest = largest.iter().fold(0.0, |m, &v| <f32 as Lanes>::max(m, v));
-        let scale = largest / 127.0;
+        // Of floats without a sign the order is that of their bits, and NaN is above all others: a
+        // maximum of integers, which the compiler takes apart as it likes.
+        let magnitudes = [a.abs().to_array(), b.abs().to_array()];
+        let bits = magnitudes.as_flattened().iter().map(|x| x.to_bits());
+        let scale = f32::from_bits(bits.fold(0, u32::max)) / 127.0;
         // False for NaN.
         let is_normal = (f32::MIN_POSITIVE..f32::INFINITY).contains(&scale);
         let mut quants = [0i32; BLOCK];
         if is_normal {
             let factor = V::splat(1.0 / scale);
             let shift = V::splat(ROUND_TO_INTEGER);
-            // The integer sits in the low bits of x + 1.5·2²³; only its lowest byte is kept below.
             let (low, high) = quants.split_at_mut(LANES);
             for (x, quants) in [(a, low), (b, high)] {
                 let rounded = x.mul(factor).add(shift).sub(shift).to_array();
                 for (quant, &value) in quants.iter_mut().zip(&rounded) {
-                    *quant = value as i32;
+                    // SAFETY: an integer in −127..=127, since |x| ≤ 127·scale but for roundings of less
+                    // than half.
+                    *quant = unsafe { value.to_int_unchecked() };
                 }
             }
         }
         let sum: i32 = quants.iter().sum();
+        let bytes = quants.map(|q| q as i8 as u8);
         // SAFETY: the block is one of the row's.
         unsafe {
-            for (i, quad) in quants.as_chunks::<4>().0.iter().enumerate() {
-                let bytes = quad.map(|q| q as i8 as u8);
+            for (i, quad) in bytes.as_chunks::<4>().0.iter().enumerate() {
                 let at = (block * (BLOCK / 4) + i) * to.step + r;
-                to.quads.add(at).cast_mut().write(i32::from_le_bytes(bytes));
+                to.quads.add(at).cast_mut().write(i32::from_le_bytes(*quad));
             }
             let at = block * to.step + r;
             to.starts.add(at).cast_mut().write(-sum * offset);

@@ -28,14 +28,14 @@ pub(crate) struct Int(__m256i, __m256i);
 /// Runs a kernel with AVX2 compiled in.
 ///
 /// # Safety
-/// The machine has AVX2, FMA, BMI1 and BMI2.
-#[target_feature(enable = "avx2,fma,bmi1,bmi2")]
+/// The machine has AVX2, FMA, F16C, BMI1 and BMI2.
+#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2")]
 pub(crate) unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
     kernel.run::<Avx2>()
 }
 
 /// One register tile with the instruction set compiled in.
-#[target_feature(enable = "avx2,fma,bmi1,bmi2")]
+#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2")]
 unsafe fn tile<const ROWS: usize>(tile: &Tile) {
     // SAFETY: the caller's.
     unsafe {
@@ -306,6 +306,17 @@ unsafe impl Simd for Avx2 {
             Int(
                 _mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast())),
                 _mm256_cvtepi8_epi32(_mm_loadl_epi64(from.add(8).cast())),
+            )
+        }
+    }
+    #[inline(always)]
+    fn round_f16(self) -> Self {
+        const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT;
+        // SAFETY: see above.
+        unsafe {
+            Self(
+                _mm256_cvtph_ps(_mm256_cvtps_ph::<NEAREST>(self.0)),
+                _mm256_cvtph_ps(_mm256_cvtps_ph::<NEAREST>(self.1)),
             )
         }
     }

@@ -230,6 +230,14 @@ unsafe impl Simd for Avx512 {
         unsafe { _mm512_mask_storeu_ps(to, first(count), self.0) }
     }
     #[inline(always)]
+    fn round_f16(self) -> Self {
+        // SAFETY: see above.
+        Self(unsafe {
+            let half = _mm512_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0);
+            _mm512_cvtph_ps(half)
+        })
+    }
+    #[inline(always)]
     unsafe fn load_int(from: *const i32) -> __m512i {
         // SAFETY: the caller's.
         unsafe { _mm512_loadu_si512(from.cast()) }
@@ -269,6 +277,11 @@ unsafe impl Simd for Avx512 {
     fn prefetch(address: *const f32) {
         // SAFETY: a hint, for any address.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) };
+    }
+    #[inline(always)]
+    fn prefetch_near(address: *const f32) {
+        // SAFETY: a hint, for any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
     }
     #[inline(always)]
     unsafe fn run_tile(tile: &Tile, rows: usize, vectors: usize) {

@@ -90,6 +90,11 @@ pub(crate) unsafe trait Simd: Lanes {
         }
         Self::from_array(&sums)
     }
+    /// [`round_f16`](llmc_base::math::round_f16) of every lane.
+    #[inline(always)]
+    fn round_f16(self) -> Self {
+        llmc_base::math::round_f16(self)
+    }
     /// Sixteen integers from memory.
     ///
     /// # Safety
@@ -114,6 +119,9 @@ pub(crate) unsafe trait Simd: Lanes {
     /// brought to the second-level cache.
     #[inline(always)]
     fn prefetch(_address: *const f32) {}
+    /// Fetches a cache line into the first level; any address is allowed.
+    #[inline(always)]
+    fn prefetch_near(_address: *const f32) {}
 
     /// Runs one register tile of the matrix product, compiled for this
     /// instruction set; see [`Tile`].

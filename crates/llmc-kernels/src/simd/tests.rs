@@ -34,6 +34,8 @@ fn arguments() -> Vec<f32> {
     all.extend((0..512).map(|_| f32::from_bits(values.word())));
     all.extend((0..512).map(|_| values.unit() * 100.0));
     all.extend(values.units(512));
+    // The subnormals of f16, and the end of its range.
+    all.extend((0..512).map(|i| values.unit() * if i % 2 == 0 { 1e-4 } else { 70_000.0 }));
     all
 }
 
@@ -65,6 +67,7 @@ impl Kernel for AllUnary<'_> {
                 x.sqrt(),
                 x.neg(),
                 x.abs(),
+                x.round_f16(),
             ] {
                 self.1.push(result.to_array());
             }
@@ -74,7 +77,7 @@ impl Kernel for AllUnary<'_> {
 
 #[test]
 fn unary_functions_equal_the_scalar_ones() {
-    let unary: [Unary; 11] = [
+    let unary: [Unary; 12] = [
         ("exp", math::exp),
         ("log", math::log),
         ("sin", math::sin),
@@ -86,6 +89,7 @@ fn unary_functions_equal_the_scalar_ones() {
         ("sqrt", math::sqrt),
         ("neg", |x| -x),
         ("abs", f32::abs),
+        ("round_f16", math::round_f16),
     ];
     let x = arguments();
     for isa in Isa::available() {

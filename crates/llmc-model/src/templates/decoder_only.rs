@@ -3,7 +3,7 @@
 //! ```text
 //! x = embedding[tokens] (+ position_embedding[positions])
 //! for each layer:  x = x + o(attention(q, k, v of norm(x)));  x = x + mlp(norm(x))
-//! logits = head(norm(x))
+//! logits = head(norm(x)), with μP head(norm(x)·(base width / width))
 //! ```
 //!
 //! Functions:
@@ -23,7 +23,7 @@
 //! Sources: Radford et al. 2019 (GPT-2: pre-norm, tied head); Touvron et al. 2023,
 //! arXiv:2302.13971 (LLaMA: rms_norm, swiglu, rope).
 
-use crate::blocks::{Ctx, DropoutInputs, FLOAT, Origins, float};
+use crate::blocks::{Ctx, DropoutInputs, FLOAT, Origins, float, logits_factor};
 use crate::templates::{ANY_LAYER, Layers, decoder_cached};
 use llmc_base::Expr;
 use llmc_ir::ops::{CrossEntropy, Embedding, Linear, Order, Reduce, ReduceKind};
@@ -34,6 +34,7 @@ use llmc_spec::{Architecture, DimExprs, Norm, Position};
 /// Builds the module.
 ///
 /// Errors: `model::c1` (a norm bias without layer norm), `model::c2` (a gate bias without a gate),
+/// `model::c3` (a parametrization by a width that is a symbol),
 /// and the type rules of the ops.
 pub fn build(arch: &Architecture, dims: &DimExprs, layers: Layers) -> Result<Module, TypeError> {
     ensure(!arch.biases.norm || arch.norm == Norm::LayerNorm, "model::c1", || {
@@ -42,10 +43,15 @@ pub fn build(arch: &Architecture, dims: &DimExprs, layers: Layers) -> Result<Mod
     ensure(!arch.biases.gate || arch.activation.is_gated(), "model::c2", || {
         "a gate bias needs a gated activation".to_string()
     })?;
+    let widths = [&dims.hidden_size, &dims.head_dim];
+    let has_widths = widths.iter().all(|width| width.as_usize().is_some());
+    ensure(arch.mup.is_none() || has_widths, "model::c3", || {
+        "`parametrization = mup` needs a width and a width of heads that are numbers".to_string()
+    })?;
     let mut module = Module::new("decoder_only");
     module.declare_symbol("B", 1, 1);
     module.declare_symbol("T", 1, 1);
-    let origins = Origins::new(&mut module);
+    let origins = Origins::new(&mut module, logits_factor(arch, dims).is_some());
     let ctx = Ctx { arch, dims, origins: &origins };
 
     let has_layers = layers != Layers::Count(0);
@@ -168,7 +174,12 @@ pub(super) fn head(
     embedding: ValueId,
 ) -> Result<ValueId, TypeError> {
     let (arch, dims, origins) = (ctx.arch, ctx.dims, ctx.origins);
-    let x = ctx.norm(b, "norm", x)?;
+    let mut x = ctx.norm(b, "norm", x)?;
+    if let Some(factor) = logits_factor(arch, dims) {
+        b.set_origin(origins.scale);
+        x = b.mul_scalar(x, factor)?;
+        b.name(x, "scaled");
+    }
     b.set_origin(if arch.tie_embeddings { origins.tie } else { origins.vocab });
     let head = match arch.tie_embeddings {
         true => embedding,

@@ -19,9 +19,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Where the cotangents start.
 #[derive(Clone, Copy)]
-pub(super) enum Seed {
+pub(super) enum Seed<'a> {
     /// This value has cotangent 1.
     One(ValueId),
+    /// The cotangent of this value is a new input of this name.
+    Input(ValueId, &'a str),
     /// Every active output has a cotangent, a new input `d_<output>`.
     Outputs,
 }
@@ -96,7 +98,7 @@ impl Joint {
         module: &Module,
         function: &Function,
         activity: &Activity,
-        seed: Seed,
+        seed: Seed<'_>,
     ) -> Result<Joint, Diagnostic> {
         let fail = |failure: Failure| failure.diagnostic(&function.name);
         let mut rebuild = Rebuild::new(module, function);
@@ -129,6 +131,12 @@ impl Joint {
         reverse.find_views(n_forward);
         match seed {
             Seed::One(value) => reverse.seed_one(forward[value.index()]).map_err(fail)?,
+            Seed::Input(value, name) => {
+                let value = forward[value.index()];
+                let ty = reverse.b.ty(value).clone();
+                let cotangent = reverse.b.input(name, ty);
+                reverse.add(value, cotangent, "result").map_err(fail)?;
+            }
             Seed::Outputs => {
                 for (name, value) in function.outputs() {
                     if activity.is_active(value) {

@@ -47,8 +47,10 @@ use std::rc::Rc;
 pub struct Options<'a> {
     /// The function whose result is differentiated.
     pub entry: &'a str,
-    /// The result: a scalar, output or state. Its cotangent is 1.
+    /// The result: a scalar, output or state.
     pub result: &'a str,
+    /// Name of a new input of the entry, the cotangent of the result; without it that is 1.
+    pub seed: Option<&'a str>,
     /// Name of the new entry function.
     pub name: &'a str,
     /// What the backward half of a called function computes again. Changes no bit.
@@ -59,7 +61,7 @@ impl Default for Options<'_> {
     /// `@loss`, its result `loss`, into `@grad`, with cheap recomputation.
     fn default() -> Self {
         let recompute = Recompute::default();
-        Options { entry: "loss", result: "loss", name: "grad", recompute }
+        Options { entry: "loss", result: "loss", seed: None, name: "grad", recompute }
     }
 }
 
@@ -138,7 +140,11 @@ impl Autodiff<'_> {
             })?;
         let inactive = vec![false; function.inputs().count()];
         let activity = self.activity(&function, &inactive)?;
-        let joint = Joint::build(&self.module, &function, &activity, Seed::One(target.value))?;
+        let seed = match self.options.seed {
+            None => Seed::One(target.value),
+            Some(input) => Seed::Input(target.value, input),
+        };
+        let joint = Joint::build(&self.module, &function, &activity, seed)?;
         let grad = partition::whole(&self.module, &function, joint);
         self.module.add(Function { name: self.options.name.to_string(), ..grad });
         Ok(())

@@ -152,6 +152,26 @@ fn a_function_is_differentiated_once_per_set_of_active_inputs() {
 }
 
 #[test]
+fn the_gradient_can_start_from_an_input() {
+    let text = module(&loss("weight %w \"w\": f32[2, 2]", "%y = linear(%x, %w) : f32[B, 2]"));
+    let grad = autodiff(&text, &Options { seed: Some("scale"), ..Options::default() }).unwrap();
+    assert_eq!(llmc_ir::verify::verify(&grad), vec![]);
+    let function = grad.function(grad.find("grad").unwrap());
+    let inputs: Vec<_> = function.inputs().map(|v| function.value(v).name.clone()).collect();
+    assert_eq!(inputs, [Some("x".to_string()), Some("scale".to_string())]);
+    let x = Tensor::floats(DType::F32, &[2, 2], vec![1.0, 2.0, 3.0, 4.0]).unwrap();
+    let zeros = |shape: &[usize]| Tensor::splat(DType::F32, shape, 0.0);
+    let states = [("w.grad".to_string(), zeros(&[2, 2])), ("loss".to_string(), zeros(&[]))].into();
+    let inputs = [x, Tensor::scalar(DType::F32, 8.0)];
+    let weight = |_: &str| Some(Tensor::splat(DType::F32, &[2, 2], 0.25));
+    let options = EvalOptions::new(Mode::Rounded);
+    let id = grad.find("grad").unwrap();
+    let found = run(&grad, id, &inputs, &weight, &states, &options).unwrap().states;
+    assert_eq!(found["w.grad"].as_floats().unwrap(), [32.0, 48.0, 32.0, 48.0]);
+    assert_eq!(found["loss"].as_floats().unwrap(), [5.0]);
+}
+
+#[test]
 fn recomputing_changes_no_bit_and_saves_less() {
     let text = module(&format!("{LAYERS}\n{SUM}\n}}"));
     let with = |recompute| autodiff(&text, &Options { recompute, ..Options::default() }).unwrap();

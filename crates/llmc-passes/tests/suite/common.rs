@@ -47,6 +47,7 @@ pub fn arch() -> Architecture {
         dropout: Dropout::default(),
         attention_scale: None,
         init: Init { std: 0.02, is_residual_scaled: true },
+        mup: None,
     }
 }
 

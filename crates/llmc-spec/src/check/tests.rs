@@ -209,3 +209,37 @@ fn a_ramp_grows_in_multiples_of_its_start() {
         "a ramp of 6 steps does not fit into 5 steps",
     );
 }
+
+#[test]
+fn the_loss_is_scaled_by_powers_of_two_and_only_in_float16() {
+    let float16 = |line: &str| format!("precision = \"float16\"\n{line}");
+    training(&float16(""), "");
+    training(&float16("loss_scale = { init_scale = 1024, growth_interval = 5 }"), "");
+    training(
+        "loss_scale.init_scale = 1024",
+        "`training.loss_scale.init_scale` has no effect: `training.precision` is \"float32\"",
+    );
+    let found = "`loss_scale.init_scale` is 1000, which is not a power of two";
+    training(&float16("loss_scale.init_scale = 1000"), found);
+    training(&float16("loss_scale.init_scale = 1000"), "write 1024: gradients");
+    training(&float16("loss_scale.backoff_factor = 0.3"), "write 0.25: gradients");
+    training(&float16("loss_scale.growth_factor = 1"), "must be greater than 1");
+    training(&float16("loss_scale.init_scale = 1e300"), "is not a power of two");
+}
+
+#[test]
+fn a_parametrization_by_width_needs_its_base() {
+    training("", "");
+    let model = |line: &str, wanted: &str| {
+        let text = format!("[model]\nvocab_size = 512\nnum_layers = 1\nhidden_size = 16\n{line}\n");
+        let found = crate::testing::show(&parse(&text, Format::Toml, "s").1, &text);
+        assert!(found.contains(wanted) && (found.is_empty() == wanted.is_empty()), "{found}");
+    };
+    model("parametrization = \"mup\"\nmup = { base_hidden_size = 8 }", "");
+    model("parametrization = \"mup\"\nmup = { base_hidden_size = 8, base_head_dim = 4 }", "");
+    model(
+        "mup.base_hidden_size = 8",
+        "`model.mup.base_hidden_size` has no effect: `model.parametrization` is \"standard\"",
+    );
+    model("parametrization = \"mup\"\nmup.base_hidden_size = 0", "`model.mup.base_hidden_size`");
+}

@@ -11,6 +11,9 @@ const PARTS: [(&str, &str); 3] = [
     ("training.skip_spikes.window", "training.skip_spikes.factor"),
 ];
 
+/// The largest power of two of f32.
+const MAX_SCALE: f64 = (1u128 << 127) as f64;
+
 impl Checker<'_, '_> {
     fn is_on(&self, path: &str) -> bool {
         self.is_meant(path) && self.view.written(path).is_none_or(|v| !v.is_null())
@@ -64,6 +67,25 @@ impl Checker<'_, '_> {
         }
     }
 
+    /// Factors on gradients are exact.
+    pub(super) fn loss_scale(&mut self) {
+        for name in ["init_scale", "growth_factor", "backoff_factor"] {
+            let path = format!("training.loss_scale.{name}");
+            let value = self.view.written(&path).and_then(Value::as_f64);
+            let Some(value) = value.filter(|v| !is_scale(*v)) else { continue };
+            // Half of the mantissa or more goes up to the next exponent.
+            let nearest = f64::from_bits((value.to_bits() + (1 << 51)) >> 52 << 52);
+            let nearest = nearest.clamp(f32::MIN_POSITIVE.into(), MAX_SCALE);
+            self.conflict(
+                format!(
+                    "`loss_scale.{name}` is {value}, which is not a power of two from 2⁻¹²⁶ to 2¹²⁷"
+                ),
+                &format!("write {nearest}: gradients are scaled without rounding"),
+                &[&path],
+            );
+        }
+    }
+
     /// It looks at held-out text.
     pub(super) fn early_stopping(&mut self) {
         let [patience, fraction] =
@@ -77,4 +99,10 @@ impl Checker<'_, '_> {
             );
         }
     }
+}
+
+/// Whether f32 multiplies by the number without rounding.
+fn is_scale(value: f64) -> bool {
+    let narrow = value as f32;
+    f64::from(narrow) == value && narrow.is_normal() && narrow.to_bits() & 0x7f_ffff == 0
 }

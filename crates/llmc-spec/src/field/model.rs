@@ -51,6 +51,8 @@ const SCALING: &[Choice] = &[
     later("dynamic"),
 ];
 const PRECISION: &[Choice] = &[also("float32", &["f32"]), later("bfloat16"), later("float16")];
+const PARAMETRIZATION: &[Choice] = &[also("standard", &["sp"]), also("mup", &["mu_p"])];
+const MUP: &[&str] = &["mup"];
 const WEIGHT_FORMAT: &[Choice] =
     &[built("safetensors"), later("pytorch"), later("numpy"), later("gguf")];
 const BACKEND: &[Choice] = &[
@@ -389,6 +391,27 @@ pub(super) const FIELDS: &[Field] = &[
         Is(Lit::Bool(true)),
         "Whether `o` and `down` start with `init_std / √(2·num_layers)`, as in GPT-2.",
     ),
+    Field::new(
+        "model.parametrization",
+        Kind::Choice(PARAMETRIZATION),
+        Is(Lit::Text("standard")),
+        "How initial weights, learning rates and the scale of the logits depend on the width: not at all, or as in μP (arXiv:2203.03466), so that what was tuned on a narrow model holds for a wide one (`docs/mup.md`).",
+    )
+    .aliases(&["model.parameterization"]),
+    Field::new(
+        "model.mup.base_hidden_size",
+        Kind::Int { min: 1, max: 1 << 32 },
+        Required("write the `hidden_size` of the model on which learning rate and initial weights were tuned"),
+        "Width of the base model: at this `hidden_size` nothing differs from `standard`.",
+    )
+    .when("model.parametrization", MUP),
+    Field::new(
+        "model.mup.base_head_dim",
+        Kind::Int { min: 1, max: 1 << 32 },
+        Nothing("none: `head_dim`, for models that are widened by more heads"),
+        "Width of a head of the base model: scores are divided by `head_dim`, not by its root, from there on.",
+    )
+    .when("model.parametrization", MUP),
     Field::new(
         "model.precision",
         Kind::Choice(PRECISION),

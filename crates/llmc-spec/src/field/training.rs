@@ -1,7 +1,7 @@
 //! `[training]`: one run.
 
 use super::DefaultRule::{Is, Nothing, Rule, Shorthand};
-use super::{Choice, Field, Hashing, Kind, Limit, Lit, also, built, later, rules};
+use super::{Choice, Field, Hashing, Kind, Limit, Lit, also, built, rules};
 
 const SCHEDULE: &[Choice] = &[
     built("cosine"),
@@ -11,7 +11,9 @@ const SCHEDULE: &[Choice] = &[
     built("inverse_sqrt"),
 ];
 const PRECISION: &[Choice] =
-    &[also("float32", &["f32"]), also("bfloat16", &["bf16"]), later("float16")];
+    &[also("float32", &["f32"]), also("bfloat16", &["bf16"]), also("float16", &["f16", "fp16"])];
+const FLOAT16: &[&str] = &["float16"];
+const POSITIVE: Kind = Kind::Float { min: Limit::Beyond(0.0), max: Limit::Open };
 const MAX: u64 = 1 << 53;
 const COUNT: Kind = Kind::Int { min: 1, max: MAX };
 const COUNT_OR_ZERO: Kind = Kind::Int { min: 0, max: MAX };
@@ -229,8 +231,36 @@ pub(super) const FIELDS: &[Field] = &[
         "training.precision",
         Kind::Choice(PRECISION),
         Is(Lit::Text("float32")),
-        "Arithmetic of training and its evaluations. `bfloat16` rounds the operands of matrix products; weights, sums, gradients and the optimizer stay float32.",
+        "Arithmetic of training and its evaluations. `bfloat16` and `float16` round the operands of matrix products; weights, sums, gradients and the optimizer stay float32. With `float16` the loss is scaled in the backward pass (`loss_scale`).",
     ),
+    Field::new(
+        "training.loss_scale.init_scale",
+        POSITIVE,
+        Is(Lit::Float(65536.0)),
+        "What gradients are multiplied by at first, so that small ones are not lost in float16; a power of two. A step whose gradients are not finite is skipped.",
+    )
+    .when("training.precision", FLOAT16),
+    Field::new(
+        "training.loss_scale.growth_factor",
+        Kind::Float { min: Limit::Beyond(1.0), max: Limit::Open },
+        Is(Lit::Float(2.0)),
+        "What the scale is multiplied by after `growth_interval` good steps in a row; a power of two.",
+    )
+    .when("training.precision", FLOAT16),
+    Field::new(
+        "training.loss_scale.backoff_factor",
+        Kind::Float { min: Limit::Beyond(0.0), max: Limit::Beyond(1.0) },
+        Is(Lit::Float(0.5)),
+        "What the scale is multiplied by after a step whose gradients were not finite; a power of two.",
+    )
+    .when("training.precision", FLOAT16),
+    Field::new(
+        "training.loss_scale.growth_interval",
+        COUNT,
+        Is(Lit::Int(2000)),
+        "Steps with finite gradients in a row after which the scale grows.",
+    )
+    .when("training.precision", FLOAT16),
 ];
 
 const fn hash(path: &'static str, nothing: &'static str, doc: &'static str) -> Field {

@@ -166,6 +166,14 @@ fn every_hashed_field_is_tried() {
         "optimizer.adamw_parameters",
         "model.positional_encoding",
         "model.bias.gate",
+        // Only with μP or float16, see below.
+        "model.parametrization",
+        "model.mup.base_hidden_size",
+        "model.mup.base_head_dim",
+        "training.loss_scale.init_scale",
+        "training.loss_scale.growth_factor",
+        "training.loss_scale.backoff_factor",
+        "training.loss_scale.growth_interval",
     ];
     for field in fields() {
         let is_tried = field.hashing == Hashing::Never
@@ -386,5 +394,29 @@ proptest! {
         }
         let (printed, _) = parse(&to_toml(first), Format::Toml, "s");
         prop_assert_eq!(hashes(&printed.unwrap()), want);
+    }
+}
+
+#[test]
+fn the_base_of_a_parametrization_is_part_of_the_model() {
+    let mup = |sets: &[&str]| {
+        let base = ["model.parametrization=mup", "model.mup.base_hidden_size=32"];
+        with_sets(&[&base, sets].concat()).model
+    };
+    let plain = mup(&[]);
+    assert_eq!(with_sets(&["model.parametrization=standard"]).model, with_sets(&[]).model);
+    assert_ne!(plain, with_sets(&[]).model);
+    assert_ne!(plain, mup(&["model.mup.base_hidden_size=64"]));
+    assert_ne!(plain, mup(&["model.mup.base_head_dim=8"]));
+}
+
+#[test]
+fn the_rule_of_the_loss_scale_enters_the_hash_where_it_is_unlike_the_default() {
+    let float16 = |set: &str| with_sets(&["training.precision=float16", set]).training;
+    let plain = float16("training.loss_scale.init_scale=65536");
+    assert_eq!(plain, with_sets(&["training.precision=f16"]).training);
+    assert_ne!(plain, with_sets(&[]).training);
+    for set in ["init_scale=1024", "growth_factor=4", "backoff_factor=0.25", "growth_interval=7"] {
+        assert_ne!(float16(&format!("training.loss_scale.{set}")), plain, "{set}");
     }
 }

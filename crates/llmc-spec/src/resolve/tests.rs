@@ -150,6 +150,7 @@ init_residual_scaled = false
         dropout: Dropout { embedding: 0.0, attention: 0.0, residual: 0.1 },
         attention_scale: Some(0.5),
         init: Init { std: 0.01, is_residual_scaled: false },
+        mup: None,
     };
     assert_eq!(a, want);
 }

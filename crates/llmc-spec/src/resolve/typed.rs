@@ -1,8 +1,8 @@
 //! Values by path to typed structs.
 
 use crate::architecture::{
-    Activation, Architecture, AttentionKind, Biases, Dropout, Init, Norm, Position, RopeScaling,
-    Template,
+    Activation, Architecture, AttentionKind, Biases, Dropout, Init, Mup, Norm, Position,
+    RopeScaling, Template,
 };
 use crate::config::SpecialTokens;
 use crate::spec::insert;
@@ -98,5 +98,9 @@ pub(super) fn to_architecture(values: &BTreeMap<&'static str, Value>) -> Archite
             std: float("init_std").unwrap_or(0.02),
             is_residual_scaled: is("init_residual_scaled"),
         },
+        mup: get("mup.base_hidden_size").and_then(Value::as_u64).map(|base_hidden_size| Mup {
+            base_hidden_size,
+            base_head_dim: get("mup.base_head_dim").and_then(Value::as_u64),
+        }),
     }
 }

@@ -17,6 +17,8 @@ pub(crate) const RULE: Rule = Rule {
     kind: OptimizerKind::AdamW,
     name: "adamw",
     moments: &MOMENTS,
+    // The update of an element has a size of its own, and a hidden matrix sums over its width.
+    width_rule: |is_hidden, width| if is_hidden { 1.0 / width } else { 1.0 },
     bias_corrections: |config, t| [config.beta1, config.beta2].map(|b| 1.0 - libm::pow(b, t)),
     define,
 };

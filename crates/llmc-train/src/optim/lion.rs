@@ -4,7 +4,7 @@
 //!
 //! Source: Chen et al. 2023, arXiv:2302.06675, algorithm 2.
 
-use super::{Rule, Scalars};
+use super::{Rule, Scalars, adamw};
 use llmc_ir::ops::LionStep;
 use llmc_ir::{FunctionBuilder, TypeError, ValueId};
 use llmc_spec::{OptimizerConfig, OptimizerKind};
@@ -16,6 +16,8 @@ pub(crate) const RULE: Rule = Rule {
     kind: OptimizerKind::Lion,
     name: "lion",
     moments: &MOMENTS,
+    // As AdamW's: the update of an element is a sign.
+    width_rule: adamw::RULE.width_rule,
     bias_corrections: |_, _| [1.0, 1.0],
     define,
 };

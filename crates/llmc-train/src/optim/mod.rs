@@ -27,6 +27,9 @@ pub(crate) struct Rule {
     pub name: &'static str,
     /// Relative paths of what it keeps per parameter, with PyTorch's names.
     pub moments: &'static [&'static str],
+    /// Factor on the learning rate of a parameter with μP: whether it is hidden, and how many times wider than
+    /// its base the model is. 1 at width 1. The decay is divided by it, so that their product stays.
+    pub width_rule: fn(bool, f64) -> f64,
     /// The scalars `bias_correction1` and `bias_correction2` of step t, from 1.
     pub bias_corrections: fn(&OptimizerConfig, f64) -> [f64; 2],
     /// Adds the update of a parameter and its gradient to a function; the parameter's successor.
@@ -66,6 +69,30 @@ pub struct Parameter {
     pub ty: TensorType,
     /// Paths of its gradient accumulators, relative to `path`: `grad`, or `grad.0`, `grad.1`, …
     pub grads: Vec<String>,
+    /// How many times wider than its base the model is; 1 in the standard parametrization.
+    pub width_multiplier: f64,
+}
+
+impl Parameter {
+    /// Whether both of its dims grow with the width of the model: a matrix of a layer. The others are the
+    /// embeddings, the head, and vectors.
+    pub fn is_hidden(&self) -> bool {
+        self.ty.rank() >= 2 && self.path.starts_with("layers.")
+    }
+
+    /// What the deviation of its initial weights is divided by: the root of the width of a hidden matrix.
+    pub(crate) fn init_divisor(&self) -> f64 {
+        match self.is_hidden() {
+            true => libm::sqrt(self.width_multiplier),
+            false => 1.0,
+        }
+    }
+}
+
+/// The parameters of a model that is so many times wider than its base.
+pub fn widened(mut parameters: Vec<Parameter>, width_multiplier: f64) -> Vec<Parameter> {
+    parameters.iter_mut().for_each(|p| p.width_multiplier = width_multiplier);
+    parameters
 }
 
 /// The trainable parameters of a gradient module with their accumulators, by path.
@@ -84,6 +111,7 @@ pub fn parameters(gradient: &Module, entry: &str) -> Result<Vec<Parameter>, Type
             path: path.clone(),
             ty: accumulator.ty.clone(),
             grads: Vec::new(),
+            width_multiplier: 1.0,
         });
         parameter.grads.push(grad.to_string());
     }
@@ -196,6 +224,7 @@ pub fn update_module(
     let no_decay = b.op1(Constant { dtype: DType::F32, dims: Vec::new(), value: 0.0 }, &[])?;
     b.name(no_decay, "no_decay");
     let mut groups: BTreeMap<usize, (ValueId, Option<ValueId>)> = BTreeMap::new();
+    let mut by_width = BTreeMap::new();
     for parameter in parameters {
         let callee = function_name(config, parameter);
         let callee = module.find(&callee).ok_or_else(|| {
@@ -216,6 +245,12 @@ pub fn update_module(
             None if is_named(parameter, &config.no_decay) => no_decay,
             None => scalars.weight_decay,
         };
+        let factor = width_factor(config, parameter);
+        let lr = scaled(&mut b, &mut by_width, lr, factor)?;
+        let decay = match decay == no_decay {
+            true => decay,
+            false => scaled(&mut b, &mut by_width, decay, 1.0 / factor)?,
+        };
         let inputs =
             [lr, decay, scalars.grad_scale, scalars.bias_correction1, scalars.bias_correction2];
         b.call(callee, &parameter.path, &inputs)?;
@@ -223,6 +258,31 @@ pub fn update_module(
     let function = b.finish();
     module.add(function);
     Ok(module)
+}
+
+/// Factor on the learning rate of a parameter: 1 in the standard parametrization.
+fn width_factor(config: &OptimizerConfig, parameter: &Parameter) -> f64 {
+    (rule_of(config, parameter).width_rule)(parameter.is_hidden(), parameter.width_multiplier)
+}
+
+/// A scalar times a factor, made once for each of both; the scalar itself for 1.
+fn scaled(
+    b: &mut FunctionBuilder,
+    known: &mut BTreeMap<(ValueId, u64), ValueId>,
+    scalar: ValueId,
+    factor: f64,
+) -> Result<ValueId, TypeError> {
+    if factor == 1.0 {
+        return Ok(scalar);
+    }
+    let at = (scalar, factor.to_bits());
+    if let Some(value) = known.get(&at) {
+        return Ok(*value);
+    }
+    let value = b.mul_scalar(scalar, factor)?;
+    b.name(value, "of_width");
+    known.insert(at, value);
+    Ok(value)
 }
 
 /// Learning rate of a group, and its weight decay if it has one of its own.
@@ -303,11 +363,14 @@ mod tests {
             path: path.to_string(),
             ty: TensorType::new(DType::F32, dims.iter().copied()),
             grads: grads.iter().map(|g| g.to_string()).collect(),
+            width_multiplier: 1.0,
         };
         let parameters = [
             parameter("embedding.weight", &[8, 4], &["grad.0", "grad.1"]),
+            parameter("layers.0.mlp.up.weight", &[8, 4], &["grad"]),
             parameter("norm.weight", &[4], &["grad"]),
         ];
+        let wide = widened(parameters.to_vec(), 4.0);
         for rule in RULES {
             let spec = serde_json::json!({"optimizer": {"type": rule.name, "lr": 0.1}});
             let spec = llmc_spec::from_json(&spec, &[]).0.unwrap();
@@ -316,6 +379,7 @@ mod tests {
             let config = resolved.unwrap().optimizer.unwrap();
             for module in [
                 update_module(&config, Some(0.9), &parameters).unwrap(),
+                update_module(&config, None, &wide).unwrap(),
                 merge_module(&parameters).unwrap(),
             ] {
                 let found = llmc_ir::verify::verify(&module);

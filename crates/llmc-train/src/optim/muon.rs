@@ -23,6 +23,9 @@ pub(crate) const RULE: Rule = Rule {
     kind: OptimizerKind::Muon,
     name: "muon",
     moments: &MOMENTS,
+    // The factor √max grows with the root of the width, the norm of the map should stay (Yang et al. 2023,
+    // arXiv:2310.17813, condition 1).
+    width_rule: |is_hidden, width| if is_hidden { 1.0 / libm::sqrt(width) } else { 1.0 },
     // Those of the parameters that are AdamW's.
     bias_corrections: adamw::RULE.bias_corrections,
     define,

@@ -17,6 +17,9 @@ pub(crate) const RULE: Rule = Rule {
     kind: OptimizerKind::Sgd,
     name: "sgd",
     moments: &MOMENTS,
+    // With the logits divided by the width, gradients of vectors and embeddings fall by it; so do those of hidden
+    // matrices, whose products sum over it.
+    width_rule: |is_hidden, width| if is_hidden { 1.0 } else { width },
     bias_corrections: |_, _| [1.0, 1.0],
     define,
 };

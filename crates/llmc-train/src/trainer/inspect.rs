@@ -13,6 +13,8 @@ pub struct Inspection {
     pub loss: f64,
     /// Global gradient norm before clipping.
     pub grad_norm: f64,
+    /// What the gradients are scaled by, with `float16`; norms are without it.
+    pub loss_scale: Option<f64>,
     /// Learning rate.
     pub lr: f64,
     /// Sequences.
@@ -41,12 +43,12 @@ impl Trainer {
             let (_, g) = self.tensor(&format!("{}.{}", parameter.path, parameter.grads[0]))?;
             let squares = self.engine.sum_squares(g);
             sum += squares;
-            norms.push((parameter.path.clone(), libm::sqrt(squares)));
+            norms.push((parameter.path.clone(), libm::sqrt(squares) / self.scale()));
             if !self.tensor(&parameter.path)?.1.iter().all(|x| x.is_finite()) {
                 bad_weights.push(parameter.path.clone());
             }
         }
-        let grad_norm = libm::sqrt(sum);
+        let grad_norm = libm::sqrt(sum) / self.scale();
         let quantity = match (loss.is_finite(), grad_norm.is_finite()) {
             (false, _) => Some("loss"),
             (true, false) => Some("grad_norm"),
@@ -67,6 +69,7 @@ impl Trainer {
             step: self.step,
             loss,
             grad_norm,
+            loss_scale: self.scaler.map(|scaler| scaler.scale),
             lr,
             rows,
             tokens,

@@ -58,9 +58,26 @@ pub struct TrainRecord {
     /// Seconds of training since the start of the run.
     #[serde(with = "number")]
     pub elapsed_s: f64,
-    /// Whether the step was a spike and changed nothing.
+    /// Whether the step changed nothing: a spike, or an overflow.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_skipped: bool,
+    /// Whether gradients were not finite in float16, so that the scale of the loss came down.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_overflow: bool,
+    /// What the loss was scaled by in the backward pass, with `float16`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<f64>,
+}
+
+impl TrainRecord {
+    /// Why the step changed nothing, in words; `None` if it did change something.
+    pub fn why_skipped(&self) -> Option<&'static str> {
+        match (self.is_skipped, self.is_overflow) {
+            (false, _) => None,
+            (true, false) => Some("as a spike"),
+            (true, true) => Some("because gradients overflow float16"),
+        }
+    }
 }
 
 /// A pass over the held-out data.

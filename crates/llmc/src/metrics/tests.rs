@@ -13,6 +13,8 @@ fn train(step: u64, loss: f64) -> Record {
         tokens_per_s: 1000.0,
         elapsed_s: step as f64,
         is_skipped: false,
+        is_overflow: false,
+        loss_scale: None,
     })
 }
 

@@ -2,6 +2,7 @@
 
 use super::chat;
 use super::failure::Failure;
+use super::fold::fold;
 use super::generate::{Model, WeightFormat, export};
 use crate::store::{FolderWriter, Store, commit_folder};
 use llmc_base::{Diagnostic, Hash};
@@ -66,6 +67,8 @@ struct Input<'a> {
 struct Files {
     files: BTreeMap<String, Vec<u8>>,
     kind: String,
+    /// Whether factors of the graph are folded into the weights.
+    is_folded: bool,
 }
 
 fn internal(error: impl std::fmt::Display) -> Failure {
@@ -80,7 +83,7 @@ fn weight_files(input: &Input) -> Result<Files, Failure> {
         ("tokenizer.json".to_string(), input.model.tokenizer.to_json().into_bytes()),
         ("tokenizer_config.json".to_string(), input.model.tokenizer.to_config_json().into_bytes()),
     ]);
-    Ok(Files { files, kind: "safetensors".to_string() })
+    Ok(Files { files, kind: "safetensors".to_string(), is_folded: false })
 }
 
 fn pytorch_files(input: &Input) -> Result<Files, Failure> {
@@ -105,7 +108,12 @@ fn huggingface_files(input: &Input) -> Result<Files, Failure> {
         tokenizer_json: model.tokenizer.to_json().into_bytes(),
         tokenizer_config_json: model.tokenizer.to_config_json().into_bytes(),
     });
-    let export = huggingface::export(&model.module, &options, &input.tensors).map_err(|e| {
+    let folded = fold(model, &input.tensors)?;
+    let (module, tensors) = match &folded {
+        Some(folded) => (&folded.module, &folded.tensors),
+        None => (&model.module, &input.tensors),
+    };
+    let export = huggingface::export(module, &options, tensors).map_err(|e| {
         Diagnostic::error("emit::no_family", e.to_string())
             .help("export with `--to pytorch`, which takes every structure")
     })?;
@@ -113,7 +121,8 @@ fn huggingface_files(input: &Input) -> Result<Files, Failure> {
     export.write_weights(&mut bytes).map_err(internal)?;
     let mut files: BTreeMap<String, Vec<u8>> = export.files.clone();
     files.insert("model.safetensors".to_string(), bytes);
-    Ok(Files { files, kind: export.family.architecture().to_string() })
+    let kind = export.family.architecture().to_string();
+    Ok(Files { files, kind, is_folded: folded.is_some() })
 }
 
 /// What was written.
@@ -220,11 +229,11 @@ pub fn emit(
     }
     let parsed = SafeTensors::parse(&model.weights).map_err(internal)?;
     let input = Input { model, facts: facts(model)?, tensors: tensors_of(&parsed) };
-    let Files { mut files, kind } = (format.write)(&input)?;
+    let Files { mut files, kind, is_folded } = (format.write)(&input)?;
     if let Some(template) = chat::text_beside(store, &model.tokenizer_folder)? {
         files.insert(chat::TEMPLATE_FILE.to_string(), template.into_bytes());
     }
-    files.insert(export::FILE.to_string(), export::card(model, &kind)?);
+    files.insert(export::FILE.to_string(), export::card(model, &kind, is_folded)?);
     if format.is_program {
         files.insert("probe.safetensors".to_string(), probe_of(model, &parsed)?);
         files.insert("check_export.py".to_string(), probe::CHECKER.as_bytes().to_vec());

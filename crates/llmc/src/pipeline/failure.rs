@@ -3,6 +3,7 @@
 use crate::lock::LockError;
 use crate::store::{FolderFault, StoreError};
 use llmc_base::Diagnostic;
+use llmc_spec::Precision;
 use llmc_train::{NonFinite, TrainError};
 use std::fmt;
 
@@ -39,7 +40,9 @@ impl Failure {
             Failure::Store(error) => vec![Diagnostic::from(error)],
             Failure::Lock(error) => vec![Diagnostic::from(error)],
             Failure::Folder(fault) => vec![Diagnostic::error("run::damaged", fault.to_string())],
-            Failure::Train(TrainError::NonFinite(found)) => vec![non_finite(found, &[])],
+            Failure::Train(TrainError::NonFinite(found)) => {
+                vec![non_finite(found, &[], Precision::Float32)]
+            }
             Failure::Train(error) => vec![Diagnostic::error("train::failed", error.to_string())],
             Failure::Internal(message) => {
                 let d = Diagnostic::error("llmc::internal", message.clone());
@@ -123,14 +126,23 @@ const MAX_NAMED: usize = 8;
 
 /// A number of a step that is not finite, with the documents of the rows at fault. Steps count from
 /// 1 here, as in metrics, logs and checkpoints.
-pub(super) fn non_finite(found: &NonFinite, documents: &[String]) -> Diagnostic {
+pub(super) fn non_finite(
+    found: &NonFinite,
+    documents: &[String],
+    precision: Precision,
+) -> Diagnostic {
     let mut message = NonFinite { step: found.step + 1, ..found.clone() }.to_string();
     if !documents.is_empty() {
         message = format!("{message}; documents: {}", named(documents));
     }
-    Diagnostic::error("train::non_finite", message).help(
+    let mut help = String::new();
+    if precision == Precision::Float16 {
+        help.push_str("float16 ends at 65504, `training.precision = \"bfloat16\"` does not; or ");
+    }
+    help.push_str(
         "lower `optimizer.lr`, raise `training.schedule.warmup_steps`, or set `optimizer.max_grad_norm`; the last checkpoint is from before this step",
-    )
+    );
+    Diagnostic::error("train::non_finite", message).help(help)
 }
 
 /// The first few of many names, and how many there are beyond them.

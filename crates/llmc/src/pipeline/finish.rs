@@ -53,13 +53,16 @@ pub(super) fn finish(session: &Session, status: TrainStatus) -> Result<TrainResu
     };
     let seconds = session.elapsed();
     let is_stopped_early = status == TrainStatus::Complete && session.is_stopped_early()?;
-    let skipped = skipped(&session.records);
+    let (skipped, overflows) = skipped(&session.records);
     let mut line = format!("{verb} at step {} after {seconds:.1} s", session.state.step);
     if is_stopped_early {
         line.push_str(", the held-out loss fell no more");
     }
-    if skipped > 0 {
-        line.push_str(&format!(", {skipped} steps were spikes and skipped"));
+    if skipped > overflows {
+        line.push_str(&format!(", {} steps were spikes and skipped", skipped - overflows));
+    }
+    if overflows > 0 {
+        line.push_str(&format!(", {overflows} steps overflowed float16 and were skipped"));
     }
     logs::append(store, run, &line)?;
     let seen = observations(session, baselines, check, None);
@@ -81,6 +84,7 @@ pub(super) fn finish(session: &Session, status: TrainStatus) -> Result<TrainResu
         parameters: prepared.project.model()?.solution.params,
         is_stopped_early,
         skipped,
+        overflows,
         plan: check,
     })
 }

@@ -35,7 +35,12 @@ pub fn groups(spec: &Spec, resolved: &Resolved) -> Result<Vec<Group>, Vec<Diagno
     let Some(entry) = module.find("forward") else { return Ok(Vec::new()) };
     let mut parameters: Vec<Parameter> = account::weights(&module, entry)
         .into_iter()
-        .map(|weight| Parameter { path: weight.path, ty: weight.ty, grads: Vec::new() })
+        .map(|weight| Parameter {
+            path: weight.path,
+            ty: weight.ty,
+            grads: Vec::new(),
+            width_multiplier: 1.0,
+        })
         .collect();
     parameters.sort_by(|a, b| a.path.cmp(&b.path));
     let mut found = wrong(config, &parameters);

@@ -10,6 +10,7 @@ mod evaluation;
 pub mod failure;
 pub mod finetune;
 pub mod finish;
+mod fold;
 pub mod generate;
 pub mod graph_json;
 pub mod groups;

@@ -224,10 +224,11 @@ pub fn trainer(
     let training: &TrainingConfig = section(&resolved.training)?;
     let optimizer: &OptimizerConfig = section(&resolved.optimizer)?;
     let model = prepared.project.model()?;
+    let width = model.architecture.width_multiplier(model.dims.hidden_size);
     let modules = Modules {
         model: &prepared.module,
         gradient: &prepared.gradient,
-        parameters: optim::parameters(&prepared.gradient, "grad")?,
+        parameters: optim::widened(optim::parameters(&prepared.gradient, "grad")?, width),
         n_layers: model.dims.num_layers,
         init: model.architecture.init,
     };

@@ -19,7 +19,7 @@ use crate::metrics::{MetricsWriter, Record, TrainRecord, ValidationRecord};
 use llmc_data::pack;
 use llmc_data::shards::Corpus;
 use llmc_runtime::Isa;
-use llmc_spec::TrainingConfig;
+use llmc_spec::{Precision, TrainingConfig};
 use llmc_train::{TrainError, Trainer};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -258,6 +258,8 @@ impl<'a> Session<'a> {
             tokens_per_s: report.tokens as f64 / seconds,
             elapsed_s: self.elapsed(),
             is_skipped: report.is_skipped,
+            is_overflow: report.is_overflow,
+            loss_scale: report.loss_scale,
         };
         observer.event(&Event::Step(&record));
         self.events.train(&record);
@@ -284,7 +286,9 @@ impl<'a> Session<'a> {
             .filter_map(|i| set.documents.get(*i))
             .map(|d| format!("`{}` #{}", d.source, d.index))
             .collect();
-        Failure::Work(Box::new(non_finite(found, &names)))
+        let training = self.prepared.project.resolved.training.as_ref();
+        let precision = training.map_or(Precision::Float32, |training| training.precision);
+        Failure::Work(Box::new(non_finite(found, &names, precision)))
     }
 
     /// Hands all records to the store.
@@ -340,9 +344,13 @@ pub(super) fn last_loss(records: &[Record]) -> Option<f64> {
     })
 }
 
-/// How many steps were spikes.
-pub(super) fn skipped(records: &[Record]) -> u64 {
-    records.iter().filter(|r| matches!(r, Record::Train(r) if r.is_skipped)).count() as u64
+/// How many steps were skipped, and how many of them because of an overflow.
+pub(super) fn skipped(records: &[Record]) -> (u64, u64) {
+    let steps = records.iter().filter_map(|r| match r {
+        Record::Train(record) if record.is_skipped => Some(u64::from(record.is_overflow)),
+        _ => None,
+    });
+    steps.fold((0, 0), |(all, overflows), one| (all + 1, overflows + one))
 }
 
 pub(super) fn last_validation(records: &[Record]) -> Option<ValidationRecord> {

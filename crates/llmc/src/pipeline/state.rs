@@ -5,7 +5,7 @@ use crate::checkpoint::{self, Checkpoint, Content};
 use crate::store::Store;
 use llmc_base::{Diagnostic, Hash};
 use llmc_formats::safetensors::{DType, Data, SafeTensors, TensorSource};
-use llmc_train::{Spikes, Trainer};
+use llmc_train::{Scaler, Spikes, Trainer};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::VecDeque;
 use std::path::Path;
@@ -28,6 +28,32 @@ pub struct CheckpointState {
     /// What the rule of `skip_spikes` remembers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spikes: Option<SpikeState>,
+    /// The scale of the loss, with `float16`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<ScalerState>,
+}
+
+/// The scale of the loss and what it depends on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScalerState {
+    /// What the next step's gradients are multiplied by.
+    pub scale: Exact,
+    /// Steps with finite gradients since it changed.
+    pub good_steps: u64,
+    /// Steps skipped since the start of the run.
+    pub skipped: u64,
+}
+
+impl ScalerState {
+    fn of(scaler: &Scaler) -> ScalerState {
+        let &Scaler { scale, good_steps, skipped } = scaler;
+        ScalerState { scale: Exact(scale), good_steps, skipped }
+    }
+
+    fn scaler(&self) -> Scaler {
+        let &ScalerState { scale: Exact(scale), good_steps, skipped } = self;
+        Scaler { scale, good_steps, skipped }
+    }
 }
 
 /// Validations without a lower loss.
@@ -96,7 +122,9 @@ impl CheckpointState {
 
     /// The same with what the trainer knows beside its tensors.
     pub(super) fn with(&self, trainer: &Trainer) -> CheckpointState {
-        CheckpointState { spikes: SpikeState::of(trainer.spikes()), ..self.clone() }
+        let spikes = SpikeState::of(trainer.spikes());
+        let loss_scale = trainer.scaler().map(ScalerState::of);
+        CheckpointState { spikes, loss_scale, ..self.clone() }
     }
 }
 
@@ -210,6 +238,9 @@ pub fn restore(
     })?;
     trainer.set_step_count(state.step);
     trainer.set_spikes(state.spikes.as_ref().map(SpikeState::spikes).unwrap_or_default());
+    if let Some(loss_scale) = &state.loss_scale {
+        trainer.set_scaler(loss_scale.scaler());
+    }
     Ok(state)
 }
 

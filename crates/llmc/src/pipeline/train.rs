@@ -118,12 +118,19 @@ pub struct TrainResult {
     pub parameters: u64,
     /// Whether it ended before `max_steps`, because the held-out loss fell no more.
     pub is_stopped_early: bool,
-    /// Steps that were spikes and changed nothing.
+    /// Steps that changed nothing: spikes, and overflows of float16.
     pub skipped: u64,
+    /// How many of them were overflows.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub overflows: u64,
     /// What was predicted beside what was seen; `None` if this machine is not calibrated, or nothing
     /// was trained.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plan: Option<PlanCheck>,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// Trains a spec to its last step, or until the observer asks to stop.
@@ -227,6 +234,7 @@ fn already_complete(
     let (checkpoint, _) = checkpoint::load_latest_whole(store, run)?;
     let Some(checkpoint) = checkpoint else { return Ok(None) };
     let (records, _) = crate::metrics::read(store, run)?;
+    let (skipped, overflows) = skipped(&records);
     Ok(Some(TrainResult {
         run: run.to_path_buf(),
         status: TrainStatus::AlreadyComplete,
@@ -239,7 +247,8 @@ fn already_complete(
         validation: last_validation(&records),
         parameters: prepared.project.model()?.solution.params,
         is_stopped_early: checkpoint.step < section(&prepared.project.resolved.training)?.max_steps,
-        skipped: skipped(&records),
+        skipped,
+        overflows,
         plan: None,
     }))
 }

@@ -38,6 +38,9 @@ pub struct WhyReport {
     /// Global gradient norm before clipping.
     #[serde(with = "number")]
     pub grad_norm: f64,
+    /// What gradients were scaled by, with `float16`; norms are without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<f64>,
     /// Learning rate.
     #[serde(with = "number")]
     pub lr: f64,
@@ -213,7 +216,9 @@ fn report(
     });
     let is_same = |r: &TrainRecord| {
         // Text has no more than 17 digits of either.
-        let is_near = |a: f64, b: f64| a == b || (a - b).abs() <= f64::EPSILON * b.abs();
+        let is_near = |a: f64, b: f64| {
+            a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= f64::EPSILON * b.abs()
+        };
         is_near(r.loss, found.loss) && is_near(r.grad_norm, found.grad_norm)
     };
     let non_finite = found.non_finite.map(|fault| Fault {
@@ -228,6 +233,7 @@ fn report(
         from_step,
         loss: found.loss,
         grad_norm: found.grad_norm,
+        loss_scale: found.loss_scale,
         lr: found.lr,
         tokens: found.tokens,
         is_as_recorded: recorded.map(is_same),

@@ -61,9 +61,13 @@ fn loss(train: &[Point], validation: &[&ValidationRecord], steps: &[&TrainRecord
     if n_steps > train.len() {
         caption += &format!("{} steps had a loss that is not finite. ", n_steps - train.len());
     }
-    let n_skipped = steps.iter().filter(|r| r.is_skipped).count();
-    if n_skipped > 0 {
-        caption += &format!("{n_skipped} steps were spikes and changed nothing. ");
+    let n_overflows = steps.iter().filter(|r| r.is_overflow).count();
+    let n_spikes = steps.iter().filter(|r| r.is_skipped).count() - n_overflows;
+    if n_spikes > 0 {
+        caption += &format!("{n_spikes} steps were spikes and changed nothing. ");
+    }
+    if n_overflows > 0 {
+        caption += &format!("{n_overflows} steps overflowed float16 and changed nothing. ");
     }
     if let Some(loss) = validation.last().and_then(|r| r.ema_loss) {
         let loss = significant(loss, 4);

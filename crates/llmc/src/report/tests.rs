@@ -25,6 +25,8 @@ fn data(n_steps: u64) -> ReportData {
             tokens_per_s: 61_000.0 + 4_000.0 * noise(),
             elapsed_s: step as f64 * 0.13,
             is_skipped: false,
+            is_overflow: false,
+            loss_scale: None,
         }));
         if step % (n_steps / 10).max(1) == 0 {
             records.push(Record::Validation(ValidationRecord {

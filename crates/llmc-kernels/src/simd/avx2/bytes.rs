@@ -12,7 +12,7 @@ use crate::simd::bytes::ByteDot;
 ///
 /// # Safety
 /// As for [`run`](super::run).
-#[target_feature(enable = "avx2,fma,bmi1,bmi2")]
+#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2")]
 pub(crate) unsafe fn run_bytes<K: ByteKernel>(kernel: K) -> K::Output {
     kernel.run::<Avx2>()
 }

@@ -8,6 +8,7 @@ use super::super::project::{Defaults, Project, build_model};
 use super::{Model, WeightFormat, WeightSet};
 use crate::checkpoint::Checkpoint;
 use crate::pipeline::data::read_tokenizer;
+use crate::pipeline::fold::is_folded_away;
 use crate::store::{Source, map_verified, read_marker, read_verified};
 use llmc_base::{Diagnostic, Hash};
 use llmc_codegen::{huggingface, weights};
@@ -35,10 +36,12 @@ struct Card {
     spec: String,
 }
 
-/// The card of an export of this kind.
-pub fn card(model: &Model, kind: &str) -> Result<Vec<u8>, Failure> {
+/// The card of an export of this kind; one whose weights hold the factors of the graph is of the standard
+/// parametrization.
+pub fn card(model: &Model, kind: &str, is_folded: bool) -> Result<Vec<u8>, Failure> {
     let mut resolved = model.project.resolved.clone();
-    resolved.values.retain(|path, _| path.starts_with("model."));
+    let is_said = |path: &str| path.starts_with("model.") && !(is_folded && is_folded_away(path));
+    resolved.values.retain(|path, _| is_said(path));
     let card = Card {
         format: FORMAT.to_string(),
         version: VERSION,

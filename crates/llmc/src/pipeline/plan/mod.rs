@@ -302,7 +302,9 @@ impl<'a> Planned<'a> {
         threads: usize,
     ) -> Result<Self, Failure> {
         let optimizer: &OptimizerConfig = section(&project.resolved.optimizer)?;
-        let parameters = optim::parameters(gradient, "grad")?;
+        let model = project.model()?;
+        let width = model.architecture.width_multiplier(model.dims.hidden_size);
+        let parameters = optim::widened(optim::parameters(gradient, "grad")?, width);
         let plans = Plans::new(module, gradient, &parameters, optimizer, training)?;
         let dataset = section(&project.resolved.dataset)?;
         let has_held_out = dataset.validation_fraction > 0.0;

@@ -11,6 +11,7 @@ mod faults;
 mod finetune;
 mod groups;
 mod limits;
+mod mup;
 mod sessions;
 mod spikes;
 mod weights;

@@ -3,6 +3,7 @@
 
 use super::super::generate::{Model, WeightSet, Which};
 use super::super::rerun::rerun;
+use super::super::why::why;
 use super::*;
 use crate::checkpoint;
 use crate::logs;
@@ -47,6 +48,70 @@ fn a_run_that_skips_steps_resumes_exactly_at_every_step() {
     let calm =
         run_whole(&MemStore::new(), &tiny(&["training.skip_spikes={ factor = 1e9, window = 2 }"]));
     assert_eq!(calm.skipped, 0);
+}
+
+#[test]
+fn a_run_in_float16_resumes_exactly_while_its_scale_comes_down_and_grows() {
+    let settings = [
+        "training.precision=float16",
+        "training.loss_scale={ init_scale = 1099511627776, backoff_factor = 0.015625, growth_interval = 2 }",
+        "training.skip_spikes={ factor = 1.00001, window = 1 }",
+        "optimizer.lr=0.1",
+        "training.max_steps=12",
+        "training.checkpoint_interval=5",
+    ];
+    let (store, project) = (MemStore::new(), tiny(&settings));
+    let whole = run_whole(&store, &project);
+    let records = |store: &dyn Store, run: &Path| -> Vec<(u64, bool, bool, Option<f64>)> {
+        let (records, _) = metrics::read(store, run).unwrap();
+        let of = |r: &Record| match r {
+            Record::Train(t) => Some((t.step, t.is_skipped, t.is_overflow, t.loss_scale)),
+            _ => None,
+        };
+        records.iter().filter_map(of).collect()
+    };
+    let steps = records(&store, &whole.run);
+    assert_eq!(steps[0], (1, true, true, Some(1_099_511_627_776.0)));
+    let overflows = steps.iter().filter(|s| s.2).count() as u64;
+    assert!((1..9).contains(&overflows), "{steps:?}");
+    assert_eq!(whole.overflows, overflows);
+    assert!(whole.skipped > overflows, "no spike among them: {steps:?}");
+    assert!(steps.windows(2).any(|s| s[1].3 > s[0].3), "the scale never grew: {steps:?}");
+    let log = logs::read(&store, &whole.run).unwrap().concat();
+    assert!(log.contains(&format!("{overflows} steps overflowed float16")), "{log}");
+    let report = rerun(&store, &whole.run, Path::new("s"), None, None, &mut Watch::default());
+    assert!(report.unwrap().is_same());
+    let other = MemStore::new();
+    for step in 1..12 {
+        stopped_after(&other, &project, step);
+    }
+    let resumed = run_whole(&other, &project);
+    assert_eq!((resumed.content, records(&other, &resumed.run)), (whole.content, steps.clone()));
+    // An overflow is as it was recorded, with the first number that is not finite.
+    let ask =
+        |step| why(&store, &whole.run, Some(step), None, None, &mut Watch::default()).unwrap();
+    let first = ask(1);
+    assert_eq!((first.is_as_recorded, first.loss_scale), (Some(true), steps[0].3));
+    assert_eq!(first.non_finite.unwrap().quantity, "grad_norm");
+    let good = steps.iter().rfind(|s| !s.2).unwrap();
+    let found = ask(good.0);
+    assert!(found.is_as_recorded == Some(true) && found.non_finite.is_none());
+    assert_eq!(found.loss_scale, good.3);
+}
+
+#[test]
+fn what_overflows_float16_on_the_way_forward_is_told_with_the_wider_format() {
+    let help = |precision: &str| {
+        let project = tiny(&[precision, "optimizer.lr=1e30", "training.schedule=constant"]);
+        let failure = run_with(&MemStore::new(), &project, &mut Watch::default()).unwrap_err();
+        let found = failure.diagnostics().remove(0);
+        assert_eq!(found.code, "train::non_finite");
+        found.help.unwrap()
+    };
+    assert!(
+        help("training.precision=float16").contains("`training.precision = \"bfloat16\"` does not")
+    );
+    assert!(!help("training.precision=float32").contains("float16"));
 }
 
 #[test]
