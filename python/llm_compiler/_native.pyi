@@ -2,13 +2,14 @@
 
 from os import PathLike
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Union
+from typing import Any, Callable, Dict, Iterator, List, Literal, Mapping, Optional, Sequence, Union
 
 import numpy as np
 import numpy.typing as npt
 
 _Path = Union[str, PathLike[str]]
 _Diagnostic = Dict[str, Any]
+_CacheDType = Literal["f32", "bf16", "int8"]
 
 __version__: str
 
@@ -134,6 +135,7 @@ class Run:
         frequency_penalty: float = 0.0,
         presence_penalty: float = 0.0,
         logit_bias: Optional[Dict[int, float]] = None,
+        kv_cache_dtype: _CacheDType = "f32",
     ) -> str: ...
     def generate_all(
         self,
@@ -142,6 +144,7 @@ class Run:
         *,
         batch: int = 8,
         stop: Optional[Sequence[str]] = None,
+        kv_cache_dtype: _CacheDType = "f32",
         temperature: float = 0.8,
         top_k: int = 40,
         top_p: float = 1.0,
@@ -154,8 +157,8 @@ class Run:
         seed: int = 0,
     ) -> List[str]: ...
     def logits(self, ids: npt.ArrayLike) -> npt.NDArray[np.float32]: ...
-    def session(self, prompt: str = "") -> Session: ...
-    def load_session(self, path: _Path) -> Session: ...
+    def session(self, prompt: str = "", *, kv_cache_dtype: _CacheDType = "f32") -> Session: ...
+    def load_session(self, path: _Path, *, kv_cache_dtype: _CacheDType = "f32") -> Session: ...
 
 class Session:
     """A text in the making, with the cache of what the model has seen of it."""
@@ -166,6 +169,8 @@ class Session:
     def text(self) -> str: ...
     @property
     def tokenizer(self) -> Tokenizer: ...
+    @property
+    def kv_cache_dtype(self) -> str: ...
     def append(self, text: str) -> None: ...
     def generate(
         self,
@@ -222,5 +227,7 @@ def run_training(
     progress: Optional[Callable[[Dict[str, Any]], Any]] = None,
     threads: Optional[int] = None,
 ) -> TrainingResult: ...
-def load_run(path: _Path, best: bool = False, ema: bool = False) -> Run: ...
+def load_run(
+    path: _Path, best: bool = False, ema: bool = False, *, mmap: bool = True
+) -> Run: ...
 def load_tokenizer(path: _Path) -> Tokenizer: ...

@@ -16,6 +16,15 @@ from llm_compiler import (
 )
 
 
+@pytest.fixture(autouse=True, scope="session")
+def cache(tmp_path_factory):
+    """A folder of the cache that is only for these tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("LLMC_CACHE", str(folder))
+        yield folder
+
+
 def tiny(**training):
     """Compiled parts of a tiny run; the arguments are fields of the training."""
     dataset = DatasetCompiler().compile(

@@ -127,3 +127,36 @@ def test_what_is_wrong_is_said(run):
     session.append("x")
     with pytest.raises(RuntimeError, match="elsewhere"):
         next(stream)
+
+
+def test_a_narrow_cache_is_one_of_its_own(run, tmp_path):
+    logits = []
+    for dtype in ("f32", "bf16", "int8"):
+        session = run.session("the way of", kv_cache_dtype=dtype)
+        assert session.kv_cache_dtype == dtype
+        expected = [token.id for token in session.generate(9, temperature=0.0)]
+        # A fork, a file, and the calls that name no session.
+        assert np.array_equal(session.fork().logits(), session.logits())
+        session.save(tmp_path / "a.session")
+        again = run.load_session(tmp_path / "a.session", kv_cache_dtype=dtype)
+        assert np.array_equal(again.logits(), session.logits())
+        text = run.generate("the way of", 9, temperature=0.0, kv_cache_dtype=dtype)
+        assert run.tokenizer.decode(expected) == text
+        assert run.generate_all(["the way of"], 9, temperature=0.0, kv_cache_dtype=dtype) == [text]
+        logits.append(run.session("the way of", kv_cache_dtype=dtype).logits())
+    wide, half, byte = logits
+    assert not np.array_equal(wide, half) and not np.array_equal(half, byte)
+    assert np.allclose(wide, half, atol=0.05) and np.allclose(wide, byte, atol=0.05)
+    with pytest.raises(CompileError, match="KV cache"):
+        run.load_session(tmp_path / "a.session")
+    with pytest.raises(ValueError, match="'int8'"):
+        run.session(kv_cache_dtype="q8_0")
+
+
+def test_weights_are_mapped_from_the_cache_or_not_with_the_same_bits(trained, cache):
+    mapped, own = load_run(trained.run), load_run(trained.run, mmap=False)
+    assert np.array_equal(mapped.session("the").logits(), own.session("the").logits())
+    assert mapped.generate_all(["the", "a"], 5) == own.generate_all(["the", "a"], 5)
+    assert len(list((cache / "weights").glob("*/block.bin"))) >= 1
+    for path, array in own.weights.items():
+        assert np.array_equal(mapped.weights[path], array)

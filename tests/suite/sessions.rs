@@ -5,17 +5,18 @@ use llmc_base::Hash;
 use llmc_ir::Module;
 use llmc_ir::sample::{Fill, filled};
 use llmc_ir::{DType, TensorType};
+use llmc_passes::{CacheFormat, narrow_cache};
 use llmc_runtime::{
     Batch, Engine, Isa, SequenceId, Session, SessionError, SessionState, StateError,
 };
 use llmc_spec::{DimExprs, Goal, from_json, resolve};
 use serde_json::{Value, json};
 
-const VOCAB: usize = 19;
-const CONTEXT: usize = 24;
+pub(crate) const VOCAB: usize = 19;
+pub(crate) const CONTEXT: usize = 24;
 
 /// A model with these fields besides its dims.
-fn module(fields: &Value) -> Module {
+pub(crate) fn module(fields: &Value) -> Module {
     let mut model = json!({
         "name": "tiny", "template": "decoder_only", "num_layers": 2, "hidden_size": 16,
         "num_heads": 4, "intermediate_size": 24, "vocab_size": VOCAB, "context_length": CONTEXT,
@@ -29,7 +30,7 @@ fn module(fields: &Value) -> Module {
     llmc_model::build(&resolved.architecture, &DimExprs::from(&resolved.dims)).expect("builds")
 }
 
-fn modules() -> Vec<Module> {
+pub(crate) fn modules() -> Vec<Module> {
     [
         json!({"attention": "gqa", "num_kv_heads": 2, "positional_encoding": "rope"}),
         json!({
@@ -39,11 +40,15 @@ fn modules() -> Vec<Module> {
     ]
     .iter()
     .map(module)
+    .flat_map(|module| {
+        // In every format of the cache.
+        CacheFormat::ALL.map(|(format, _)| narrow_cache(&module, format).expect("rewrites"))
+    })
     .collect()
 }
 
 /// The same values for the same path, whoever asks.
-fn weight(path: &str, out: &mut [f32]) {
+pub(crate) fn weight(path: &str, out: &mut [f32]) {
     let seed = path.bytes().fold(0u64, |h, b| h.wrapping_mul(31).wrapping_add(u64::from(b)));
     let ty = TensorType::new(DType::F32, [out.len() as i64]);
     let values = filled(&ty, Fill::Normal, seed);
@@ -52,11 +57,11 @@ fn weight(path: &str, out: &mut [f32]) {
     }
 }
 
-fn engine(threads: usize) -> Engine {
+pub(crate) fn engine(threads: usize) -> Engine {
     Engine::new(threads, None).expect("available")
 }
 
-fn session(module: &Module) -> Session {
+pub(crate) fn session(module: &Module) -> Session {
     let mut session = Session::new(module, CONTEXT, engine(2)).expect("plans");
     for path in session.weights() {
         weight(&path, session.weight_mut(&path).expect("placed"));
@@ -64,7 +69,7 @@ fn session(module: &Module) -> Session {
     session
 }
 
-fn batch(module: &Module, n_rows: usize, threads: usize) -> Batch {
+pub(crate) fn batch(module: &Module, n_rows: usize, threads: usize) -> Batch {
     let mut batch = Batch::new(module, n_rows, CONTEXT, engine(threads)).expect("plans");
     for path in batch.weights() {
         weight(&path, batch.weight_mut(&path).expect("placed"));
@@ -72,17 +77,17 @@ fn batch(module: &Module, n_rows: usize, threads: usize) -> Batch {
     batch
 }
 
-fn bits(logits: &[f32]) -> Vec<u32> {
+pub(crate) fn bits(logits: &[f32]) -> Vec<u32> {
     logits.iter().map(|x| x.to_bits()).collect()
 }
 
 /// What a session says that has seen nothing else.
-fn alone(module: &Module, ids: &[u32]) -> Vec<u32> {
+pub(crate) fn alone(module: &Module, ids: &[u32]) -> Vec<u32> {
     bits(session(module).next_logits(ids).expect("runs"))
 }
 
 /// A text whose tokens repeat themselves rarely.
-fn text(seed: u32, length: usize) -> Vec<u32> {
+pub(crate) fn text(seed: u32, length: usize) -> Vec<u32> {
     (0..length as u32).map(|i| (i * i * 7 + i * 5 + seed * 11) % VOCAB as u32).collect()
 }
 
@@ -108,7 +113,7 @@ fn guessed_tokens_have_the_bits_of_one_at_a_time() {
 
 #[test]
 fn sequences_of_a_batch_get_what_they_get_alone() {
-    for (module, threads) in modules().iter().zip([1, 3]) {
+    for (module, threads) in modules().iter().zip([1, 2, 3].into_iter().cycle()) {
         let mut batch = batch(module, 3, threads);
         let mut texts: Vec<(SequenceId, Vec<u32>)> = Vec::new();
         let mut waiting: Vec<Vec<u32>> =

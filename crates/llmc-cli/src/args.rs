@@ -3,7 +3,7 @@
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use llmc::pipeline::emit;
-use llmc::pipeline::generate::WeightFormat;
+use llmc::pipeline::generate::{CacheFormat, WeightFormat};
 use llmc::pipeline::quickstart::STEPS;
 use llmc_runtime::Sampling;
 use std::path::PathBuf;
@@ -491,6 +491,14 @@ pub struct ModelArgs {
     /// they are as the run, the export or the quantised folder has them.
     #[arg(long, value_name = "FORMAT", value_parser = weight_formats())]
     pub weights: Option<WeightFormat>,
+    /// How the KV cache holds keys and values: bf16 takes half the memory of f32, int8 (with a scale for each
+    /// position and head) about a quarter. They are rounded, so texts may differ from those with f32.
+    #[arg(long, value_name = "DTYPE", default_value = "f32", value_parser = cache_formats())]
+    pub kv_cache_dtype: CacheFormat,
+    /// Read the weights into memory of this process. Without it they are packed once, kept in the cache folder
+    /// (`LLMC_CACHE`) and mapped, so that processes share them and later ones start faster.
+    #[arg(long)]
+    pub no_mmap: bool,
 }
 
 /// How tokens are chosen.
@@ -650,6 +658,12 @@ fn formats() -> impl TypedValueParser<Value = &'static emit::Format> {
 fn weight_formats() -> impl TypedValueParser<Value = WeightFormat> {
     PossibleValuesParser::new(WeightFormat::ALL.map(|(_, name)| name))
         .try_map(|name| WeightFormat::parse(&name).ok_or_else(|| format!("`{name}` is no format")))
+}
+
+/// Formats of the KV cache, from the list that `llmc` keeps.
+fn cache_formats() -> impl TypedValueParser<Value = CacheFormat> {
+    PossibleValuesParser::new(CacheFormat::ALL.map(|(_, name)| name))
+        .try_map(|name| CacheFormat::parse(&name).ok_or_else(|| format!("`{name}` is no format")))
 }
 
 #[cfg(test)]

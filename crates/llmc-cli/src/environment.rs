@@ -1,7 +1,7 @@
 //! What the environment says: the instruction set, the stage cache, the folder of state.
 
 use crate::output::{Output, say};
-use llmc::cache::{StageCache, open_shared};
+use llmc::cache::{StageCache, cache_folder, open_shared, user_folder, variable};
 use llmc::lock::Lock;
 use llmc::pipeline::Failure;
 use llmc::store::FsStore;
@@ -34,27 +34,6 @@ pub struct Cache {
     /// The entries.
     pub stages: StageCache<'static>,
     _lock: Lock,
-}
-
-/// A variable of the environment that names a folder.
-fn variable(name: &str) -> Option<PathBuf> {
-    std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from)
-}
-
-/// `llmc` in a folder of the user: where a variable of freedesktop.org says, on macOS in the library,
-/// else below the home folder.
-fn user_folder(xdg: &str, library: &str, below_home: &str) -> Option<PathBuf> {
-    let home = variable("HOME").or_else(|| variable("USERPROFILE"));
-    let user = match cfg!(target_os = "macos") {
-        true => home.map(|home| home.join("Library").join(library)),
-        false => variable(xdg).or_else(|| home.map(|home| home.join(below_home))),
-    };
-    user.map(|folder| folder.join("llmc"))
-}
-
-/// The folder of the stage cache: `LLMC_CACHE`, or `llmc` in the user's cache folder.
-fn cache_folder() -> Option<PathBuf> {
-    variable("LLMC_CACHE").or_else(|| user_folder("XDG_CACHE_HOME", "Caches", ".cache"))
 }
 
 /// The folder of what should outlive a session: `LLMC_STATE`, or `llmc` in the user's state folder.

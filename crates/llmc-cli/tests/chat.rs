@@ -44,6 +44,19 @@ fn a_chat_over_a_pipe_is_a_turn_a_line() {
     let stats = said.event("stats");
     assert_eq!((stats["messages"].as_u64(), stats["replies"].as_u64()), (Some(4), Some(4)));
     assert_eq!(stats["context"], 32);
+    assert_eq!(stats["kv_cache_dtype"], "f32");
+    let (used, all) = (&stats["kv_cache_bytes"], &stats["kv_cache_reserved_bytes"]);
+    assert!(used.as_u64() > Some(0) && used.as_u64() <= all.as_u64());
+    for dtype in ["bf16", "int8"] {
+        let args = [&json[..], &["--kv-cache-dtype", dtype]].concat();
+        let said = chat(&place, &args, "Hello\n/stats").code(0);
+        let stats = said.event("stats");
+        assert_eq!(stats["kv_cache_dtype"], dtype);
+        let narrow = stats["kv_cache_reserved_bytes"].as_f64().unwrap();
+        assert!(narrow <= 0.5 * all.as_f64().unwrap(), "{stats}");
+        let said = chat(&place, &["--kv-cache-dtype", dtype], "Hello\n/stats").code(0);
+        assert!(said.err.contains("KV cache") && said.err.contains(dtype), "{}", said.err);
+    }
 
     // What was saved goes on, and says the same to the same.
     let saved: serde_json::Value =

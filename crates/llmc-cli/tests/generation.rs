@@ -65,6 +65,9 @@ fn many_prompts_at_once_are_what_each_is_alone() {
         let said = place.llmc(&[&args[..], &seed].concat()).code(0).json();
         let texts = said["texts"].as_array().unwrap();
         assert_eq!(texts.len(), prompts.len());
+        // All begin alike, if only with the token that starts a text.
+        let count = |name: &str| said[name].as_u64().unwrap();
+        assert!(count("shared_tokens") >= 5 && count("computed_tokens") > 6, "{said}");
         for (found, prompt) in texts.iter().zip(prompts) {
             assert_eq!(found["prompt"], prompt);
             let alone = text(&place, &[&["--prompt", prompt], &seed[..]].concat());
@@ -74,6 +77,26 @@ fn many_prompts_at_once_are_what_each_is_alone() {
     let said = place.llmc(&["generate", "--prompts", "prompts.txt", "-n", "2"]).code(0);
     assert!(said.out.contains("==> 6 <==\nand so on and so on"), "{}", said.out);
     place.llmc(&["generate", "--prompts", "prompts.txt", "--prompt", "a"]).code(2);
+}
+
+#[test]
+fn a_narrow_cache_gives_one_text_whatever_the_way() {
+    let place = place().0;
+    place.write("prompts.txt", "the \nthe w\nthe end of the end of the");
+    for dtype in ["bf16", "int8"] {
+        let format = ["--kv-cache-dtype", dtype, "--seed", "3"];
+        let args = ["generate", "-n", "30", "--prompts", "prompts.txt", "--batch", "2", "--json"];
+        let said = place.llmc(&[&args[..], &format].concat()).code(0).json();
+        for found in said["texts"].as_array().unwrap() {
+            let prompt = ["--prompt", found["prompt"].as_str().unwrap(), "-n", "30"];
+            for more in [&["--speculate", "4"][..], &[]] {
+                let args = [&["generate", "--json"], &prompt[..], &format, more].concat();
+                assert_eq!(place.llmc(&args).code(0).json()["text"], found["text"], "{dtype}");
+            }
+        }
+    }
+    let said = place.llmc(&["generate", "--kv-cache-dtype", "fp8"]).code(2);
+    assert!(said.err.contains("int8"), "{}", said.err);
 }
 
 #[test]

@@ -35,7 +35,8 @@
 //! |---|---|
 //! | matrix product | [`gemm`]: `x·Wᵀ`, `dy·W`, `dyᵀ·x` accumulating; bias and residual fused |
 //! | narrow weights | [`packed_linear`], [`quantized_linear`] and their embeddings: panels of f32, bf16, f16, 8 and 4 bits |
-//! | attention | [`attention`], [`attention_backward`]: grouped heads, causal, window, segments |
+//! | attention | [`attention`], [`attention_backward`]: grouped heads, causal, window, segments; [`cached_attention`]: over a cache in f32, bf16 or 8 bits |
+//! | narrow cache | [`to_bf16`], [`quantize_rows`] |
 //! | normalisation | [`rms_norm`], [`layer_norm`] and their `_backward` |
 //! | activation | [`silu`], [`swiglu`], [`gelu`], [`gelu_tanh`], [`relu`] and their `_backward` |
 //! | position | [`rope`], [`rope_backward`] |
@@ -91,8 +92,8 @@ mod testing;
 mod tests;
 
 pub use attention::{
-    Attention, Segments, attention, attention_backward, attention_backward_scratch_len,
-    attention_scratch_len,
+    Attention, Cells, Segments, attention, attention_backward, attention_backward_scratch_len,
+    attention_scratch_len, cached_attention, cached_attention_scratch_len,
 };
 pub use dropout::{Dropout, dropout};
 pub use elementwise::{
@@ -109,8 +110,8 @@ pub use optimizer::{AdamW, Lion, Sgd, adamw_step, lion_step, sgd_step};
 pub use parallel::{Ctx, Parallel, Serial};
 pub use quant::{
     BLOCK, PANEL, Packed, Quants, Scales, bf16_from_f32, f16_from_f32, f32_from_f16, pack_bf16,
-    pack_f32, packed_embedding, packed_linear, panels, quantize_i4, quantize_i8,
-    quantized_embedding, quantized_linear, quantized_scratch_len,
+    pack_f32, packed_embedding, packed_linear, panels, quantize_i4, quantize_i8, quantize_rows,
+    quantized_embedding, quantized_linear, quantized_scratch_len, to_bf16,
 };
 pub use reduce::{bias_grad, sum_chain, sum_rows, sum_squares};
 pub use rope::{rope, rope_backward};

@@ -2,7 +2,7 @@
 //!
 //! Every pass keeps the bits of an evaluation in `Rounded` mode and the value
 //! in `Real` mode; [`autodiff()`] adds functions and leaves the others alone, and [`pack_weights()`]
-//! rounds weights because it is asked to.
+//! rounds weights, [`narrow_cache()`] keys and values because they are asked to.
 //! In debug builds every pass runs the verifier over what it made.
 //! This crate knows no specs and no source languages.
 
@@ -13,6 +13,7 @@ pub mod dce;
 pub mod fuse;
 pub mod inline;
 pub mod legalise;
+pub mod narrow_cache;
 pub mod pack_weights;
 pub mod precision;
 mod rebuild;
@@ -24,6 +25,7 @@ pub use dce::dce;
 pub use fuse::fuse;
 pub use inline::inline;
 pub use legalise::legalise;
+pub use narrow_cache::{CacheFormat, narrow_cache, round_keys_and_values};
 pub use pack_weights::{WeightFormat, pack_panels, pack_weights};
 pub use precision::with_precision;
 pub use simplify::simplify;

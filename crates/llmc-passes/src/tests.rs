@@ -1,7 +1,8 @@
 //! Small cases of every pass: text in, text out.
 
 use crate::{
-    Pass, WeightFormat, cse, dce, find, inline, legalise, pack_panels, pack_weights, simplify,
+    CacheFormat, Pass, WeightFormat, cse, dce, find, inline, legalise, narrow_cache, pack_panels,
+    pack_weights, round_keys_and_values, simplify,
 };
 use llmc_ir::text::{parse_and_verify, print};
 use llmc_ir::{Module, Op};
@@ -316,4 +317,74 @@ fn pack_weights_changes_what_is_only_multiplied_by_everywhere() {
     let kept = pack_weights(&module(&other), WeightFormat::Q8).unwrap();
     let f = kept.function(kept.find("layer").unwrap());
     assert_eq!(f.ty(f.weights().next().unwrap().1).to_string(), "f32[48, 64]");
+}
+
+/// Keys and values that are appended and attended over; `more` are nodes of `@f` behind that.
+fn cached(more: &str) -> String {
+    let cache = "f32[B, 8, 1, 4]";
+    format!(
+        "fn @f(%q: f32[B, 2, 1, 4], %k: f32[B, 2, 1, 4], %v: f32[B, 2, 1, 4], %s: i32[B],
+               state %ks \"k_cache\": {cache}, state %vs \"v_cache\": {cache})
+               -> (o: f32[B, 2, 1, 4], state \"k_cache\": {cache}, state \"v_cache\": {cache}) {{
+            %kn = update_slice(%ks, %k, %s) {{axis = 1}} : {cache}
+            %vn = update_slice(%vs, %v, %s) {{axis = 1}} : {cache}
+            %o = attention(%q, %kn, %vn, %s) {{causal = true, cached = true}} : f32[B, 2, 1, 4]
+            {more}
+            return %o, %kn, %vn
+        }}"
+    )
+}
+
+#[test]
+fn keys_and_values_are_rounded_as_they_are_appended() {
+    let narrow = |format| move |m: &Module| narrow_cache(m, format);
+    check(
+        narrow(CacheFormat::Bf16),
+        &cached(""),
+        "%6 = cast(%k) {dtype = bf16}
+         %kn = update_slice(%k_cache, %6, %s) {axis = 1}
+         %8 = cast(%v) {dtype = bf16}
+         %vn = update_slice(%v_cache, %8, %s) {axis = 1}
+         %o = attention(%q, %kn, %vn, %s) {causal = true, cached = true}
+         return %o, %kn, %vn",
+    );
+    check(
+        narrow(CacheFormat::Int8),
+        &cached(""),
+        "%8, %9 = quantize_rows(%k)
+         %kn = update_slice(%k_cache, %8, %s) {axis = 1}
+         %11 = update_slice(%k_scale_cache, %9, %s) {axis = 1}
+         %12, %13 = quantize_rows(%v)
+         %vn = update_slice(%v_cache, %12, %s) {axis = 1}
+         %15 = update_slice(%v_scale_cache, %13, %s) {axis = 1}
+         %o = attention(%q, %kn, %vn, %s, %11, %15) {causal = true, cached = true}
+         return %o, %kn, %vn, %11, %15",
+    );
+}
+
+#[test]
+fn a_cache_that_is_used_otherwise_stays_with_its_sibling() {
+    // The values are looked at by another op, so the keys stay as well.
+    let text = cached("%w = exp(%vn) : f32[B, 8, 1, 4]");
+    let before = module(&text);
+    for (format, _) in CacheFormat::ALL {
+        assert_eq!(narrow_cache(&before, format).unwrap(), before);
+    }
+}
+
+#[test]
+fn rounded_keys_and_values_are_what_a_cache_holds() {
+    check(
+        |m| round_keys_and_values(m, CacheFormat::Bf16),
+        "fn @f(%q: f32[B, 2, 1, 4], %k: f32[B, 3, 1, 4], %v: f32[B, 3, 1, 4]) -> (o: f32[B, 2, 1, 4]) {
+            %o = attention(%q, %k, %v) {causal = true} : f32[B, 2, 1, 4]
+            return %o
+        }",
+        "%3 = cast(%k) {dtype = bf16}
+         %4 = cast(%3) {dtype = f32}
+         %5 = cast(%v) {dtype = bf16}
+         %6 = cast(%5) {dtype = f32}
+         %o = attention(%q, %4, %6) {causal = true}
+         return %o",
+    );
 }

@@ -141,6 +141,18 @@ fn has_native(op: &Op, operands: &[View], all_f32: bool) -> bool {
         Op::PackedLinear(_) | Op::QuantizedLinear(_) => return true,
         Op::PackedEmbedding(_) => return is_i32(&operands[1]),
         Op::QuantizedEmbedding(_) => return is_i32(&operands[2]),
+        Op::QuantizeRows(_) => return operands[0].dtype == DType::F32,
+        Op::Cast(cast) if operands[0].dtype == DType::F32 && cast.dtype == DType::Bf16 => {
+            return true;
+        }
+        // Parts of whole bytes are copied whatever they are.
+        Op::UpdateSlice(_) => {
+            let dtype = operands[0].dtype;
+            return is_i32(&operands[2]) && (dtype == DType::Bool || dtype.bits() >= 8);
+        }
+        Op::Attention(op) if op.cached => {
+            return operands[0].dtype == DType::F32;
+        }
         // The others take one word per element.
         _ if operands.iter().any(|v| v.dtype != DType::Bool && v.dtype.bits() != 32) => {
             return false;
@@ -154,8 +166,7 @@ fn has_native(op: &Op, operands: &[View], all_f32: bool) -> bool {
         | Op::CrossEntropy(_)
         | Op::CrossEntropyBackward(_)
         | Op::Attention(_)
-        | Op::AttentionBackward(_)
-        | Op::UpdateSlice(_) => true,
+        | Op::AttentionBackward(_) => true,
         Op::RmsNorm(_)
         | Op::LayerNorm(_)
         | Op::Relu(_)

@@ -2,7 +2,9 @@
 
 use crate::convert::{error, not_pickled, to_array};
 use crate::run::{Shared, Tokenizer};
-use llmc::pipeline::generate::{Finish, SessionKey, Settings, Text, prompt_ids};
+use llmc::pipeline::generate::{
+    CacheFormat, Finish, SessionKey, Sessions, Settings, Text, prompt_ids,
+};
 use llmc::store::FsStore;
 use llmc_runtime::Sampling;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
@@ -43,15 +45,17 @@ pub fn sampling(options: Option<&Bound<'_, PyDict>>) -> PyResult<Sampling> {
 #[pyclass(frozen, module = "llm_compiler")]
 pub struct Session {
     shared: Arc<Shared>,
+    cache: CacheFormat,
     key: SessionKey,
     ids: Mutex<Vec<u32>>,
     is_cancelled: AtomicBool,
 }
 
 impl Session {
-    /// A session with a text.
-    pub fn new(shared: Arc<Shared>, key: SessionKey, ids: Vec<u32>) -> Self {
-        Session { shared, key, ids: Mutex::new(ids), is_cancelled: AtomicBool::new(false) }
+    /// A session with a text, over a cache of this format.
+    pub fn new(shared: Arc<Shared>, cache: CacheFormat, key: SessionKey, ids: Vec<u32>) -> Self {
+        let (ids, is_cancelled) = (Mutex::new(ids), AtomicBool::new(false));
+        Session { shared, cache, key, ids, is_cancelled }
     }
 
     /// A copy of the ids; the lock is held for no longer than that.
@@ -66,7 +70,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.shared.forget(self.key);
+        self.shared.forget(self.cache, self.key);
     }
 }
 
@@ -132,28 +136,35 @@ impl Session {
         self.is_cancelled.store(true, Ordering::SeqCst);
     }
 
+    /// How the KV cache holds keys and values: `f32`, `bf16` or `int8`.
+    #[getter]
+    fn kv_cache_dtype(&self) -> &'static str {
+        self.cache.name()
+    }
+
     /// Logits [V] of the token that follows the text.
     fn logits<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         if self.ids().is_empty() {
             self.append(py, "")?;
         }
         let ids = self.ids();
-        let logits = self
-            .shared
-            .with(py, |sessions, _| Ok(sessions.next_logits(self.key, &ids)?.to_vec()))?;
+        let logits = self.shared.with(py, self.cache, |sessions, _| {
+            Ok(sessions.next_logits(self.key, &ids)?.to_vec())
+        })?;
         to_array(py, &logits, &[logits.len()])
     }
 
     /// Another session with the same text and cache; each goes its own way.
     fn fork(&self, py: Python<'_>) -> PyResult<Session> {
-        let key = self.shared.with(py, |sessions, _| Ok(sessions.fork(self.key)))?;
-        Ok(Session::new(self.shared.clone(), key, self.ids()))
+        let key = self.shared.with(py, self.cache, |sessions, _| Ok(sessions.fork(self.key)))?;
+        Ok(Session::new(self.shared.clone(), self.cache, key, self.ids()))
     }
 
     /// Writes text and cache to a file, whole or not at all; `Run.load_session` goes on from it.
     fn save(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
         let ids = self.ids();
-        self.shared.with(py, |sessions, _| sessions.save(self.key, &ids, &FsStore, &path))
+        let save = |sessions: &mut Sessions, _| sessions.save(self.key, &ids, &FsStore, &path);
+        self.shared.with(py, self.cache, save)
     }
 
     fn __len__(&self) -> usize {
@@ -234,9 +245,9 @@ impl TokenStream {
         }
         py.check_signals()?;
         let ids = state.text.ids().to_vec();
-        let logits = session
-            .shared
-            .with(py, |sessions, _| Ok(sessions.next_logits(session.key, &ids)?.to_vec()))?;
+        let logits = session.shared.with(py, session.cache, |sessions, _| {
+            Ok(sessions.next_logits(session.key, &ids)?.to_vec())
+        })?;
         let tokenizer = session.shared.tokenizer();
         let mut text = state.text.push(tokenizer, &logits);
         if state.text.is_finished() {

@@ -110,8 +110,7 @@ impl Engine {
         let op = launch.op.name();
         match launch.kernel {
             Kernel::Copy => {
-                let from = launch.operands[0].region.range();
-                memory.words_mut().copy_within(from, launch.results[0].region.start);
+                memory.copy(launch.operands[0].region, launch.results[0].region.start);
                 Ok(())
             }
             Kernel::Evaluate => evaluate(launch, memory),
@@ -127,7 +126,8 @@ impl Engine {
                 }
                 let mut tables = std::mem::take(&mut self.tables);
                 let ctx = self.ctx();
-                let slices = split(launch, memory.words_mut()).ok_or(RunError::Overlap { op });
+                let (fixed, words) = memory.parts_mut();
+                let slices = split(launch, fixed, words).ok_or(RunError::Overlap { op });
                 let outcome = slices.and_then(|mut slices| {
                     native::run(&ctx, launch, &mut slices, scratch.as_mut_slice(), &mut tables)
                 });
@@ -159,10 +159,13 @@ pub(crate) struct Slices<'a> {
 /// The operands of a launch; few, so that a launch of little work allocates nothing.
 pub(crate) type Operands<'a> = SmallVec<[&'a [f32]; 8]>;
 
-/// Carves the regions of a launch out of the memory. `None` if a result overlaps anything else.
-fn split<'a>(launch: &Launch, words: &'a mut [f32]) -> Option<Slices<'a>> {
+/// Carves the regions of a launch out of the memory, whose first words are `fixed` where there are some. `None` if
+/// a result overlaps anything else, or what is fixed.
+fn split<'a>(launch: &Launch, fixed: &'a [f32], words: &'a mut [f32]) -> Option<Slices<'a>> {
+    let is_fixed = |region: &Region| region.start < fixed.len();
     let views = launch.operands.iter().chain(&launch.results);
-    let mut regions: SmallVec<[Region; 12]> = views.map(|view| view.region).collect();
+    let regions = views.map(|view| view.region).filter(|region| !is_fixed(region));
+    let mut regions: SmallVec<[Region; 12]> = regions.collect();
     regions.sort_unstable();
     regions.dedup();
     let mut pieces: SmallVec<[&'a mut [f32]; 12]> = SmallVec::new();
@@ -184,8 +187,11 @@ fn split<'a>(launch: &Launch, words: &'a mut [f32]) -> Option<Slices<'a>> {
         results.push(piece);
     }
     let shared: SmallVec<[&'a [f32]; 12]> = pieces.into_iter().map(|piece| &*piece).collect();
-    let operands = launch.operands.iter().map(|view| place(view).map(|at| shared[at])).collect();
-    let operands: Option<Operands<'a>> = operands;
+    let operand = |view: &View| match is_fixed(&view.region) {
+        true => fixed.get(view.region.range()),
+        false => place(view).map(|at| shared[at]),
+    };
+    let operands: Option<Operands<'a>> = launch.operands.iter().map(operand).collect();
     Some(Slices { operands: operands?, results })
 }
 

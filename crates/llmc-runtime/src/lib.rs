@@ -4,6 +4,7 @@
 
 mod calibrate;
 mod exec;
+mod mapped;
 mod memory;
 mod narrow;
 mod native;
@@ -20,9 +21,10 @@ mod tests;
 pub use calibrate::{CalibrateError, calibrate};
 pub use exec::{Engine, RunError, scratch_words};
 pub use llmc_kernels::Isa;
+pub use mapped::MappedFile;
 pub use memory::Memory;
 pub use pack::{PackedWeight, pack_weight};
 pub use pool::Pool;
 pub use sample::{Context, Sampling, logprobs, sample};
-pub use session::{Batch, SequenceId, Session, SessionError, SessionState, StateError};
+pub use session::{Batch, CacheBytes, SequenceId, Session, SessionError, SessionState, StateError};
 pub use stop::StopStrings;

@@ -6,7 +6,7 @@
 use bytemuck::{cast_slice, cast_slice_mut};
 use llmc_ir::DType;
 use llmc_ir::eval::{Data, Tensor};
-use llmc_kernels::{Packed, Quants, Scales, f16_from_f32, f32_from_f16};
+use llmc_kernels::{Cells, Packed, Quants, Scales, f16_from_f32, f32_from_f16};
 use llmc_plan::View;
 
 /// The words of a view as a tensor.
@@ -106,4 +106,28 @@ pub(crate) fn scales<'a>(view: &View, words: &'a [f32]) -> Result<Scales<'a>, St
         DType::F16 => Ok(Scales::F16(elements(view, words)?)),
         other => Err(format!("no kernel for scales of {other}")),
     }
+}
+
+/// Keys or values of a cache, and the scales of their rows if they have some.
+pub(crate) fn cells<'a>(
+    view: &View,
+    words: &'a [f32],
+    scale: Option<&'a [f32]>,
+) -> Result<Cells<'a>, String> {
+    match (view.dtype, scale) {
+        (DType::F32, None) => Ok(Cells::F32(words)),
+        (DType::Bf16, None) => Ok(Cells::Bf16(elements(view, words)?)),
+        (DType::I8, Some(scale)) => Ok(Cells::I8 { q: elements(view, words)?, scale }),
+        (other, _) => Err(format!("no kernel for a cache of {other}")),
+    }
+}
+
+/// The elements of a result that has a byte or two for each.
+pub(crate) fn elements_mut<'a, T: bytemuck::Pod>(
+    view: &View,
+    words: &'a mut [f32],
+) -> Result<&'a mut [T], String> {
+    let len: usize = view.shape.iter().product();
+    let all: &mut [T] = cast_slice_mut(words);
+    all.get_mut(..len).ok_or_else(|| "a region is too short".to_string())
 }

@@ -2,10 +2,10 @@
 
 use crate::exec::{RunError, Slices};
 use crate::narrow;
-use llmc_ir::Op;
 use llmc_ir::ops::{
     Attention, BinaryKind, Dropout, Precision, Rope, RopeScaling, rope_frequencies,
 };
+use llmc_ir::{DType, Op};
 use llmc_kernels as k;
 use llmc_kernels::{Ctx, MatRef, Segments};
 use llmc_plan::{Gemm, GemmInit, Kernel, Launch, View};
@@ -51,6 +51,11 @@ pub(crate) fn scratch_words(launch: &Launch, threads: usize) -> usize {
         (Kernel::Native, Op::QuantizedLinear(_)) => {
             let x = &launch.operands[0];
             k::quantized_scratch_len(x.region.len / last(x).max(1), last(x))
+        }
+        (Kernel::Native, Op::Attention(op)) if op.cached => {
+            let shape = attention_shape(&launch.operands, op);
+            let is_narrow = launch.operands[1].dtype != DType::F32;
+            k::cached_attention_scratch_len(&shape, is_narrow, threads)
         }
         (Kernel::Native, Op::Attention(op)) => {
             let shape = attention_shape(&launch.operands, op);
@@ -219,6 +224,12 @@ fn dispatch(
             let head = head(launch, &operands);
             return k::linear_cross_entropy(ctx, &head, loss, Some(grad), scratch).map_err(text);
         }
+        Op::QuantizeRows(_) => {
+            let [q, scale] = results::<2>(slices)?;
+            let q = narrow::elements_mut(&launch.results[0], q)?;
+            let width = last(&launch.operands[0]);
+            return k::quantize_rows(ctx, operands[0], width, q, scale).map_err(text);
+        }
         Op::SwigluBackward(_) => {
             let [dg, du] = results::<2>(slices)?;
             return k::swiglu_backward(ctx, operands[0], operands[1], operands[2], dg, du)
@@ -279,7 +290,7 @@ fn dispatch(
         }
         Op::Attention(op) if op.cached => {
             let shape = attention_shape(&launch.operands, op);
-            return cached_attention(ctx, &shape, &operands, y, scratch);
+            return cached_attention(ctx, &shape, &launch.operands, &operands, y, scratch);
         }
         Op::Attention(op) => {
             let shape = attention_shape(&launch.operands, op);
@@ -296,20 +307,32 @@ fn dispatch(
         }
         Op::UpdateSlice(op) => {
             let shape = &launch.operands[0].shape;
-            let inner: usize = shape[op.axis + 1..].iter().product();
+            // Bytes of an element: one word of a bool, too.
+            let bytes = match launch.operands[0].dtype {
+                DType::Bool => 4,
+                dtype => dtype.bits() as usize / 8,
+            };
+            let inner = shape[op.axis + 1..].iter().product::<usize>() * bytes;
             let row = shape[op.axis] * inner;
             let new = launch.operands[1].shape[op.axis] * inner;
             // One start for all, or one for each row of the first axis.
             let starts = ints(operand(2));
-            let (wide, part) =
-                (y.len() / starts.len().max(1), operand(1).len() / starts.len().max(1));
+            let all = shape.iter().product::<usize>() * bytes;
+            let update = launch.operands[1].shape.iter().product::<usize>() * bytes;
+            let (y, from): (&mut [u8], &[u8]) =
+                (bytemuck::cast_slice_mut(y), bytemuck::cast_slice(operand(1)));
+            let short = || "a region is too short".to_string();
+            let y = y.get_mut(..all).ok_or_else(short)?;
+            let from = from.get(..update).ok_or_else(short)?;
+            let (wide, part) = (all / starts.len().max(1), update / starts.len().max(1));
             for (at, start) in starts.iter().enumerate() {
                 let start = usize::try_from(*start).map_err(|_| format!("start is {start}"))?;
-                let (y, update) = (&mut y[at * wide..][..wide], &operand(1)[at * part..][..part]);
+                let (y, update) = (&mut y[at * wide..][..wide], &from[at * part..][..part]);
                 update_slice(y, row, update, new, start * inner)?;
             }
             Ok(())
         }
+        Op::Cast(_) => k::to_bf16(ctx, operand(0), narrow::elements_mut(&launch.results[0], y)?),
         Op::Softmax(_) => k::softmax(ctx, operand(0), width, y),
         Op::Relu(_) => k::relu(ctx, operand(0), y),
         Op::ReluBackward(_) => k::relu_backward(ctx, operand(0), operand(1), y),
@@ -350,11 +373,11 @@ fn dispatch(
     .map_err(text)
 }
 
-/// Writes each run of `n_new` words of `update` at `start` of each run of `row` words of `x`.
+/// Writes each run of `n_new` bytes of `update` at `start` of each run of `row` bytes of `x`.
 fn update_slice(
-    x: &mut [f32],
+    x: &mut [u8],
     row: usize,
-    update: &[f32],
+    update: &[u8],
     n_new: usize,
     start: usize,
 ) -> Result<(), String> {
@@ -362,7 +385,7 @@ fn update_slice(
         return Ok(());
     }
     if start + n_new > row || row == 0 {
-        return Err(format!("words {start}..{} do not lie in {row}", start + n_new));
+        return Err(format!("bytes {start}..{} do not lie in {row}", start + n_new));
     }
     for (to, from) in x.chunks_exact_mut(row).zip(update.chunks_exact(n_new)) {
         to[start..start + n_new].copy_from_slice(from);
@@ -370,28 +393,35 @@ fn update_slice(
     Ok(())
 }
 
-/// Attention over a cache that each row has filled to another length: operands q, k, v, start. Each row
-/// is an attention of its own over as many keys as it has, which changes no bit.
+/// Attention over a cache that each row has filled to another length: operands q, k, v, start, and the scales
+/// of k and v if they have some. Each row is an attention of its own over as many keys as it has, which changes
+/// no bit.
 fn cached_attention(
     ctx: &Ctx<'_>,
     shape: &k::Attention,
+    views: &[View],
     operands: &[&[f32]],
     o: &mut [f32],
     scratch: &mut [f32],
 ) -> Result<(), String> {
-    let [q, key, v, start] = *operands else {
-        return Err(format!("{} operands", operands.len()));
+    let (q, key, v, start, scales) = match *operands {
+        [q, key, v, start] => (q, key, v, start, [None; 2]),
+        [q, key, v, start, key_scale, v_scale] => {
+            (q, key, v, start, [Some(key_scale), Some(v_scale)])
+        }
+        _ => return Err(format!("{} operands", operands.len())),
     };
+    let key = narrow::cells(&views[1], key, scales[0])?;
+    let v = narrow::cells(&views[2], v, scales[1])?;
     let q_row = shape.q_len * shape.n_heads * shape.head_dim;
-    let kv_row = shape.kv_capacity * shape.n_kv_heads * shape.head_dim;
     for (b, start) in ints(start).iter().enumerate() {
         let kv_len = usize::try_from(*start).ok().map(|start| start + shape.q_len);
         let kv_len = kv_len.filter(|n| *n <= shape.kv_capacity);
         let kv_len = kv_len.ok_or_else(|| format!("start {start} is not in the cache"))?;
         let row = k::Attention { batch: 1, kv_len, ..*shape };
         let (q, o) = (&q[b * q_row..][..q_row], &mut o[b * q_row..][..q_row]);
-        let (key, v) = (&key[b * kv_row..][..kv_row], &v[b * kv_row..][..kv_row]);
-        k::attention(ctx, &row, q, key, v, None, None, o, scratch).map_err(|e| e.to_string())?;
+        let (key, v) = (key.batch(shape, b), v.batch(shape, b));
+        k::cached_attention(ctx, &row, q, key, v, o, scratch).map_err(|e| e.to_string())?;
     }
     Ok(())
 }

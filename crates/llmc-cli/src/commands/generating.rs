@@ -1,14 +1,13 @@
 //! `generate`: one prompt as it goes on, or many at once.
 
-use super::{DONE, open_model, value};
+use super::{DONE, open_model, session_options, value};
 use crate::args::Generate;
-use crate::environment;
 use crate::format::{Align, table};
 use crate::output::Output;
 use llmc::pipeline::Failure;
 use llmc::pipeline::generate::{
-    Chosen, Generated, Model, Scored, Settings, Speaker, Speculating, Speculation, generate_all,
-    prompt_ids,
+    Chosen, Generated, Model, Scored, SessionOptions, Settings, Speaker, Speculating, Speculation,
+    generate_all, prompt_ids,
 };
 use llmc::store::FsStore;
 use llmc_base::Diagnostic;
@@ -27,14 +26,16 @@ pub fn generate(args: &Generate, out: &mut Output) -> Result<u8, Failure> {
     match &args.prompts {
         Some(file) => {
             let prompts = prompts(file)?;
-            many(&open_model(&args.model)?, &prompts, args.batch.into(), &settings, out)
+            let options = session_options(&args.model)?;
+            many(&open_model(&args.model)?, &options, &prompts, args.batch.into(), &settings, out)
         }
         None => {
             let prompt = match args.prompt.as_str() {
                 "-" => standard_input()?,
                 prompt => prompt.to_string(),
             };
-            one(&open_model(&args.model)?, &prompt, &settings, out)
+            let options = session_options(&args.model)?;
+            one(&open_model(&args.model)?, &options, &prompt, &settings, out)
         }
     }
 }
@@ -65,8 +66,14 @@ fn told(prompt: &str, generated: &Generated) -> Value {
 }
 
 /// Continues one prompt.
-fn one(model: &Model, prompt: &str, settings: &Settings, out: &mut Output) -> Result<u8, Failure> {
-    let mut session = model.session(None, environment::isa()?)?;
+fn one(
+    model: &Model,
+    options: &SessionOptions,
+    prompt: &str,
+    settings: &Settings,
+    out: &mut Output,
+) -> Result<u8, Failure> {
+    let mut session = model.session(options)?;
     let is_json = out.is_json;
     if !is_json {
         out.text(prompt);
@@ -104,18 +111,22 @@ fn one(model: &Model, prompt: &str, settings: &Settings, out: &mut Output) -> Re
 /// Continues many prompts, and tells of them in their order.
 fn many(
     model: &Model,
+    options: &SessionOptions,
     prompts: &[String],
     n_rows: usize,
     settings: &Settings,
     out: &mut Output,
 ) -> Result<u8, Failure> {
     let n_rows = n_rows.min(prompts.len()).max(1);
-    let mut batch = model.batch(n_rows, None, environment::isa()?)?;
+    let mut batch = model.batch(n_rows, options)?;
     let all = generate_all(&mut batch, &model.tokenizer, prompts, settings, &mut |_, _| true)?;
     if out.is_json {
         let texts: Vec<Value> =
             prompts.iter().zip(&all).map(|(prompt, generated)| told(prompt, generated)).collect();
-        out.json(&json!({ "run": model.folder, "step": model.checkpoint.step, "texts": texts }));
+        out.json(&json!({
+            "run": model.folder, "step": model.checkpoint.step, "texts": texts,
+            "computed_tokens": batch.computed_tokens(), "shared_tokens": batch.shared_tokens(),
+        }));
         return Ok(DONE);
     }
     for (at, (prompt, generated)) in prompts.iter().zip(&all).enumerate() {

@@ -13,9 +13,11 @@ mod using;
 mod why;
 
 use crate::args::{Cli, Command, ModelArgs, RunArg, SpecArgs};
+use crate::environment;
 use crate::output::Output;
 use clap::CommandFactory;
-use llmc::pipeline::generate::{Model, WeightSet, Which};
+use llmc::cache::cache_folder;
+use llmc::pipeline::generate::{Model, SessionOptions, WeightSet, Which};
 use llmc::pipeline::{Defaults, Failure, Project, runs as run_folders};
 use llmc::store::FsStore;
 use llmc_base::Diagnostic;
@@ -108,7 +110,16 @@ fn run_folder(args: &RunArg) -> Result<PathBuf, Failure> {
 fn open_model(args: &ModelArgs) -> Result<Model, Failure> {
     let which = if args.best { Which::Best } else { Which::Last };
     let folder = run_folders::find_model(&FsStore, &args.run.runs, args.run.run.as_deref())?;
-    Model::open_weights(&FsStore, &folder, which, weight_set(args.ema))?.in_format(args.weights)
+    let model = Model::open_weights(&FsStore, &folder, which, weight_set(args.ema))?;
+    let model = if args.no_mmap { model.in_own_memory() } else { model };
+    model.in_format(args.weights)
+}
+
+/// How a model is to be run.
+fn session_options(args: &ModelArgs) -> Result<SessionOptions, Failure> {
+    let weight_cache = if args.no_mmap { None } else { cache_folder() };
+    let (isa, cache) = (environment::isa()?, args.kv_cache_dtype);
+    Ok(SessionOptions { isa, cache, weight_cache, ..SessionOptions::default() })
 }
 
 /// Which weights of a checkpoint are meant.

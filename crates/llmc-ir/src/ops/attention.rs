@@ -28,13 +28,16 @@ use llmc_base::Expr;
 /// narrower.
 ///
 /// Over a cache (`cached`) k and v have room for S keys, and start: i32 \[B\] takes the place of the
-/// segments: query i of row b stands at key start\[b\] + i, and no key behind the last query is seen.
+/// segments: query i of row b stands at key start\[b\] + i, and no key behind the last query is seen. A cache
+/// of an f32 q may be narrower: k and v bf16, or i8 with k_scale and v_scale: f32 [B, S, K] behind start, where
+/// k and v are those times the scale of their row, one rounding.
 ///
 /// Errors: `attention::c1` if q, k, v are not of these shapes and one float dtype, `attention::c2`
 /// if K does not divide H, `attention::c3` if the segments are not i32 [B, T] and i32 [B, S],
 /// `attention::c4` if the window is 0 or above 2³¹ − 1, `attention::c6` if key, step or sample has
 /// another type, `attention::c7` if the dropout rate is not in 0..1, `attention::c8` if over a cache
-/// start is not i32 \[B\] or the attention is not causal.
+/// start is not i32 \[B\] or the attention is not causal, `attention::c9` if k and v are narrower without being
+/// a cache of an f32 q, or have the wrong scales.
 /// Source: Vaswani et al. 2017, arXiv:1706.03762, eq. 1; grouped heads: arXiv:2305.13245.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attention {
@@ -80,8 +83,8 @@ pub(super) fn from_attrs(attrs: &mut AttrReader) -> Result<Attention, AttrError>
     })
 }
 
-/// The operands after the first `n`: the segments, if any, or start of a cache; and key, step and sample
-/// of dropout.
+/// The operands after the first `n`: the segments, if any, or start and scales of a cache; and key, step and
+/// sample of dropout.
 ///
 /// `<op>::arity` unless there are as many as the op takes.
 pub(super) fn split_rest<'t, T>(
@@ -91,14 +94,11 @@ pub(super) fn split_rest<'t, T>(
     n: usize,
 ) -> Result<(&'t [T], &'t [T]), TypeError> {
     let n_random = if op.dropout.is_some() { 3 } else { 0 };
-    let (few, many) = if op.cached { (n + 1, n + 1) } else { (n, n + 2) };
+    let (few, many) = if op.cached { (n + 1, n + 3) } else { (n, n + 2) };
     let fits = operands.len() == few + n_random || operands.len() == many + n_random;
     ensure(fits, &format!("{name}::arity"), || {
         let (few, many) = (few + n_random, many + n_random);
-        match few == many {
-            true => format!("`{name}` takes {few} operands, got {}", operands.len()),
-            false => format!("`{name}` takes {few} or {many} operands, got {}", operands.len()),
-        }
+        format!("`{name}` takes {few} or {many} operands, got {}", operands.len())
     })?;
     Ok(operands[n..].split_at(operands.len() - n - n_random))
 }
@@ -115,7 +115,7 @@ pub(super) fn check_operands(
         && q.shape[0] == k.shape[0]
         && q.shape[3] == k.shape[3]
         && k == v
-        && q.dtype == k.dtype
+        && (q.dtype == k.dtype || attention.cached)
         && q.dtype.is_float();
     ensure(shapes, &format!("{op}::c1"), || {
         format!(
@@ -127,7 +127,7 @@ pub(super) fn check_operands(
             format!("{kv_heads} key-value heads do not divide {heads} heads")
         })?;
     }
-    if let [seg_q, seg_k] = segments {
+    if let ([seg_q, seg_k], false) = (segments, attention.cached) {
         let valid = seg_q.dtype == DType::I32
             && seg_k.dtype == DType::I32
             && seg_q.shape == q.shape[..2]
@@ -138,10 +138,23 @@ pub(super) fn check_operands(
             )
         })?;
     }
-    if let ([start], true) = (segments, attention.cached) {
+    if let ([start, scales @ ..], true) = (segments, attention.cached) {
         let rows = TensorType::new(DType::I32, [q.shape[0].clone()]);
         ensure(start == &rows && attention.causal, &format!("{op}::c8"), || {
             format!("a causal attention over a cache takes start {rows}, not {start}")
+        })?;
+        let has_scales = k.dtype == DType::I8;
+        let is_known = q.dtype == k.dtype
+            || q.dtype == DType::F32 && matches!(k.dtype, DType::Bf16 | DType::I8);
+        let scale = TensorType { dtype: DType::F32, shape: k.shape[..3].to_vec() };
+        let fits =
+            is_known && scales.is_empty() != has_scales && scales.iter().all(|s| s == &scale);
+        ensure(fits, &format!("{op}::c9"), || {
+            let scales: Vec<String> = scales.iter().map(ToString::to_string).collect();
+            format!(
+                "a cache {k} of q {q} with scales [{}], expected the dtype of q, or with q in f32 bf16, or i8 with twice {scale}",
+                scales.join(", ")
+            )
         })?;
     }
     let window = attention.window;
@@ -254,6 +267,18 @@ pub(super) fn product(
     b.add_scalar(product, 0.0)
 }
 
+/// Keys or values in the dtype that is computed in, times the scales of their rows if they have some.
+fn widened(
+    b: &mut FunctionBuilder,
+    x: ValueId,
+    scale: Option<&ValueId>,
+) -> Result<ValueId, TypeError> {
+    let Some(scale) = scale else { return b.widen(x) };
+    let x = b.cast(x, DType::F32)?;
+    let scale = b.broadcast_last(*scale, x)?;
+    b.mul(x, scale)
+}
+
 /// Which of the scores [B, K, T, G, S] are visible; `None` is all.
 fn mask(
     b: &mut FunctionBuilder,
@@ -267,15 +292,15 @@ fn mask(
         Some(mask) => b.and(mask, more).map(Some),
         None => Ok(Some(more)),
     };
-    if let [seg_q, seg_k] = *segments {
+    if let ([seg_q, seg_k], false) = (segments, op.cached) {
         let square = [dims[0].clone(), dims[2].clone(), dims[4].clone()];
-        let seg_q = b.broadcast(seg_q, &square, &[0, 1])?;
-        let seg_k = b.broadcast(seg_k, &square, &[0, 2])?;
+        let seg_q = b.broadcast(*seg_q, &square, &[0, 1])?;
+        let seg_k = b.broadcast(*seg_k, &square, &[0, 2])?;
         let same = b.compare(CompareKind::Eq, seg_q, seg_k)?;
         let same = b.broadcast(same, &dims, &[0, 2, 4])?;
         mask = and(b, mask, same)?;
     }
-    if let ([start], true) = (segments, op.cached) {
+    if let ([start, ..], true) = (segments, op.cached) {
         // The distance start + i − j from key j back to where query i of a row stands.
         let square = [dims[0].clone(), dims[2].clone(), dims[4].clone()];
         let query = b.iota(DType::I32, &square, 1)?;
@@ -346,7 +371,9 @@ impl OpDef for Attention {
     fn decompose(&self, b: &mut FunctionBuilder, v: &[ValueId]) -> Result<Vec<ValueId>, TypeError> {
         let (segments, random) = split_rest(Self::NAME, self, v, 3)?;
         let ty = b.ty(v[0]).clone();
-        let wide = [b.widen(v[0])?, b.widen(v[1])?, b.widen(v[2])?];
+        let scales = if self.cached { &segments[1..] } else { &[] };
+        let k = widened(b, v[1], scales.first())?;
+        let wide = [b.widen(v[0])?, k, widened(b, v[2], scales.get(1))?];
         let g = probabilities(b, self, wide, segments)?;
         let p = dropped(b, self, g.p, random)?;
         // [B, K, T, G, D] → [B, T, K, G, D] → [B, T, H, D]
@@ -400,6 +427,22 @@ impl OpDef for Attention {
             operands.push((i32(&[b]), Fill::Positions));
             Sample::new(cached(window), operands, &[0, 1, 2])
         };
+        let narrow = |dtype, window, [b, t, h, d, s, kv]: [usize; 6]| {
+            let mut operands = sample_operands([b, t, h, d, s, kv], false, DType::F32, false);
+            operands[1].0.dtype = dtype;
+            operands[2].0.dtype = dtype;
+            operands.push((i32(&[b]), Fill::Positions));
+            if dtype == DType::I8 {
+                operands.extend([0, 1].map(|_| (f32(&[b, s, kv]), Fill::Normal)));
+            }
+            Sample::new(cached(window), operands, &[])
+        };
+        let bad_narrow = |dtype, [q_dtype, scale]: [DType; 2], n_scales| {
+            let (q, k) = (typed(q_dtype, &[1, 2, 2, 4]), typed(dtype, &[1, 3, 2, 4]));
+            let mut operands = vec![q, k.clone(), k, i32(&[1])];
+            operands.extend((0..n_scales).map(|_| typed(scale, &[1, 3, 2])));
+            BadSample::new(cached(None), operands, "attention::c9")
+        };
         let with_dropout =
             |rate| Attention { dropout: Some(Dropout { rate, stream: 1 }), ..op(None) };
         let (q, k) = (f32(&[1, 2, 2, 4]), f32(&[1, 3, 2, 4]));
@@ -419,6 +462,11 @@ impl OpDef for Attention {
                     good_cached(Some(2), [2, 1, 2, 4, 4, 2]),
                     good_cached(None, [2, 6, 2, 4, 9, 1]),
                     good_cached(Some(3), [3, 5, 2, 4, 8, 2]),
+                    narrow(DType::Bf16, None, [3, 1, 4, 18, 20, 2]),
+                    narrow(DType::Bf16, Some(3), [2, 6, 2, 4, 9, 1]),
+                    narrow(DType::I8, None, [3, 1, 4, 18, 20, 2]),
+                    narrow(DType::I8, Some(3), [2, 6, 2, 4, 9, 1]),
+                    narrow(DType::I8, None, [2, 3, 5, 33, 40, 1]),
                 ])
                 .collect(),
             bad: vec![
@@ -433,6 +481,11 @@ impl OpDef for Attention {
                 bad(with_dropout(0.5), fine.clone(), &[], "attention::arity"),
                 bad(cached(None), fine.clone(), &[], "attention::arity"),
                 bad(cached(None), fine.clone(), &[i32(&[2])], "attention::c8"),
+                bad_narrow(DType::F16, [DType::F32; 2], 0),
+                bad_narrow(DType::I8, [DType::F32; 2], 0),
+                bad_narrow(DType::Bf16, [DType::F32; 2], 2),
+                bad_narrow(DType::I8, [DType::F32, DType::F16], 2),
+                bad_narrow(DType::I8, [DType::Bf16, DType::F32], 2),
                 bad(
                     Attention { causal: false, ..cached(None) },
                     fine,

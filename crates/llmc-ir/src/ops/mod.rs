@@ -29,6 +29,7 @@ mod newton_schulz;
 mod optimizer;
 mod packed_linear;
 mod precision;
+mod quantize_rows;
 mod quantized_linear;
 mod random;
 mod reduce;
@@ -192,6 +193,7 @@ ops! {
     embedding::EmbeddingGrad,
     packed_linear::PackedEmbedding,
     quantized_linear::QuantizedEmbedding,
+    quantize_rows::QuantizeRows,
     rms_norm::RmsNorm,
     rms_norm::RmsNormBackward,
     layer_norm::LayerNorm,

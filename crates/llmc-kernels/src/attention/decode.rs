@@ -6,10 +6,10 @@
 
 use core::ops::Range;
 
+use super::cells::{Elements, Patch};
 use super::score::RowTile;
 use super::{Attention, Segments};
 use crate::disjoint::DisjointMut;
-use crate::gemm::pack::{Block, transposed_block};
 use crate::isa::Kernel;
 use crate::simd::{LANES, Simd, generic};
 
@@ -36,22 +36,22 @@ pub(super) fn items(shape: &Attention) -> usize {
 }
 
 /// Some units of work, positions fastest, then key-value heads, then batches.
-pub(super) struct Decode<'a> {
+pub(super) struct Decode<'a, C> {
     shape: &'a Attention,
     q: &'a [f32],
-    k: &'a [f32],
-    v: &'a [f32],
+    k: C,
+    v: C,
     segments: Option<Segments<'a>>,
     o: &'a DisjointMut<'a, f32>,
     items: Range<usize>,
     scratch: &'a mut [f32],
 }
 
-impl<'a> Decode<'a> {
+impl<'a, C: Elements> Decode<'a, C> {
     /// Operands of checked lengths; scratch of [`task_scratch_len`] elements.
     pub fn new(
         shape: &'a Attention,
-        (q, k, v): (&'a [f32], &'a [f32], &'a [f32]),
+        (q, k, v): (&'a [f32], C, C),
         segments: Option<Segments<'a>>,
         o: &'a DisjointMut<'a, f32>,
         items: Range<usize>,
@@ -61,7 +61,7 @@ impl<'a> Decode<'a> {
     }
 }
 
-impl Kernel for Decode<'_> {
+impl<C: Elements> Kernel for Decode<'_, C> {
     type Output = ();
 
     #[inline(always)]
@@ -96,7 +96,7 @@ struct Place {
     head: usize,
 }
 
-impl Decode<'_> {
+impl<C: Elements> Decode<'_, C> {
     /// `R` heads of one position.
     #[inline(always)]
     fn heads<V: Simd, const R: usize>(&self, place: Place, scratch: &mut [f32]) {
@@ -167,17 +167,18 @@ impl Decode<'_> {
             let mut d = 0;
             while d < dim {
                 let d_count = (dim - d).min(LANES);
-                let block = Block {
-                    start: self.k.as_ptr().wrapping_add(k_start + key * shape.kv_stride() + d),
-                    i_stride: shape.kv_stride(),
-                    k_stride: 1,
+                let patch = Patch {
+                    at: k_start + key * shape.kv_stride() + d,
+                    row: k_start / dim + key * shape.n_kv_heads,
+                    heads: shape.n_kv_heads,
+                    dim,
                 };
                 // SAFETY: keys and heads are inside of k and q, whose lengths were
                 // checked.
                 unsafe {
                     let q = self.q.as_ptr().add(q_start + d);
                     if count == LANES && d_count == LANES {
-                        let turned = transposed_block::<V>(block, LANES, LANES);
+                        let turned: [V; LANES] = self.k.turned(patch, LANES, LANES);
                         let mut dd = 0;
                         while dd < LANES {
                             for (r, sum) in sums.iter_mut().enumerate() {
@@ -186,7 +187,7 @@ impl Decode<'_> {
                             dd += 1;
                         }
                     } else {
-                        let turned = transposed_block::<V>(block, count, d_count);
+                        let turned: [V; LANES] = self.k.turned(patch, count, d_count);
                         for (dd, &column) in turned.iter().enumerate().take(d_count) {
                             for (r, sum) in sums.iter_mut().enumerate() {
                                 *sum = V::splat(*q.add(r * dim + dd)).fma(column, *sum);
@@ -231,10 +232,12 @@ impl Decode<'_> {
                 for (r, weight) in weights.iter_mut().enumerate() {
                     *weight = V::splat(p[r * stride + key]);
                 }
-                let start = v_start + key * shape.kv_stride();
-                let row = &self.v[start + d..start + dim];
+                let row = v_start / dim + key * shape.n_kv_heads;
                 for (vector, sums) in sums.iter_mut().enumerate() {
-                    let value = V::at(row, vector * LANES, 0.0);
+                    let from = (d + vector * LANES).min(dim);
+                    // SAFETY: the key is inside of v, whose length was checked.
+                    let value: V =
+                        unsafe { self.v.load(row * dim + from, row, (dim - from).min(LANES)) };
                     for (sum, &weight) in sums.iter_mut().zip(&weights) {
                         *sum = weight.fma(value, *sum);
                     }

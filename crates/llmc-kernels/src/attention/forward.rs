@@ -2,6 +2,7 @@
 
 use core::ops::Range;
 
+use super::cells::Plain;
 use super::decode::{self, Decode};
 use super::score::{
     ROWS, RowTile, ZEROS, chunk_len, dot_keys, fill_kept, pack_keys, pack_queries, pack_rows,
@@ -24,7 +25,7 @@ pub fn attention_scratch_len(shape: &Attention, is_dropped: bool, threads: usize
 }
 
 /// Multiplications below which one thread is faster than waking others.
-const MIN_PARALLEL_WORK: usize = 1 << 15;
+pub(super) const MIN_PARALLEL_WORK: usize = 1 << 15;
 
 fn task_scratch_len(shape: &Attention, is_dropped: bool) -> usize {
     if shape.q_len <= decode::MAX_ROWS && !is_dropped {
@@ -75,7 +76,7 @@ pub fn attention(
         let scratch = unsafe { scratch.range(index * task_len..(index + 1) * task_len) };
         if is_decode {
             let items = part(items, tasks, index);
-            let decode = Decode::new(shape, (q, k, v), segments, &o, items, scratch);
+            let decode = Decode::new(shape, (q, Plain(k), Plain(v)), segments, &o, items, scratch);
             return dispatch(ctx.isa(), decode);
         }
         dispatch(

@@ -11,6 +11,8 @@
 //! is not computed online, because the definition fixes the order of its sum.
 
 mod backward;
+mod cached;
+mod cells;
 mod decode;
 mod forward;
 mod score;
@@ -19,6 +21,8 @@ mod softmax;
 mod tests;
 
 pub use backward::{attention_backward, attention_backward_scratch_len};
+pub use cached::{cached_attention, cached_attention_scratch_len};
+pub use cells::Cells;
 pub use forward::{attention, attention_scratch_len};
 
 use crate::dropout::Dropout;

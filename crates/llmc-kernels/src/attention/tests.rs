@@ -11,6 +11,8 @@ use super::*;
 use crate::Ctx;
 use crate::testing::{Values, assert_bits, everywhere};
 
+mod cached;
+
 /// Operands of one attention.
 struct Case {
     shape: Attention,

@@ -18,6 +18,7 @@ mod blocks;
 mod embed;
 mod floats;
 mod pack;
+mod rows;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +28,7 @@ pub use floats::packed_linear;
 pub use pack::{
     bf16_from_f32, f16_from_f32, f32_from_f16, pack_bf16, pack_f32, quantize_i4, quantize_i8,
 };
+pub use rows::{quantize_rows, to_bf16};
 
 use crate::error::{Error, check_len, product};
 use crate::simd::LANES;

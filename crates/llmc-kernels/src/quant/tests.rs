@@ -364,3 +364,49 @@ fn operands_that_do_not_fit_are_refused() {
     let error = packed_embedding(&ctx, w, 1, 3, &[3], &mut [0.0]).unwrap_err();
     assert_eq!(error, Error::Index { operand: "ids", value: 3, bound: 3 });
 }
+
+#[test]
+fn rows_of_a_cache_are_rounded_as_defined() {
+    let mut values = Values::new(9);
+    for width in crate::testing::WIDTHS {
+        let rows = if width > 100 { 80 } else { 7 };
+        let mut x = values.wild(rows * width);
+        for (row, x) in x.chunks_exact_mut(width).enumerate().take(6) {
+            match row {
+                0 => x.fill(-0.0),
+                1 => x[width / 2] = f32::NEG_INFINITY,
+                2 => x[width - 1] = f32::NAN,
+                3 => x.iter_mut().for_each(|x| *x = x.signum() * 1e-37),
+                4 => x.iter_mut().enumerate().for_each(|(i, x)| *x = i as f32 - 0.5),
+                _ => x[0] = f32::MAX,
+            }
+        }
+        let scales: Vec<f32> = x
+            .chunks_exact(width)
+            .map(|x| x.iter().fold(0.0, |m, x| Lanes::max(m, x.abs())) / 127.0)
+            .collect();
+        let q: Vec<i8> = x
+            .iter()
+            .enumerate()
+            .map(|(i, x)| match scales[i / width] {
+                s if s >= f32::MIN_POSITIVE => (x * (1.0 / s)).round_ties_even() as i8,
+                _ => 0,
+            })
+            .collect();
+        let halves: Vec<u16> = x.iter().map(|x| bf16_from_f32(*x)).collect();
+        everywhere(|ctx| {
+            let (mut got, mut scale) = (vec![99; x.len()], vec![-1.0; rows]);
+            quantize_rows(ctx, &x, width, &mut got, &mut scale).unwrap();
+            assert_bits("scale", ctx, &scale, &scales);
+            assert_eq!(got, q, "{width}");
+            let mut got = vec![1; x.len()];
+            to_bf16(ctx, &x, &mut got).unwrap();
+            assert_eq!(got, halves, "{width}");
+        });
+    }
+    let ctx = Ctx::detect(&Serial);
+    let error = quantize_rows(&ctx, &[0.0; 3], 2, &mut [0; 3], &mut [0.0]).unwrap_err();
+    assert_eq!(error, Error::Length { operand: "x", expected: 2, actual: 3 });
+    let error = to_bf16(&ctx, &[0.0], &mut []).unwrap_err();
+    assert_eq!(error, Error::Length { operand: "y", expected: 1, actual: 0 });
+}

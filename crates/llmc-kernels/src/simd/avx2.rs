@@ -300,6 +300,16 @@ unsafe impl Simd for Avx2 {
         unsafe { Int(_mm256_loadu_si256(from.cast()), _mm256_loadu_si256(from.add(8).cast())) }
     }
     #[inline(always)]
+    unsafe fn load_i8(from: *const i8) -> Int {
+        // SAFETY: the caller's.
+        unsafe {
+            Int(
+                _mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast())),
+                _mm256_cvtepi8_epi32(_mm_loadl_epi64(from.add(8).cast())),
+            )
+        }
+    }
+    #[inline(always)]
     fn round_f16(self) -> Self {
         const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT;
         // SAFETY: see above.

@@ -243,6 +243,11 @@ unsafe impl Simd for Avx512 {
         unsafe { _mm512_loadu_si512(from.cast()) }
     }
     #[inline(always)]
+    unsafe fn load_i8(from: *const i8) -> __m512i {
+        // SAFETY: the caller's.
+        unsafe { _mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast())) }
+    }
+    #[inline(always)]
     unsafe fn load_u16(from: *const u16) -> __m512i {
         // SAFETY: the caller's.
         unsafe { _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast())) }

@@ -105,6 +105,11 @@ pub(crate) unsafe trait Simd: Lanes {
     /// # Safety
     /// 16 such integers are readable at `from`.
     unsafe fn load_u16(from: *const u16) -> Self::Int;
+    /// Sixteen integers from memory that are 8 bits wide there.
+    ///
+    /// # Safety
+    /// 16 such integers are readable at `from`.
+    unsafe fn load_i8(from: *const i8) -> Self::Int;
     /// `a < b` of integers.
     fn int_lt(a: Self::Int, b: Self::Int) -> Self::Mask;
     /// Turns sixteen rows into sixteen columns.

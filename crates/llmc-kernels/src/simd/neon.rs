@@ -421,6 +421,17 @@ unsafe impl Simd for Neon {
         }
     }
     #[inline(always)]
+    unsafe fn load_i8(from: *const i8) -> Int {
+        // SAFETY: the caller's.
+        unsafe {
+            let bytes = vld1q_s8(from);
+            let (low, high) = (vmovl_s8(vget_low_s8(bytes)), vmovl_s8(vget_high_s8(bytes)));
+            let halves = |x| [vmovl_s16(vget_low_s16(x)), vmovl_s16(vget_high_s16(x))];
+            let ([a, b], [c, d]) = (halves(low), halves(high));
+            Int([a, b, c, d])
+        }
+    }
+    #[inline(always)]
     unsafe fn load_u16(from: *const u16) -> Int {
         // SAFETY: the caller's.
         unsafe {

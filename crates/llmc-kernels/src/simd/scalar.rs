@@ -166,6 +166,11 @@ unsafe impl Simd for Scalar {
         unsafe { from.cast::<[i32; LANES]>().read() }
     }
     #[inline(always)]
+    unsafe fn load_i8(from: *const i8) -> Self::Int {
+        // SAFETY: the caller's.
+        unsafe { from.cast::<[i8; LANES]>().read() }.map(i32::from)
+    }
+    #[inline(always)]
     unsafe fn load_u16(from: *const u16) -> Self::Int {
         // SAFETY: the caller's.
         unsafe { from.cast::<[u16; LANES]>().read() }.map(i32::from)

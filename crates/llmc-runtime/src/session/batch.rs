@@ -1,14 +1,16 @@
 //! Several texts at once: sequences that join and leave between tokens, over one set of weights.
 //!
 //! A step reads the weights once for all sequences. What a sequence gets are the bits that it gets
-//! alone, whatever the others are. A sequence that begins like one that is there takes its beginning
-//! from its cache.
+//! alone, whatever the others are. A sequence that begins like one that is there, or like one that has
+//! left, takes its beginning from its cache.
 //!
 //! The rows in use are the first ones: the last takes the place of one that leaves.
 
 use super::decoder::{Decoder, Logits, Piece};
-use super::{Held, MAX_PIECE, SessionError};
+use super::prefix::PrefixCache;
+use super::{Held, MAX_PIECE, SessionError, in_common, window_start};
 use crate::exec::Engine;
+use crate::mapped::MappedFile;
 use llmc_ir::Module;
 use llmc_plan::View;
 
@@ -28,6 +30,7 @@ struct Row {
 pub struct Batch {
     decoder: Decoder,
     rows: Vec<Row>,
+    prefixes: PrefixCache,
     n_joined: u64,
     n_shared: usize,
 }
@@ -41,7 +44,8 @@ impl Batch {
         engine: Engine,
     ) -> Result<Self, SessionError> {
         let decoder = Decoder::new(module, n_rows, capacity, engine)?;
-        Ok(Batch { decoder, rows: Vec::new(), n_joined: 0, n_shared: 0 })
+        let prefixes = decoder.prefix_cache(0);
+        Ok(Batch { decoder, rows: Vec::new(), prefixes, n_joined: 0, n_shared: 0 })
     }
 
     /// Paths of the weights, in path order.
@@ -57,6 +61,22 @@ impl Batch {
     /// Bytes of a weight of any dtype, up to the end of its last word, to be filled.
     pub fn weight_bytes_mut(&mut self, path: &str) -> Result<&mut [u8], SessionError> {
         self.decoder.weight_bytes_mut(path)
+    }
+
+    /// The weights as they lie in memory, one block of bytes that a file can hold. It depends on paths, types and
+    /// values alone.
+    pub fn weight_block(&self) -> &[u8] {
+        self.decoder.weight_block()
+    }
+
+    /// Takes the weights from a file that holds [`Batch::weight_block`] of the same module, so that processes share
+    /// them. They cannot be filled any more, and what is cached is forgotten.
+    ///
+    /// Errors: [`SessionError::Block`] for a file of another length; then nothing changes.
+    pub fn map_weights(&mut self, file: MappedFile) -> Result<(), SessionError> {
+        self.decoder.map_weights(file)?;
+        self.rows.iter_mut().for_each(|row| row.held = Held::default());
+        Ok(())
     }
 
     /// Elements of a weight, to be filled.
@@ -77,6 +97,17 @@ impl Batch {
     /// Whether no other sequence can join.
     pub fn is_full(&self) -> bool {
         self.rows.len() == self.decoder.n_rows()
+    }
+
+    /// Keeps up to so many bytes of the cache of sequences that have left, for others that begin like them. What
+    /// was kept before is forgotten. No bit of any logits depends on it.
+    pub fn keep_prefixes(&mut self, bytes: usize) {
+        self.prefixes = self.decoder.prefix_cache(bytes);
+    }
+
+    /// Tokens that went through the model, of all sequences.
+    pub fn computed_tokens(&self) -> usize {
+        self.decoder.n_computed()
     }
 
     /// Tokens that sequences took from the caches of others.
@@ -119,6 +150,7 @@ impl Batch {
     /// Errors: [`SessionError::UnknownSequence`].
     pub fn leave(&mut self, id: SequenceId) -> Result<(), SessionError> {
         let row = self.find(id)?;
+        self.remember(row);
         let last = self.rows.len() - 1;
         if row != last {
             let held = &self.rows[last].held;
@@ -142,19 +174,39 @@ impl Batch {
         result
     }
 
-    /// Gives a row without a cache the longest beginning that another has; of equals the first.
+    /// Keeps what a row has in its cache, if that is the beginning of its text.
+    fn remember(&mut self, row: usize) {
+        let (held, decoder) = (&self.rows[row].held, &self.decoder);
+        if held.start == 0 {
+            self.prefixes.insert(&held.text, |range| decoder.slots(row, range));
+        }
+    }
+
+    /// Gives a row without a cache the longest beginning that another has, or had; of equals the first.
     fn share(&mut self, to: usize) {
         let ids = &self.rows[to].text;
+        if window_start(ids.len(), self.decoder.capacity()) > 0 {
+            return;
+        }
+        // The last token is read again for its logits.
+        let ids = &ids[..ids.len() - 1];
         let mut found = (0, 0);
         for (row, other) in self.rows.iter().enumerate().filter(|(_, row)| row.held.start == 0) {
-            let common = ids.iter().zip(&other.held.text).take_while(|(a, b)| a == b).count();
+            let common = in_common(ids, &other.held.text);
             if common > found.1 {
                 found = (row, common);
             }
         }
         let (from, n) = found;
-        if n > 0 {
+        let n_left = self.prefixes.longest(ids);
+        if n_left > n {
+            let decoder = &mut self.decoder;
+            self.prefixes.read(ids, 0..n_left, |at, slots| decoder.set_slots(to, at, slots));
+        } else if n > 0 {
             self.decoder.copy_slots(from, to, n);
+        }
+        let n = n.max(n_left);
+        if n > 0 {
             let text = ids[..n].to_vec();
             self.rows[to].held = Held { text, start: 0 };
             self.n_shared += n;
@@ -166,6 +218,10 @@ impl Batch {
         for at in 0..self.rows.len() {
             if self.rows[at].held.text.is_empty() {
                 self.share(at);
+            }
+            if window_start(self.rows[at].text.len(), capacity) > 0 {
+                // Before the window moves away from the beginning.
+                self.remember(at);
             }
             let row = &mut self.rows[at];
             let mut known = row.held.prepare(&row.text, 1, capacity);

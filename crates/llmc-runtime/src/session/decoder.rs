@@ -5,13 +5,16 @@
 //! rows in the whole cache, are. So rows that rest cost nothing.
 
 use super::SessionError;
+use super::prefix::PrefixCache;
 use crate::exec::Engine;
+use crate::mapped::MappedFile;
 use crate::memory::Memory;
 use llmc_base::Symbol;
 use llmc_base::expr::Env;
-use llmc_ir::Module;
-use llmc_plan::{AddressSpace, Plan, PlanRequest, Region, View, plan_all};
+use llmc_ir::{DType, Module};
+use llmc_plan::{AddressSpace, Plan, PlanRequest, Region, View, WORD_BYTES, plan_all};
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// Plans that are kept; when there are more all are made anew as they are needed.
 const MAX_PLANS: usize = 64;
@@ -57,10 +60,44 @@ pub(super) struct Decoder {
     module: Module,
     memory: Memory,
     space: AddressSpace,
+    /// The first words, which are those of the weights.
+    weight_words: usize,
     plans: BTreeMap<Shape, Plan>,
     n_rows: usize,
     capacity: usize,
+    /// Slots of a row in memory, at least the capacity.
+    n_slots: usize,
+    n_computed: usize,
     logits: Vec<f32>,
+}
+
+/// A cache: keys, values, or the scales of such.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct CacheKind {
+    /// Its element type.
+    pub dtype: DType,
+    /// Bytes that a token takes in it.
+    pub slot_bytes: usize,
+}
+
+/// Bytes of a KV cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheBytes {
+    /// What is set aside for a whole context.
+    pub reserved: u64,
+    /// What the tokens take that are in it.
+    pub used: u64,
+    /// What is kept of earlier texts.
+    pub kept: u64,
+}
+
+/// Slots of a row so that it takes whole words, and rows do not share one, whatever an element takes.
+fn slots_for(module: &Module, capacity: usize) -> usize {
+    let mut states = module.functions.iter().flat_map(|f| f.states().map(|(_, v)| f.ty(v)));
+    match states.any(|ty| ty.dtype.bits() < 32) {
+        true => capacity.next_multiple_of(WORD_BYTES),
+        false => capacity,
+    }
 }
 
 fn is_cache(path: &str) -> bool {
@@ -80,16 +117,29 @@ impl Decoder {
             module: module.clone(),
             memory: Memory::default(),
             space: AddressSpace::default(),
+            weight_words: 0,
             plans: BTreeMap::new(),
             n_rows,
             capacity,
+            n_slots: slots_for(module, capacity),
+            n_computed: 0,
             logits: Vec::new(),
         };
         let shape = Shape { logits: Logits::All, first_row: 0, n_rows, n_tokens: 1 };
         let mut space = AddressSpace::default();
         let plan = decoder.planned(shape, &mut space)?;
-        decoder.memory.reserve(&space, [&plan])?;
-        decoder.space = space;
+        // The weights side by side, so that they can lie in a file; behind them the caches.
+        for is_weight in [true, false] {
+            for (path, view) in space.iter().filter(|(path, _)| is_cache(path) != is_weight) {
+                let placed = decoder.space.place(path, view.dtype, &view.shape);
+                placed.expect("a space has each path once");
+            }
+            if is_weight {
+                decoder.weight_words = decoder.space.len();
+            }
+        }
+        let plan = decoder.moved(plan, &space, 0);
+        decoder.memory.reserve(&decoder.space, [&plan])?;
         decoder.plans.insert(shape, plan);
         Ok(decoder)
     }
@@ -121,24 +171,59 @@ impl Decoder {
         Ok(self.memory.bytes(view))
     }
 
+    /// The weights as one block of bytes.
+    pub fn weight_block(&self) -> &[u8] {
+        self.memory.region_bytes(Region { start: 0, len: self.weight_words })
+    }
+
+    /// Takes the weights from a file that is [`Decoder::weight_block`]. What the caches hold is lost.
+    ///
+    /// Errors: [`SessionError::Block`] for a file of another length.
+    pub fn map_weights(&mut self, file: MappedFile) -> Result<(), SessionError> {
+        let (found, expected) = (file.bytes().len(), self.weight_words * WORD_BYTES);
+        if found != expected {
+            return Err(SessionError::Block { found, expected });
+        }
+        Ok(self.memory.fix(file)?)
+    }
+
+    /// Where a weight is that is to be filled.
+    fn view_to_fill(&self, path: &str) -> Result<View, SessionError> {
+        if !self.memory.fixed().is_empty() {
+            return Err(SessionError::Fixed(path.into()));
+        }
+        let view = self.weight_view(path).cloned();
+        view.ok_or_else(|| SessionError::UnknownTensor(path.into()))
+    }
+
     /// Bytes of a weight of any dtype, up to the end of its last word, to be filled.
     pub fn weight_bytes_mut(&mut self, path: &str) -> Result<&mut [u8], SessionError> {
-        let view = self.space.get(path).filter(|_| !is_cache(path));
-        let view = view.ok_or_else(|| SessionError::UnknownTensor(path.into()))?;
-        Ok(self.memory.bytes_mut(view))
+        let view = self.view_to_fill(path)?;
+        Ok(self.memory.bytes_mut(&view))
     }
 
     /// Elements of a weight, to be filled.
     pub fn weight_mut(&mut self, path: &str) -> Result<&mut [f32], SessionError> {
-        let view = self.space.get(path).filter(|_| !is_cache(path));
-        let view = view.ok_or_else(|| SessionError::UnknownTensor(path.into()))?;
-        Ok(self.memory.f32s_mut(view))
+        let view = self.view_to_fill(path)?;
+        Ok(self.memory.f32s_mut(&view))
     }
 
-    /// Paths of the caches with the words that a token takes in each, in path order.
-    pub fn caches(&self) -> impl Iterator<Item = (&str, usize)> {
-        let words = |view: &View| view.region.len / (self.n_rows * self.capacity).max(1);
-        self.space.iter().filter(|(p, _)| is_cache(p)).map(move |(p, view)| (p, words(view)))
+    /// What a view of a cache holds.
+    fn kind(view: &View) -> CacheKind {
+        let elements: usize = view.shape.iter().skip(2).product();
+        CacheKind { dtype: view.dtype, slot_bytes: elements * view.dtype.bits() as usize / 8 }
+    }
+
+    /// The caches in path order.
+    pub fn caches(&self) -> impl Iterator<Item = CacheKind> {
+        self.space.iter().filter(|(p, _)| is_cache(p)).map(|(_, view)| Self::kind(view))
+    }
+
+    /// Bytes of all caches, and of `n_tokens` tokens in them.
+    pub fn cache_bytes(&self, n_tokens: usize) -> CacheBytes {
+        let token: usize = self.caches().map(|cache| cache.slot_bytes).sum();
+        let of = |tokens: usize| token as u64 * tokens as u64;
+        CacheBytes { reserved: of(self.n_slots * self.n_rows), used: of(n_tokens), kept: 0 }
     }
 
     /// The slots of a row in a cache.
@@ -147,36 +232,44 @@ impl Decoder {
         Region { start: view.region.start + row * len, len }
     }
 
-    /// The first `n_slots` slots of a row, of all caches in path order.
-    pub fn slots(&self, row: usize, n_slots: usize) -> Vec<Vec<f32>> {
+    /// The regions of a row in all caches in path order, with the bytes that a token takes there.
+    fn regions(&self, row: usize) -> Vec<(Region, usize)> {
         let caches = self.space.iter().filter(|(p, _)| is_cache(p));
-        let words = caches.map(|(_, view)| {
-            let region = self.row(view, row);
-            let n = region.len / self.capacity.max(1) * n_slots;
-            self.memory.words()[region.range()][..n].to_vec()
-        });
-        words.collect()
+        caches.map(|(_, view)| (self.row(view, row), Self::kind(view).slot_bytes)).collect()
     }
 
-    /// Fills the first slots of a row with what [`Decoder::slots`] gave.
-    pub fn set_slots(&mut self, row: usize, slots: &[Vec<f32>]) {
-        let caches = self.space.iter().filter(|(p, _)| is_cache(p));
-        let regions: Vec<Region> = caches.map(|(_, view)| self.row(view, row)).collect();
-        for (region, words) in regions.into_iter().zip(slots) {
-            let all = &mut self.memory.words_mut()[region.range()];
-            let n = words.len().min(all.len());
-            all[..n].copy_from_slice(&words[..n]);
+    /// Some slots of a row, of all caches in path order.
+    pub fn slots(&self, row: usize, slots: Range<usize>) -> Vec<Vec<u8>> {
+        let bytes = |(region, slot): (Region, usize)| {
+            self.memory.region_bytes(region)[slot * slots.start..slot * slots.end].to_vec()
+        };
+        self.regions(row).into_iter().map(bytes).collect()
+    }
+
+    /// Fills the slots of a row from `at` on with what [`Decoder::slots`] gave.
+    pub fn set_slots(&mut self, row: usize, at: usize, slots: &[&[u8]]) {
+        for ((region, slot), bytes) in self.regions(row).into_iter().zip(slots) {
+            let all = self.memory.region_bytes_mut(region);
+            let to = all.get_mut(slot * at..).unwrap_or_default();
+            let n = bytes.len().min(to.len());
+            to[..n].copy_from_slice(&bytes[..n]);
         }
+    }
+
+    /// A place for beginnings of texts, up to so many bytes.
+    pub fn prefix_cache(&self, bytes: usize) -> PrefixCache {
+        PrefixCache::new(self.caches().map(|cache| cache.slot_bytes).collect(), bytes)
+    }
+
+    /// Tokens that went through the model.
+    pub fn n_computed(&self) -> usize {
+        self.n_computed
     }
 
     /// Copies the first `n_slots` slots of a row to another.
     pub fn copy_slots(&mut self, from: usize, to: usize, n_slots: usize) {
-        let caches = self.space.iter().filter(|(p, _)| is_cache(p));
-        let regions: Vec<(Region, usize)> =
-            caches.map(|(_, view)| (self.row(view, from), self.row(view, to).start)).collect();
-        for (from, to) in regions {
-            let n = from.len / self.capacity.max(1) * n_slots;
-            self.memory.words_mut().copy_within(from.start..from.start + n, to);
+        for ((from, slot), (to, _)) in self.regions(from).into_iter().zip(self.regions(to)) {
+            self.memory.copy_bytes(from, slot * n_slots, to.start);
         }
     }
 
@@ -215,6 +308,7 @@ impl Decoder {
         let view = plan.outputs.first().map(|(_, view)| view.clone());
         self.plans.insert(shape, plan);
         run?;
+        self.n_computed += pieces.len() * n_tokens;
         let view = view.ok_or(SessionError::Missing("logits"))?;
         self.logits.clear();
         self.logits.extend_from_slice(self.memory.f32s(&view));
@@ -243,7 +337,7 @@ impl Decoder {
         let env = Env::from([
             (Symbol::new("B"), shape.n_rows as i128),
             (Symbol::new("T"), shape.n_tokens as i128),
-            (Symbol::new("S"), self.capacity as i128),
+            (Symbol::new("S"), self.n_slots as i128),
         ]);
         let mut plans = plan_all(&[PlanRequest { module: &self.module, entry: id, env }], space)?;
         plans.pop().ok_or(SessionError::Missing(entry))

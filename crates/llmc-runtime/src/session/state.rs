@@ -5,17 +5,18 @@
 //! | bytes | what |
 //! |---|---|
 //! | 8 | `llmcsess` |
-//! | 4 | version, 1 |
+//! | 4 | version, 2 |
 //! | 32 | content hash of the model |
 //! | 8 × 4 | tokens of the text, first token of the window, tokens of the context, caches |
 //! | 4 each | ids of the text |
-//! | per cache | 8: words; 4 each: words, f32 as in memory |
+//! | per cache | 1: element type, 0 f32, 1 bf16, 2 int8; 8: bytes; the bytes as in memory |
 //! | 32 | BLAKE3 of all before |
 
 use llmc_base::Hash;
+use llmc_ir::DType;
 
 const MAGIC: &[u8; 8] = b"llmcsess";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Bytes of a hash.
 const HASH: usize = 32;
 
@@ -25,9 +26,12 @@ pub struct SessionState {
     pub(super) text: Vec<u32>,
     pub(super) start: usize,
     pub(super) capacity: usize,
-    /// Per cache in path order, the slots of the window.
-    pub(super) slots: Vec<Vec<f32>>,
+    /// Per cache in path order, the type of its elements and the slots of the window.
+    pub(super) slots: Vec<(DType, Vec<u8>)>,
 }
+
+/// The element types of caches, by the numbers that stand for them.
+const DTYPES: [DType; 3] = [DType::F32, DType::Bf16, DType::I8];
 
 /// Why bytes are no state to go on from.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +45,8 @@ pub enum StateError {
     Torn,
     #[error("it was saved with the model {found}, this one is {expected}")]
     Model { expected: Hash, found: Hash },
+    #[error("its KV cache holds {found}, the one here {expected}")]
+    Cache { expected: DType, found: DType },
     #[error("it is of a model with another cache or context")]
     Shape,
 }
@@ -53,7 +59,7 @@ impl SessionState {
 
     /// Bytes of the cache.
     pub fn cache_bytes(&self) -> usize {
-        self.slots.iter().map(|words| words.len() * 4).sum()
+        self.slots.iter().map(|(_, bytes)| bytes.len()).sum()
     }
 
     /// The state as bytes, for the model with this content hash.
@@ -66,9 +72,11 @@ impl SessionState {
             out.extend_from_slice(&(number as u64).to_le_bytes());
         }
         self.text.iter().for_each(|id| out.extend_from_slice(&id.to_le_bytes()));
-        for words in &self.slots {
-            out.extend_from_slice(&(words.len() as u64).to_le_bytes());
-            words.iter().for_each(|word| out.extend_from_slice(&word.to_bits().to_le_bytes()));
+        for (dtype, bytes) in &self.slots {
+            let number = DTYPES.iter().position(|known| known == dtype).unwrap_or(DTYPES.len());
+            out.push(number as u8);
+            out.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+            out.extend_from_slice(bytes);
         }
         let sum = Hash::of_bytes(&out);
         out.extend_from_slice(&sum.0);
@@ -101,8 +109,10 @@ impl SessionState {
         let text = rest.words(n_text)?.collect();
         let mut slots = Vec::new();
         for _ in 0..n_caches {
+            let [number] = rest.array()?;
+            let dtype = DTYPES.get(usize::from(number)).ok_or(StateError::Shape)?;
             let n = rest.count()?;
-            slots.push(rest.words(n)?.map(f32::from_bits).collect());
+            slots.push((*dtype, rest.take(n)?.to_vec()));
         }
         match rest.0.is_empty() {
             true => Ok(SessionState { text, start, capacity, slots }),

@@ -8,14 +8,17 @@
 //! The cache decides nothing: that equal recipes give equal content is the
 //! promise of the stages.
 
+mod folder;
 #[cfg(test)]
 mod tests;
 
+pub use folder::{cache_folder, user_folder, variable};
+
 use crate::lock::{Lock, LockError, Mode};
 use crate::store::{
-    Complete, EntryKind, FolderFault, FolderWriter, FsStore, Source, Store, StoreError,
-    copy_folder, create_dir_all, read_verified, remove_temporaries, stage_folder, temporary_name,
-    verify_folder,
+    COMPLETE, Complete, EntryKind, FolderFault, FolderWriter, FsStore, Source, Store, StoreError,
+    copy_folder, create_dir_all, is_temporary, read_marker, read_verified, remove_temporaries,
+    stage_folder, temporary_name, verify_folder,
 };
 use llmc_base::Hash;
 use serde::{Deserialize, Serialize};
@@ -156,6 +159,39 @@ impl<'a> StageCache<'a> {
             Some(cached) => Ok(cached),
             None => self.put(stage, recipe, fill),
         }
+    }
+
+    /// Removes the entries of a stage but for those that were stored last: up to `n`, of `bytes` in all, and the
+    /// last one in any case. What a process has mapped or open of them stays with it.
+    ///
+    /// Errors: of the store; other entries are as they were.
+    pub fn keep_newest(&self, stage: &str, n: usize, bytes: u64) -> Result<(), StoreError> {
+        let folder = self.root.join(stage);
+        let mut entries = Vec::new();
+        for entry in self.store.list(&folder)? {
+            let path = folder.join(&entry.name);
+            let stored = self.store.modified(&path.join(COMPLETE));
+            if entry.kind == EntryKind::Folder && !is_temporary(&entry.name) {
+                entries.push((stored, path));
+            }
+        }
+        entries.sort();
+        let mut kept = 0;
+        for (at, (_, path)) in entries.into_iter().rev().enumerate() {
+            let files = read_marker(self.store, &path).map(|marker| marker.files);
+            kept += files.unwrap_or_default().iter().map(|file| file.length).sum::<u64>();
+            if at == 0 || at < n && kept <= bytes {
+                continue;
+            }
+            let aside = temporary_name(&path)?;
+            match self.store.rename(&path, &aside) {
+                Ok(()) => self.store.remove_dir_all(&aside)?,
+                // Another process was quicker.
+                Err(e) if e.kind() == ErrorKind::NotFound => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
     }
 
     /// What happened so far, by stage.

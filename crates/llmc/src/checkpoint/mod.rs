@@ -18,8 +18,8 @@
 mod tests;
 
 use crate::store::{
-    COMPLETE, Complete, EntryKind, FolderFault, FolderWriter, Source, Store, StoreError,
-    read_marker, read_verified, remove_temporaries, stage_folder, verify_folder,
+    Bytes, COMPLETE, Complete, EntryKind, FolderFault, FolderWriter, Source, Store, StoreError,
+    map_verified, read_marker, read_verified, remove_temporaries, stage_folder, verify_folder,
 };
 use llmc_base::{Diagnostic, Span};
 use std::collections::BTreeSet;
@@ -74,6 +74,11 @@ impl Checkpoint {
     /// Reads a file and checks the very bytes that it returns.
     pub fn read(&self, source: &dyn Source, file: &str) -> Result<Vec<u8>, FolderFault> {
         read_verified(source, &self.path, &self.complete, file)
+    }
+
+    /// As [`Checkpoint::read`], mapped where that is possible.
+    pub fn map(&self, source: &dyn Source, file: &str) -> Result<Bytes, FolderFault> {
+        map_verified(source, &self.path, &self.complete, file)
     }
 }
 

@@ -1,14 +1,15 @@
 //! Using a model: text from its weights, one at a time or many at once.
 
 mod batch;
+mod blocks;
 pub mod export;
 mod model;
 mod sessions;
 mod speculate;
 
 pub use batch::generate_all;
-pub use llmc_passes::WeightFormat;
-pub use model::{Model, WeightSet, Which};
+pub use llmc_passes::{CacheFormat, WeightFormat};
+pub use model::{Model, PREFIX_BYTES, SessionOptions, WeightSet, Which};
 pub use sessions::{SessionKey, Sessions};
 pub use speculate::{Speculating, Speculation, propose};
 
@@ -134,7 +135,8 @@ pub fn prompt_ids(tokenizer: &Tokenizer, prompt: &str) -> Result<Vec<u32>, Failu
     Ok(ids)
 }
 
-/// Continues a prompt; `each` gets every new piece of text and may stop by returning false.
+/// Continues a prompt; `each` gets what every token adds to the text, which may be nothing, and may stop between
+/// two tokens by returning false.
 /// `next_logits` gives the logits of the token that follows some ids.
 ///
 /// Errors: `sampling::*` for values out of range, all at once; `generate::empty`.
@@ -161,7 +163,7 @@ pub fn generate_ids(
     while !text.is_finished() {
         let logits = next_logits(text.ids())?;
         let piece = text.push(tokenizer, &logits);
-        if !piece.is_empty() && !each(&piece) {
+        if !each(&piece) {
             text.cancel();
         }
     }
@@ -257,11 +259,9 @@ impl Text {
         piece
     }
 
-    /// Ends the text here because the caller has enough. A stop string that was met stays the reason.
+    /// Ends the text here because the caller has enough. One that has ended already keeps its reason.
     pub fn cancel(&mut self) {
-        if self.finish != Some(Finish::Stop) {
-            self.finish = Some(Finish::Cancelled);
-        }
+        self.finish.get_or_insert(Finish::Cancelled);
     }
 
     /// The end of the text that was held back, because it could have become a stop string or a character.

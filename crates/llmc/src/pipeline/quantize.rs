@@ -12,7 +12,7 @@
 use super::chat;
 use super::data::{read_held_out, read_tokenizer, write_tokenizer};
 use super::failure::Failure;
-use super::generate::{Model, WeightFormat, WeightSet};
+use super::generate::{Model, SessionOptions, WeightFormat, WeightSet};
 use super::held_out::{HeldOutLoss, held_out_loss};
 use super::project::{Defaults, Project, build_model};
 use super::runs;
@@ -20,7 +20,7 @@ use super::train::thread_count;
 use super::weights::{file_shape, file_type};
 use crate::checkpoint::Checkpoint;
 use crate::store::{
-    Complete, FolderWriter, Source, Store, commit_folder, read_marker, read_verified,
+    Complete, FolderWriter, Source, Store, commit_folder, map_verified, read_marker, read_verified,
 };
 use llmc_base::{Diagnostic, Hash};
 use llmc_codegen::certificate::{Certificate, Check, FileHash};
@@ -183,7 +183,9 @@ fn packed_file(
     format: WeightFormat,
     work: Work,
 ) -> Result<Vec<u8>, Failure> {
-    let session = model.session_of(packed, work.threads, work.isa)?;
+    let options =
+        SessionOptions { threads: work.threads, isa: work.isa, ..SessionOptions::default() };
+    let session = model.session_of(packed, &options)?;
     let internal = |e: String| Failure::Internal(e);
     let mut tensors = Vec::new();
     for path in session.weights() {
@@ -229,7 +231,8 @@ pub(super) fn open(store: &dyn Store, folder: &Path) -> Result<Model, Failure> {
     let project = Project::parse(&spec, toml, &name, &[], goal, Defaults::Record)?.0;
     let module = pack_weights(&build_model(project.model()?)?, format)?;
     let tokenizer = read_tokenizer(store, folder)?;
-    let weights = read_verified(store, folder, &complete, FILE)?;
+    let weights = map_verified(store, folder, &complete, FILE)?;
+    let weights_hash = Hash::of_bytes(&weights);
     let checkpoint = Checkpoint { step: card.step, path: folder.to_path_buf(), complete };
     let (folder, tokenizer_folder) = (folder.to_path_buf(), folder.to_path_buf());
     Ok(Model {
@@ -241,6 +244,7 @@ pub(super) fn open(store: &dyn Store, folder: &Path) -> Result<Model, Failure> {
         checkpoint,
         weight_set: WeightSet::Trained,
         weights,
+        weights_hash,
         format,
     })
 }

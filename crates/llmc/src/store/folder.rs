@@ -8,13 +8,14 @@
 use super::atomic::parent_of;
 use super::hashing::join;
 use super::{
-    EntryKind, FileHash, Operation, Source, Store, StoreError, StoreWriter, create_dir_all,
+    Bytes, EntryKind, FileHash, Operation, Source, Store, StoreError, StoreWriter, create_dir_all,
     folder_hash, hash_file, temporary_name,
 };
 use llmc_base::Hash;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind, Write};
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 /// Name of the marker file.
@@ -127,8 +128,28 @@ pub fn read_verified(
     marker: &Complete,
     path: &str,
 ) -> Result<Vec<u8>, FolderFault> {
+    verified(folder, marker, path, |path| source.read(path))
+}
+
+/// As [`read_verified`], mapped where that is possible.
+pub fn map_verified(
+    source: &dyn Source,
+    folder: &Path,
+    marker: &Complete,
+    path: &str,
+) -> Result<Bytes, FolderFault> {
+    verified(folder, marker, path, |path| source.map(path))
+}
+
+/// The bytes of a file of a folder, checked.
+fn verified<B: Deref<Target = [u8]>>(
+    folder: &Path,
+    marker: &Complete,
+    path: &str,
+    read: impl FnOnce(&Path) -> Result<B, StoreError>,
+) -> Result<B, FolderFault> {
     let file = marker.file(path).ok_or_else(|| FolderFault::Missing(path.to_string()))?;
-    let bytes = match source.read(&join(folder, path)) {
+    let bytes = match read(&join(folder, path)) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == ErrorKind::NotFound => {
             return Err(FolderFault::Missing(path.to_string()));

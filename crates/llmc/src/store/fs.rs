@@ -1,7 +1,8 @@
 //! The real file system.
 
-use super::{Entry, EntryKind, Operation, Source, Store, StoreError};
+use super::{Bytes, Entry, EntryKind, Operation, Source, Store, StoreError};
 use crate::lock::{Lock, LockError, lock_run};
+use llmc_runtime::MappedFile;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -83,6 +84,10 @@ impl Source for FsStore {
 
     fn read(&self, path: &Path) -> Result<Vec<u8>, StoreError> {
         at(Operation::Read, path, fs::read(path))
+    }
+
+    fn map(&self, path: &Path) -> Result<Bytes, StoreError> {
+        at(Operation::Read, path, MappedFile::open(path)).map(Bytes::Mapped)
     }
 
     fn text_files(&self, folder: &Path) -> Result<Vec<PathBuf>, StoreError> {

@@ -12,6 +12,7 @@
 //! and [`Group`] for several of both.
 
 mod atomic;
+mod bytes;
 mod crash;
 mod error;
 mod fault;
@@ -31,12 +32,13 @@ pub(crate) use atomic::is_temporary;
 pub use atomic::{
     create_dir_all, remove_temporaries, temporary_name, write_all_atomic, write_atomic,
 };
+pub use bytes::Bytes;
 pub use crash::{CrashState, RecordingStore};
 pub use error::{Operation, StoreError};
 pub use fault::{Fault, FaultStore};
 pub use folder::{
     COMPLETE, Complete, FolderFault, FolderWriter, StagedFolder, commit_folder, copy_folder,
-    read_marker, read_verified, stage_folder, verify_folder,
+    map_verified, read_marker, read_verified, stage_folder, verify_folder,
 };
 pub use fs::FsStore;
 pub use group::Group;
@@ -92,6 +94,11 @@ pub trait Source: Send + Sync {
             .read_to_end(&mut bytes)
             .map_err(|e| StoreError::new(Operation::Read, path, e))?;
         Ok(bytes)
+    }
+
+    /// The whole content of a file that is not written to any more; mapped where that is possible.
+    fn map(&self, path: &Path) -> Result<Bytes, StoreError> {
+        self.read(path).map(Bytes::Owned)
     }
 
     /// The whole content of a UTF-8 file.

@@ -357,6 +357,30 @@ fn reading_one_file_checks_it() {
 }
 
 #[test]
+fn a_mapped_file_is_checked_as_one_that_is_read() {
+    let disk = tempfile::tempdir().unwrap();
+    let memory = MemStore::new();
+    create_dir_all(&memory, disk.path()).unwrap();
+    let folder = disk.path().join("d");
+    for store in [&FsStore as &dyn Store, &memory] {
+        let marker = commit_folder(store, &folder, |out| {
+            out.bytes("a", b"text")?;
+            out.bytes("empty", b"").map(|_| ())
+        });
+        let marker = marker.unwrap_or_else(|e: StoreError| panic!("{e}"));
+        let map = |file: &str| map_verified(store, &folder, &marker, file);
+        let text = map("a").unwrap();
+        assert_eq!((&*text, &*map("empty").unwrap()), (&b"text"[..], &b""[..]));
+        assert!(matches!(map("none"), Err(FolderFault::Missing(_))));
+        assert_eq!(text.into_owned(), Bytes::Owned(b"text".to_vec()));
+        store.write(&folder.join("a"), b"texT").unwrap();
+        assert!(matches!(map("a"), Err(FolderFault::Differs { .. })));
+        store.remove_file(&folder.join("a")).unwrap();
+        assert!(matches!(map("a"), Err(FolderFault::Missing(_))));
+    }
+}
+
+#[test]
 fn a_fault_at_any_operation_leaves_no_torn_folder() {
     for fault in [Fault::DiskFull, Fault::Once(ErrorKind::PermissionDenied), Fault::Abort] {
         for nth in 0..100 {

@@ -6,16 +6,15 @@
 mod input;
 mod slash;
 
-use super::{DONE, open_model};
+use super::{DONE, open_model, session_options};
 use crate::args::Chat as Args;
-use crate::environment;
-use crate::format::{Align, table};
+use crate::format::{Align, bytes, table};
 use crate::output::{Output, say};
 use crate::progress::INTERRUPTED;
 use input::{Input, Turn};
 use llmc::pipeline::Failure;
 use llmc::pipeline::chat::{Chat, ChatTemplate, Origin};
-use llmc::pipeline::generate::{Finish, Generated, Model, Settings, Speculating};
+use llmc::pipeline::generate::{CacheFormat, Finish, Generated, Model, Settings, Speculating};
 use llmc::store::FsStore;
 use llmc_base::Diagnostic;
 use llmc_runtime::Session;
@@ -50,6 +49,8 @@ fn catch_interrupt(is_terminal: bool) -> Result<Arc<Stop>, Failure> {
 struct Talk<'a> {
     chat: Chat<'a>,
     session: Session,
+    /// The format of its KV cache.
+    cache: CacheFormat,
     settings: Settings,
     stop: Arc<Stop>,
     is_terminal: bool,
@@ -94,13 +95,14 @@ pub fn chat(args: &Args, out: &mut Output) -> Result<u8, Failure> {
     if args.system.is_some() {
         chat.set_system(args.system.clone());
     }
-    let session = model.session(None, environment::isa()?)?;
+    let session = model.session(&session_options(&args.model)?)?;
     let mut input = Input::open()?;
     let is_terminal = input.is_terminal();
     let stop = catch_interrupt(is_terminal)?;
     greet(&model, &chat, is_terminal, out);
     let totals = Totals::default();
-    let mut talk = Talk { chat, session, settings, stop, is_terminal, totals };
+    let cache = args.model.kv_cache_dtype;
+    let mut talk = Talk { chat, session, cache, settings, stop, is_terminal, totals };
     let mut code = DONE;
     loop {
         let line = match input.next()? {
@@ -264,13 +266,15 @@ impl Talk<'_> {
     fn stats(&self, out: &mut Output) {
         let totals = &self.totals;
         let speed = totals.new_tokens as f64 / totals.seconds.max(1e-9);
-        let capacity = self.session.capacity();
+        let (capacity, cache) = (self.session.capacity(), self.session.cache_bytes());
         if out.is_json {
             return out.json_line(&json!({
                 "event": "stats", "messages": self.chat.messages().len(), "replies": totals.replies,
                 "new_tokens": totals.new_tokens, "seconds": totals.seconds,
                 "text_tokens": totals.text_tokens, "context": capacity,
                 "proposed": totals.proposed, "accepted": totals.accepted,
+                "kv_cache_dtype": self.cache.name(), "kv_cache_bytes": cache.used,
+                "kv_cache_reserved_bytes": cache.reserved, "kv_cache_kept_bytes": cache.kept,
             }));
         }
         let rows = [
@@ -280,6 +284,16 @@ impl Talk<'_> {
             (
                 "context",
                 format!("{} tokens of text, the model sees up to {capacity}", totals.text_tokens),
+            ),
+            (
+                "KV cache",
+                format!(
+                    "{}: {} of {} in use, {} of earlier texts",
+                    self.cache.name(),
+                    bytes(cache.used),
+                    bytes(cache.reserved),
+                    bytes(cache.kept)
+                ),
             ),
         ];
         let rows: Vec<Vec<String>> =

@@ -40,7 +40,7 @@ pub const COMMANDS: [(&str, &str, &str); 10] = [
     ("/undo", "", "take the last message and its reply back"),
     ("/save", "FILE", "write the conversation to a file"),
     ("/load", "FILE", "go on with a conversation from a file"),
-    ("/stats", "", "tokens, speed, and room in the context"),
+    ("/stats", "", "tokens, speed, room in the context, memory of the KV cache"),
     ("/quit", "", "leave; so does Ctrl-D"),
 ];
 

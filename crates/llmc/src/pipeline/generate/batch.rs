@@ -7,8 +7,8 @@ use llmc_runtime::Batch;
 use std::collections::BTreeMap;
 
 /// Continues each prompt, as many at once as the batch has room for. Each text is what it is alone, whatever the
-/// others are. `each` gets the number of a prompt and its new piece of text, and may stop that text by
-/// returning false.
+/// others are. `each` gets the number of a prompt and what its new token adds to the text, which may be nothing, and
+/// may stop that text between two tokens by returning false.
 ///
 /// Errors: `sampling::*` for values out of range; `generate::empty` for any of the prompts, before anything
 /// is generated.
@@ -44,7 +44,7 @@ pub fn generate_all(
         for (id, logits) in batch.next_logits().map_err(internal)? {
             let Some((number, mut text)) = active.remove(&id) else { continue };
             let mut piece = text.push(tokenizer, &logits);
-            if !piece.is_empty() && !each(number, &piece) {
+            if !each(number, &piece) {
                 text.cancel();
             }
             if !text.is_finished() {

@@ -9,8 +9,8 @@ use super::{Model, WeightFormat, WeightSet};
 use crate::checkpoint::Checkpoint;
 use crate::pipeline::data::read_tokenizer;
 use crate::pipeline::fold::is_folded_away;
-use crate::store::{Source, read_marker, read_verified};
-use llmc_base::Diagnostic;
+use crate::store::{Source, map_verified, read_marker, read_verified};
+use llmc_base::{Diagnostic, Hash};
 use llmc_codegen::{huggingface, weights};
 use llmc_formats::names::{Family, Tensors, tensors_of, to_ours};
 use llmc_formats::safetensors::SafeTensors;
@@ -84,12 +84,13 @@ pub(super) fn open(source: &dyn Source, folder: &Path) -> Result<Model, Failure>
         Project::parse(&card.spec, Format::Toml, &name, &[], Goal::Model, Defaults::Record)?;
     let module = build_model(project.model()?)?;
     let tokenizer = read_tokenizer(source, folder)?;
-    let mut bytes = read("model.safetensors")?;
+    let mapped = map_verified(source, folder, &complete, "model.safetensors");
+    let mut bytes = mapped.map_err(|e| damaged(e.to_string()))?;
     let family = Family::ALL.into_iter().find(|family| family.architecture() == card.kind);
     if let Some(family) = family {
         let theirs = SafeTensors::parse(&bytes).map_err(|e| damaged(e.to_string()))?;
         let context = project.model()?.dims.context_length;
-        bytes = ours(&module, context, family, &tensors_of(&theirs)).map_err(&damaged)?;
+        bytes = ours(&module, context, family, &tensors_of(&theirs)).map_err(&damaged)?.into();
     }
     let (step, path) = (card.step, folder.to_path_buf());
     let (folder, tokenizer_folder) = (path.clone(), path.clone());
@@ -102,6 +103,7 @@ pub(super) fn open(source: &dyn Source, folder: &Path) -> Result<Model, Failure>
         tokenizer_folder,
         checkpoint,
         weight_set: WeightSet::Trained,
+        weights_hash: Hash::of_bytes(&bytes),
         weights: bytes,
         format: WeightFormat::F32,
     })

@@ -7,17 +7,17 @@ use super::super::project::{Project, build_model};
 use super::super::quantize;
 use super::super::runs;
 use super::super::train::{CheckpointState, EMA, STATE, WEIGHTS, thread_count};
-use super::super::weights;
-use super::export;
+use super::{blocks, export};
 use crate::checkpoint::{self, Checkpoint};
-use crate::store::Store;
+use crate::store::{Bytes, Store};
 use llmc_base::{CanonicalHasher, Diagnostic, Hash};
 use llmc_data::tokenizer::Tokenizer;
 use llmc_formats::names::tensors_of;
 use llmc_formats::safetensors::SafeTensors;
 use llmc_ir::Module;
-use llmc_passes::{WeightFormat, pack_panels, pack_weights};
+use llmc_passes::{CacheFormat, WeightFormat, narrow_cache, pack_panels, pack_weights};
 use llmc_runtime::{Batch, Engine, Isa, Session, SessionError};
+use llmc_spec::TrainingConfig;
 use std::path::{Path, PathBuf};
 
 /// Which checkpoint of a run.
@@ -50,6 +50,32 @@ impl WeightSet {
     }
 }
 
+/// How a model is run. None of it but the cache's format changes a bit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SessionOptions {
+    /// Threads; without it what the spec says, or one per core.
+    pub threads: Option<usize>,
+    /// The instruction set; without it the best of this machine.
+    pub isa: Option<Isa>,
+    /// How the KV cache holds keys and values.
+    pub cache: CacheFormat,
+    /// Bytes of the cache of earlier texts that are kept for others with the same beginning; without it
+    /// [`PREFIX_BYTES`].
+    pub prefix_bytes: Option<usize>,
+    /// The stage cache in which packed weights are kept, so that processes share them; without it they are packed
+    /// into memory of this process.
+    pub weight_cache: Option<PathBuf>,
+}
+
+/// What is kept of earlier texts if nothing else is asked for: 64 MiB.
+pub const PREFIX_BYTES: usize = 64 << 20;
+
+impl SessionOptions {
+    fn prefixes(&self) -> usize {
+        self.prefix_bytes.unwrap_or(PREFIX_BYTES)
+    }
+}
+
 /// A trained model, read from a run or an export.
 pub struct Model {
     /// The folder of the run or export.
@@ -67,7 +93,9 @@ pub struct Model {
     /// Which of its weights.
     pub weight_set: WeightSet,
     /// Bytes of the weights file.
-    pub weights: Vec<u8>,
+    pub weights: Bytes,
+    /// Their hash.
+    pub weights_hash: Hash,
     /// The format of the weights in the file.
     pub format: WeightFormat,
 }
@@ -126,9 +154,21 @@ impl Model {
         if checkpoint.complete.file(weight_set.file()).is_none() && weight_set == WeightSet::Ema {
             return Err(no_ema());
         }
-        let training = project.resolved.training.as_ref();
-        let file = weight_set.file();
-        let weights = adapters::whole_weights(store, run, &checkpoint, file, training)?;
+        let (training, file) = (project.resolved.training.as_ref(), weight_set.file());
+        let (weights, weights_hash) = match training.and_then(TrainingConfig::adapters) {
+            // What is merged is in no file.
+            Some(_) => {
+                let merged = adapters::whole_weights(store, run, &checkpoint, file, training)?;
+                let hash = Hash::of_bytes(&merged);
+                (merged.into(), hash)
+            }
+            None => {
+                let weights = checkpoint.map(store, file)?;
+                let known = checkpoint.complete.file(file);
+                let hash = known.map_or_else(|| Hash::of_bytes(&weights), |file| file.hash);
+                (weights, hash)
+            }
+        };
         let (folder, format) = (run.to_path_buf(), WeightFormat::F32);
         Ok(Model {
             folder,
@@ -139,8 +179,14 @@ impl Model {
             checkpoint,
             weight_set,
             weights,
+            weights_hash,
             format,
         })
+    }
+
+    /// The model with its weights in memory of this process, where nobody else can change them.
+    pub fn in_own_memory(self) -> Model {
+        Model { weights: self.weights.into_owned(), ..self }
     }
 
     /// [`Model::with_weights`] if a format is asked for.
@@ -169,48 +215,36 @@ impl Model {
     }
 
     /// A generation session with these weights.
-    pub fn session(&self, threads: Option<usize>, isa: Option<Isa>) -> Result<Session, Failure> {
-        self.session_of(&self.module, threads, isa)
+    pub fn session(&self, options: &SessionOptions) -> Result<Session, Failure> {
+        self.session_of(&self.module, options)
     }
 
     /// A generation session of another module over these weights. What is f32 there stands in panels.
     pub(in super::super) fn session_of(
         &self,
         module: &Module,
-        threads: Option<usize>,
-        isa: Option<Isa>,
+        options: &SessionOptions,
     ) -> Result<Session, Failure> {
-        let (capacity, engine) = (self.capacity()?, self.engine(threads, isa)?);
-        let mut session =
-            Session::new(&pack_panels(module)?, capacity, engine).map_err(internal)?;
-        let wanted = weights::wanted(&session.weights(), &|path| session.weight_view(path));
-        weights::fill(&wanted, &self.weights, &self.weights_file(), &mut |path, bytes| {
-            let to = session.weight_bytes_mut(path).map_err(|e| e.to_string())?;
-            weights::copy(path, bytes, to)
-        })?;
+        let (capacity, engine) = (self.capacity()?, self.engine(options)?);
+        let module = runnable(module, options.cache)?;
+        let mut session = Session::new(&module, capacity, engine).map_err(internal)?;
+        session.keep_prefixes(options.prefixes());
+        blocks::give(self, &mut session, options.weight_cache.as_deref())?;
         Ok(session)
     }
 
     /// A batch of up to `n_rows` texts with these weights.
-    pub fn batch(
-        &self,
-        n_rows: usize,
-        threads: Option<usize>,
-        isa: Option<Isa>,
-    ) -> Result<Batch, Failure> {
-        let (capacity, engine) = (self.capacity()?, self.engine(threads, isa)?);
-        let mut batch =
-            Batch::new(&pack_panels(&self.module)?, n_rows, capacity, engine).map_err(internal)?;
-        let wanted = weights::wanted(&batch.weights(), &|path| batch.weight_view(path));
-        weights::fill(&wanted, &self.weights, &self.weights_file(), &mut |path, bytes| {
-            let to = batch.weight_bytes_mut(path).map_err(|e| e.to_string())?;
-            weights::copy(path, bytes, to)
-        })?;
+    pub fn batch(&self, n_rows: usize, options: &SessionOptions) -> Result<Batch, Failure> {
+        let (capacity, engine) = (self.capacity()?, self.engine(options)?);
+        let module = runnable(&self.module, options.cache)?;
+        let mut batch = Batch::new(&module, n_rows, capacity, engine).map_err(internal)?;
+        batch.keep_prefixes(options.prefixes());
+        blocks::give(self, &mut batch, options.weight_cache.as_deref())?;
         Ok(batch)
     }
 
     /// Where the weights are from, for messages.
-    fn weights_file(&self) -> PathBuf {
+    pub(super) fn weights_file(&self) -> PathBuf {
         self.checkpoint.path.join(match self.format {
             WeightFormat::F32 => self.weight_set.file(),
             _ => quantize::FILE,
@@ -237,16 +271,21 @@ impl Model {
         usize::try_from(context).map_err(|e| Failure::Internal(e.to_string()))
     }
 
-    fn engine(&self, threads: Option<usize>, isa: Option<Isa>) -> Result<Engine, Failure> {
+    fn engine(&self, options: &SessionOptions) -> Result<Engine, Failure> {
         let training = self.project.resolved.training.as_ref();
-        let threads = thread_count(threads, training.and_then(|t| t.threads))?;
-        Ok(Engine::new(threads, isa)?)
+        let threads = thread_count(options.threads, training.and_then(|t| t.threads))?;
+        Ok(Engine::new(threads, options.isa)?)
     }
 
     fn damaged(&self, error: &llmc_formats::safetensors::Error) -> Failure {
         let message = format!("the weights in `{}`: {error}", self.checkpoint.path.display());
         Diagnostic::error("checkpoint::weights", message).into()
     }
+}
+
+/// The module as sessions run it: matrices in panels, the cache in its format.
+fn runnable(module: &Module, cache: CacheFormat) -> Result<Module, Failure> {
+    Ok(narrow_cache(&pack_panels(module)?, cache)?)
 }
 
 pub(super) fn internal(error: SessionError) -> Failure {

@@ -4,11 +4,12 @@
 //! back when its turn comes. Logits depend on the text alone, so this is seen in time only.
 
 use super::super::failure::Failure;
-use super::Model;
 use super::model::internal;
+use super::{Model, SessionOptions};
 use crate::store::{Store, write_atomic};
 use llmc_base::{Diagnostic, Hash};
-use llmc_runtime::{Isa, Session, SessionState, StateError};
+use llmc_passes::CacheFormat;
+use llmc_runtime::{Session, SessionState, StateError};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -19,6 +20,7 @@ pub struct SessionKey(u64);
 /// Sessions of one model.
 pub struct Sessions {
     session: Session,
+    cache: CacheFormat,
     model: Hash,
     /// Whose cache is in the engine's memory.
     owner: Option<SessionKey>,
@@ -30,9 +32,10 @@ impl Sessions {
     /// No session yet.
     ///
     /// Errors: those of [`Model::session`].
-    pub fn new(model: &Model, threads: Option<usize>, isa: Option<Isa>) -> Result<Self, Failure> {
+    pub fn new(model: &Model, options: &SessionOptions) -> Result<Self, Failure> {
         Ok(Sessions {
-            session: model.session(threads, isa)?,
+            session: model.session(options)?,
+            cache: options.cache,
             model: model.content_hash()?,
             owner: None,
             aside: BTreeMap::new(),
@@ -117,15 +120,15 @@ impl Sessions {
 
     /// A session from a file, with its text.
     ///
-    /// Errors: `session::model` if it was saved with another model, `session::file` if it is torn,
-    /// damaged, or no saved session.
+    /// Errors: `session::model` if it was saved with another model, `session::cache` if with another format of
+    /// the KV cache, `session::file` if it is torn, damaged, or no saved session.
     pub fn load(
         &mut self,
         store: &dyn Store,
         path: &Path,
     ) -> Result<(SessionKey, Vec<u32>), Failure> {
         let bytes = store.read(path)?;
-        let state = SessionState::from_bytes(&bytes, &self.model).map_err(|e| {
+        let refused = |e: StateError| {
             let message = format!("cannot go on from `{}`: {e}", path.display());
             match e {
                 StateError::Model { .. } | StateError::Shape => {
@@ -133,9 +136,18 @@ impl Sessions {
                         "a session goes on only with the weights and tokenizer it was saved with";
                     Diagnostic::error("session::model", message).help(help)
                 }
+                StateError::Cache { .. } => {
+                    let help = format!(
+                        "open it with the cache that it was saved with; this is `{}`",
+                        self.cache.name()
+                    );
+                    Diagnostic::error("session::cache", message).help(help)
+                }
                 _ => Diagnostic::error("session::file", message).help("save the session again"),
             }
-        })?;
+        };
+        let state = SessionState::from_bytes(&bytes, &self.model).map_err(refused)?;
+        self.session.fits(&state).map_err(refused)?;
         let (key, text) = (self.open(), state.text().to_vec());
         self.aside.insert(key, state);
         Ok((key, text))

@@ -86,7 +86,7 @@ impl Speaker for Speculating<'_> {
             let width = logits.len() / (proposal.len() + 1);
             for (at, logits) in logits.chunks_exact(width.max(1)).enumerate() {
                 let piece = text.push(tokenizer, logits);
-                if !piece.is_empty() && !each(&piece) {
+                if !each(&piece) {
                     text.cancel();
                 }
                 let is_accepted = !text.has_ended() && text.ids().last() == proposal.get(at);

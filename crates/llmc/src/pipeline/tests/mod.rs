@@ -1,6 +1,7 @@
 //! Whole tiny runs on a store in memory.
 
 mod best;
+mod blocks;
 mod changes;
 mod codes;
 mod content;

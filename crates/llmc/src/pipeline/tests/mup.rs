@@ -1,7 +1,7 @@
 //! Models of a parametrization by width, through whole runs and exports.
 
 use super::super::emit::{emit, find};
-use super::super::generate::{Model, Which};
+use super::super::generate::{Model, SessionOptions, Which};
 use super::super::rerun::rerun;
 use super::*;
 
@@ -13,7 +13,8 @@ const WIDE: [&str; 3] = [
 ];
 
 fn logits(model: &Model) -> Vec<f32> {
-    let mut session = model.session(Some(1), None).unwrap();
+    let options = SessionOptions { threads: Some(1), ..SessionOptions::default() };
+    let mut session = model.session(&options).unwrap();
     let ids: Vec<u32> = (0..9).map(|i| (i * 7 + 3) % 11).collect();
     (1..=ids.len()).flat_map(|n| session.next_logits(&ids[..n]).unwrap().to_vec()).collect()
 }

@@ -1,12 +1,13 @@
 //! Generation from weights in narrow formats.
 
 use super::super::emit::emit;
-use super::super::generate::{Model, Which};
+use super::super::generate::{Model, SessionOptions, Which};
 use super::super::quantize::{Work, quantize};
 use super::super::runs::find_model as find;
 use super::*;
+use llmc_base::Hash;
 use llmc_formats::safetensors::{DType, Data, SafeTensors, TensorSource, to_bytes};
-use llmc_passes::WeightFormat;
+use llmc_passes::{CacheFormat, WeightFormat};
 use llmc_runtime::Isa;
 
 /// A model whose rows are whole blocks but for the ones of the second matrix of the MLP.
@@ -17,6 +18,15 @@ const WIDE: [&str; 4] = [
     "training.max_steps=2",
 ];
 
+/// The simplest way to run one.
+const ONE_THREAD: SessionOptions = SessionOptions {
+    threads: Some(1),
+    isa: None,
+    cache: CacheFormat::F32,
+    prefix_bytes: None,
+    weight_cache: None,
+};
+
 /// A trained model.
 fn model(changes: &[&str]) -> Model {
     let (store, project) = (MemStore::new(), tiny(&[&WIDE[..], changes].concat()));
@@ -26,7 +36,9 @@ fn model(changes: &[&str]) -> Model {
 
 /// The bits of the logits after each prefix of a text: prefilled, then decoded token by token.
 fn logits(model: &Model, threads: usize, isa: Option<Isa>) -> Vec<Vec<u32>> {
-    let mut session = model.session(Some(threads), isa).unwrap();
+    let mut session = model
+        .session(&SessionOptions { threads: Some(threads), isa, ..Default::default() })
+        .unwrap();
     let ids: Vec<u32> = (0..14).map(|i| (i * 7 + 3) % 11).collect();
     let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect();
     (1..=ids.len()).map(|n| bits(session.next_logits(&ids[..n]).unwrap())).collect()
@@ -57,7 +69,7 @@ fn rounded(model: Model) -> Model {
         })
         .collect();
     let weights = to_bytes(&sources, parsed.metadata()).unwrap();
-    Model { weights, ..model }
+    Model { weights_hash: Hash::of_bytes(&weights), weights: weights.into(), ..model }
 }
 
 #[test]
@@ -66,7 +78,7 @@ fn bf16_weights_give_the_bits_of_f32_weights_that_are_rounded() {
         [&[][..], &["model.tie_embeddings=false"], &["model.positional_encoding=\"learned\""]]
     {
         let packed = model(changes).with_weights(WeightFormat::Bf16).unwrap();
-        let session = packed.session(Some(1), None).unwrap();
+        let session = packed.session(&ONE_THREAD).unwrap();
         let n_packed = session
             .weights()
             .iter()
@@ -90,7 +102,7 @@ fn f32_weights_in_panels_give_the_bits_of_plain_ones() {
         let values = parsed.tensor(&path).unwrap().to_f32().unwrap();
         plain.weight_mut(&path).unwrap().copy_from_slice(&values);
     }
-    let packed = model.session(Some(1), None).unwrap();
+    let packed = model.session(&ONE_THREAD).unwrap();
     let view = |s: &llmc_runtime::Session, path: &str| s.weight_view(path).unwrap().shape.len();
     let path = "layers.0.attention.q.weight";
     assert_eq!((view(&plain, path), view(&packed, path)), (2, 3));
@@ -115,7 +127,7 @@ fn quantised_weights_give_the_same_bits_everywhere_and_nearly_the_f32_logits() {
         // Each prefix anew: prefilled as a whole instead of token by token.
         let ids: Vec<u32> = (0..14).map(|i| (i * 7 + 3) % 11).collect();
         for n in 1..=ids.len() {
-            let mut session = packed.session(Some(1), None).unwrap();
+            let mut session = packed.session(&ONE_THREAD).unwrap();
             let whole = session.next_logits(&ids[..n]).unwrap();
             assert!(whole.iter().map(|x| x.to_bits()).eq(got[n - 1].iter().copied()));
         }
@@ -134,7 +146,7 @@ fn quantised_weights_give_the_same_bits_everywhere_and_nearly_the_f32_logits() {
 fn rows_that_are_not_whole_blocks_are_bf16_and_the_head_of_4_bits_has_8() {
     let session = |format| {
         let model = model(&[]).with_weights(format).unwrap();
-        model.session(Some(1), None).unwrap()
+        model.session(&ONE_THREAD).unwrap()
     };
     let dtype = |format, path: &str| session(format).weight_view(path).map(|v| v.dtype);
     use llmc_ir::DType::{Bf16, F16, F32, I4, I8};
