@@ -9,7 +9,7 @@
 
 use crate::rebuild::Rebuild;
 use crate::{each_function, type_error};
-use llmc_base::Diagnostic;
+use llmc_base::{Decision, Diagnostic};
 use llmc_ir::ops::{Linear, PackedEmbedding, PackedLinear, QuantizedEmbedding, QuantizedLinear};
 use llmc_ir::{DType, Function, Module, Op, ParamRole, TensorType, ValueId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -65,6 +65,17 @@ enum Storage {
     I4,
 }
 
+impl Storage {
+    fn name(self) -> &'static str {
+        match self {
+            Storage::F32 => "f32 panels",
+            Storage::Bf16 => "bf16 panels",
+            Storage::I8 => "8-bit panels",
+            Storage::I4 => "4-bit panels",
+        }
+    }
+}
+
 /// Dims of a matrix, and how it is to be stored.
 type Change = ([usize; 2], Storage);
 
@@ -80,9 +91,20 @@ struct Parts {
 ///
 /// Errors: `pack_weights::type` if a rewritten op does not type-check.
 pub fn pack_weights(module: &Module, format: WeightFormat) -> Result<Module, Diagnostic> {
+    pack_weights_explained(module, format, &mut Vec::new())
+}
+
+/// [`pack_weights`], and how every weight is stored, and why.
+///
+/// Errors: as [`pack_weights`].
+pub fn pack_weights_explained(
+    module: &Module,
+    format: WeightFormat,
+    log: &mut Vec<Decision>,
+) -> Result<Module, Diagnostic> {
     match format {
         WeightFormat::F32 => Ok(module.clone()),
-        _ => pack(module, &|width, is_root| stored(format, width, is_root)),
+        _ => pack(module, &|width, is_root| stored(format, width, is_root), log),
     }
 }
 
@@ -90,12 +112,15 @@ pub fn pack_weights(module: &Module, format: WeightFormat) -> Result<Module, Dia
 ///
 /// Errors: as [`pack_weights`].
 pub fn pack_panels(module: &Module) -> Result<Module, Diagnostic> {
-    pack(module, &|_, _| Storage::F32)
+    let panels = |_, _| (Storage::F32, "a panel of 16 rows is read in one stretch");
+    pack(module, &panels, &mut Vec::new())
 }
 
-/// Rewrites every function; `choose` says how a matrix is stored by its width, and whether it belongs to a
-/// function that nobody calls.
-fn pack(module: &Module, choose: &dyn Fn(usize, bool) -> Storage) -> Result<Module, Diagnostic> {
+/// How a matrix is stored and why, by its width, and whether it belongs to a function that nobody calls.
+type Choose<'a> = &'a dyn Fn(usize, bool) -> (Storage, &'static str);
+
+/// Rewrites every function as `choose` says.
+fn pack(module: &Module, choose: Choose, log: &mut Vec<Decision>) -> Result<Module, Diagnostic> {
     let called: BTreeSet<&str> = module
         .functions
         .iter()
@@ -109,12 +134,27 @@ fn pack(module: &Module, choose: &dyn Fn(usize, bool) -> Storage) -> Result<Modu
     for f in &module.functions {
         let is_root = !called.contains(f.name.as_str());
         for (path, value) in f.weights() {
-            let Some(dims) = matrix(f.ty(value)) else { continue };
-            let wanted = only_multiplied(f, value).then(|| choose(dims[1], is_root));
+            let mut tell = |choice, why: &str| {
+                let subject = format!("`{path}` {}", f.ty(value));
+                log.push(Decision::new("pack_weights", &f.name, subject, choice, why));
+            };
+            let Some(dims) = matrix(f.ty(value)) else {
+                tell("f32", "it is no matrix: norms and biases are few and stay exact");
+                continue;
+            };
+            let chosen = only_multiplied(f, value).then(|| choose(dims[1], is_root));
+            match chosen {
+                Some((storage, why)) => tell(storage.name(), why),
+                None => {
+                    tell("f32", "something else than a product in f32 or an embedding reads it")
+                }
+            }
+            let wanted = chosen.map(|(storage, _)| storage);
             let known = storage.entry((path.to_string(), dims)).or_insert(wanted);
             // Functions that disagree leave it as it is.
             if *known != wanted {
                 *known = None;
+                tell("f32", "functions disagree on it");
             }
         }
     }
@@ -149,13 +189,18 @@ fn only_multiplied(f: &Function, weight: ValueId) -> bool {
         })
 }
 
-fn stored(format: WeightFormat, width: usize, is_root: bool) -> Storage {
+fn stored(format: WeightFormat, width: usize, is_root: bool) -> (Storage, &'static str) {
+    const ASKED: &str = "the format that was asked for";
     match format {
-        _ if !width.is_multiple_of(BLOCK) => Storage::Bf16,
-        WeightFormat::Q8 => Storage::I8,
-        WeightFormat::Q4 if is_root => Storage::I8,
-        WeightFormat::Q4 => Storage::I4,
-        WeightFormat::F32 | WeightFormat::Bf16 => Storage::Bf16,
+        WeightFormat::F32 | WeightFormat::Bf16 => (Storage::Bf16, ASKED),
+        _ if !width.is_multiple_of(BLOCK) => {
+            (Storage::Bf16, "its rows are not whole blocks of 32 weights")
+        }
+        WeightFormat::Q8 => (Storage::I8, ASKED),
+        WeightFormat::Q4 if is_root => {
+            (Storage::I8, "embedding and head see every token and are a small share of the bytes")
+        }
+        WeightFormat::Q4 => (Storage::I4, ASKED),
     }
 }
 
