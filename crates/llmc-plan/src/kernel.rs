@@ -3,6 +3,7 @@
 
 use crate::layout::accumulator;
 use crate::space::View;
+use crate::why::Why;
 use llmc_ir::ops::{BinaryKind, Dot, Precision, ReduceKind};
 use llmc_ir::{DType, Op};
 
@@ -64,18 +65,19 @@ pub enum GemmInit {
     Accumulate,
 }
 
-/// Chooses the kernel of a launch. An accumulator is in result 0 already.
-pub fn select(op: &Op, operands: &[View], results: &[View]) -> Kernel {
+/// Chooses the kernel of a launch, and says why. An accumulator is in result 0 already.
+pub fn select(op: &Op, operands: &[View], results: &[View]) -> (Kernel, Why) {
     let all_f32 = operands.iter().chain(results).all(|v| v.dtype == DType::F32);
     let init = match accumulator(op, operands.len()) {
         Some(_) => GemmInit::Accumulate,
         None => GemmInit::Zero,
     };
+    let product = |gemm| (Kernel::Gemm(gemm), Why::Product);
     match op {
-        Op::Reshape(_) => Kernel::Copy,
+        Op::Reshape(_) => (Kernel::Copy, Why::Moved),
         Op::Linear(linear) if all_f32 => {
             let (n, k) = (operands[1].shape[0], operands[1].shape[1]);
-            Kernel::Gemm(Gemm {
+            product(Gemm {
                 m: operands[0].region.len / k.max(1),
                 n,
                 k,
@@ -90,7 +92,7 @@ pub fn select(op: &Op, operands: &[View], results: &[View]) -> Kernel {
             let (m, n) = (results[0].shape[0], results[0].shape[1]);
             // Pairs stay within a sequence.
             let tokens = operands[0].shape.iter().rev().nth(1).copied().unwrap_or(1);
-            Kernel::Gemm(Gemm {
+            product(Gemm {
                 m,
                 n,
                 k: operands[0].region.len / m.max(1),
@@ -102,10 +104,11 @@ pub fn select(op: &Op, operands: &[View], results: &[View]) -> Kernel {
             })
         }
         Op::Dot(dot) if all_f32 && dot.acc == DType::F32 => {
-            dot_as_gemm(dot, operands, init).map_or(Kernel::Evaluate, Kernel::Gemm)
+            dot_as_gemm(dot, operands, init).map_or((Kernel::Evaluate, Why::DotDims), product)
         }
-        _ if has_native(op, operands, all_f32) => Kernel::Native,
-        _ => Kernel::Evaluate,
+        _ if has_native(op, operands, all_f32) => (Kernel::Native, Why::Native),
+        _ if all_f32 => (Kernel::Evaluate, Why::NoKernel),
+        _ => (Kernel::Evaluate, Why::Types),
     }
 }
 
