@@ -92,7 +92,7 @@ mod tests;
 
 pub use attention::{
     Attention, Segments, attention, attention_backward, attention_backward_scratch_len,
-    attention_scratch_len,
+    attention_scratch_len, is_decoding_attention,
 };
 pub use dropout::{Dropout, dropout};
 pub use elementwise::{
@@ -101,7 +101,7 @@ pub use elementwise::{
 };
 pub use embedding::{embedding, embedding_grad};
 pub use error::Error;
-pub use gemm::{Gemm, MatRef, Precision, gemm, gemm_scratch_len};
+pub use gemm::{Blocking, Gemm, GemmPath, MatRef, Precision, gemm, gemm_path, gemm_scratch_len};
 pub use head::{Head, HeadGrad, head_scratch_len, linear_cross_entropy};
 pub use isa::Isa;
 pub use norm::{layer_norm, layer_norm_backward, norm_scratch_len, rms_norm, rms_norm_backward};

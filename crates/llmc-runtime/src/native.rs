@@ -38,7 +38,7 @@ pub(crate) fn scratch_words(launch: &Launch, threads: usize) -> usize {
 }
 
 /// What the products of a launch are taken of.
-fn precision(pairs: Option<usize>) -> k::Precision {
+pub(crate) fn precision(pairs: Option<usize>) -> k::Precision {
     match pairs {
         Some(group) => k::Precision::Bf16 { group: group.max(1) },
         None => k::Precision::F32,
@@ -46,7 +46,7 @@ fn precision(pairs: Option<usize>) -> k::Precision {
 }
 
 /// The precision of a head, whose pairs of tokens stay within a sequence.
-fn head_precision(launch: &Launch) -> k::Precision {
+pub(crate) fn head_precision(launch: &Launch) -> k::Precision {
     let declared = match &launch.op {
         Op::LinearCrossEntropy(op) => op.precision,
         Op::LinearCrossEntropyGrad(op) => op.precision,
@@ -78,7 +78,7 @@ fn dropout<'a>(op: &Dropout, operands: &[&'a [f32]]) -> Option<k::Dropout<'a>> {
     Some(k::Dropout { rate: op.rate as f32, key, step: *step, samples: words(samples) })
 }
 
-fn attention_shape(operands: &[View], op: &Attention) -> k::Attention {
+pub(crate) fn attention_shape(operands: &[View], op: &Attention) -> k::Attention {
     let (q, kv) = (&operands[0].shape, &operands[1].shape);
     let scale = op.scale.unwrap_or_else(|| 1.0 / libm::sqrt(q[3] as f64));
     k::Attention {

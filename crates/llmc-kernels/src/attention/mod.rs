@@ -19,7 +19,7 @@ mod softmax;
 mod tests;
 
 pub use backward::{attention_backward, attention_backward_scratch_len};
-pub use forward::{attention, attention_scratch_len};
+pub use forward::{attention, attention_scratch_len, is_decoding_attention};
 
 use crate::dropout::Dropout;
 use crate::error::{Error, check_len, product};
