@@ -13,7 +13,7 @@ mod spikes;
 mod trainer;
 mod z_loss;
 
-pub use plans::{Plans, differentiate};
+pub use plans::{PlanNotes, Plans, differentiate, differentiate_explained};
 pub use spikes::Spikes;
 pub use trainer::{Batch, Inspection, Modules, NonFinite, StepReport, TrainError, Trainer};
 pub use z_loss::with_z_loss;
