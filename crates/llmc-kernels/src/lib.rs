@@ -34,7 +34,7 @@
 //! | what | kernels |
 //! |---|---|
 //! | matrix product | [`gemm`]: `x·Wᵀ`, `dy·W`, `dyᵀ·x` accumulating; bias and residual fused |
-//! | narrow weights | [`packed_linear`], [`quantized_linear`] and their embeddings: panels of f32, bf16, f16, 8 and 4 bits |
+//! | narrow weights | [`packed_linear`], [`quantized_linear`] and their embeddings, [`group_quantized_linear`]: panels of f32, bf16, f16, 8 and 4 bits |
 //! | attention | [`attention`], [`attention_backward`]: grouped heads, causal, window, segments |
 //! | normalisation | [`rms_norm`], [`layer_norm`] and their `_backward` |
 //! | activation | [`silu`], [`swiglu`], [`gelu`], [`gelu_tanh`], [`relu`] and their `_backward` |
@@ -108,8 +108,9 @@ pub use norm::{layer_norm, layer_norm_backward, norm_scratch_len, rms_norm, rms_
 pub use optimizer::{AdamW, Lion, Sgd, adamw_step, lion_step, sgd_step};
 pub use parallel::{Ctx, Parallel, Serial};
 pub use quant::{
-    BLOCK, PANEL, Packed, Quants, Scales, bf16_from_f32, f16_from_f32, f32_from_f16, pack_bf16,
-    pack_f32, packed_embedding, packed_linear, panels, quantize_i4, quantize_i8,
+    BLOCK, GroupScales, PANEL, Packed, Quants, SUPER_BLOCK, Scales, bf16_from_f32, f16_from_f32,
+    f32_from_f16, group_quantized_linear, group_weights, pack_bf16, pack_f32, packed_embedding,
+    packed_linear, panels, quantize_groups, quantize_i4, quantize_i8, quantize_q4_k,
     quantized_embedding, quantized_linear, quantized_scratch_len,
 };
 pub use reduce::{bias_grad, sum_chain, sum_rows, sum_squares};
