@@ -138,7 +138,9 @@ fn dot_as_gemm(dot: &Dot, operands: &[View], init: GemmInit) -> Option<Gemm> {
 fn has_native(op: &Op, operands: &[View], all_f32: bool) -> bool {
     let is_i32 = |view: &View| view.dtype == DType::I32;
     match op {
-        Op::PackedLinear(_) | Op::QuantizedLinear(_) => return true,
+        Op::PackedLinear(_) | Op::QuantizedLinear(_) | Op::GroupQuantizedLinear(_) => {
+            return true;
+        }
         Op::PackedEmbedding(_) => return is_i32(&operands[1]),
         Op::QuantizedEmbedding(_) => return is_i32(&operands[2]),
         // The others take one word per element.

@@ -21,7 +21,7 @@ pub(crate) fn scratch_words(launch: &Launch, threads: usize) -> usize {
             let (width, precision) = (last(w), head_precision(launch));
             k::head_scratch_len(x.region.len / width.max(1), w.shape[0], width, precision, threads)
         }
-        (Kernel::Native, Op::QuantizedLinear(_)) => {
+        (Kernel::Native, Op::QuantizedLinear(_) | Op::GroupQuantizedLinear(_)) => {
             let x = &launch.operands[0];
             k::quantized_scratch_len(x.region.len / last(x).max(1), last(x))
         }
@@ -219,6 +219,22 @@ fn dispatch(
             let scales = narrow::scales(&launch.operands[2], operand(2))?;
             let bias = operands.get(3).copied();
             k::quantized_linear(ctx, operand(0), width, q, scales, bias, op.outputs, y, scratch)
+        }
+        Op::GroupQuantizedLinear(op) => {
+            let (q, scales) = narrow::groups(launch, &operands)?;
+            let n_factors = if matches!(scales, k::GroupScales::Super { .. }) { 6 } else { 4 };
+            let bias = operands.get(n_factors).copied();
+            k::group_quantized_linear(
+                ctx,
+                operand(0),
+                width,
+                q,
+                scales,
+                bias,
+                op.outputs,
+                y,
+                scratch,
+            )
         }
         Op::QuantizedEmbedding(op) => {
             let q = narrow::quants(&launch.operands[0], operand(0))?;

@@ -74,6 +74,13 @@ fn native(launch: &Launch, op: &Op, isa: Isa, threads: usize) -> String {
             isa,
             &format!("panels of 16 outputs in {}, activations in i8", launch.operands[1].dtype),
         ),
+        Op::GroupQuantizedLinear(_) => {
+            let blocks = match launch.operands[2].dtype {
+                DType::U8 => "super-blocks of 256",
+                _ => "groups with scale and minimum",
+            };
+            vectors(isa, &format!("panels of 16 outputs in i4, {blocks}, activations in i8"))
+        }
         Op::AdamwStep(_) | Op::SgdStep(_) | Op::LionStep(_) => {
             vectors(isa, "one pass over parameter, gradient and moments")
         }
