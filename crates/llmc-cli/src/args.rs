@@ -190,7 +190,7 @@ pub enum Command {
     ///
     /// `llmc generate FOLDER` uses what is written, without the run.
     #[command(
-        after_help = "Examples:\n  llmc quantize 1f0c6b --to q8_0\n  llmc quantize 1f0c6b --to q4_0 -o my-model-q4"
+        after_help = "Examples:\n  llmc quantize 1f0c6b --to q8_0\n  llmc quantize 1f0c6b --to q4_k -o my-model-q4"
     )]
     Quantize(Quantize),
     /// Say what this machine has: cores, instruction sets, memory, Python, compilers, torch.
@@ -518,7 +518,7 @@ pub struct ModelArgs {
     /// Use the moving average of the weights, of a run with `training.ema`.
     #[arg(long)]
     pub ema: bool,
-    /// Round the weights of linear maps and embeddings to bf16, q8_0 or q4_0: less to read per token. Without it
+    /// Round the weights of linear maps and embeddings to 16, 8 or 4 bits: less to read per token. Without it
     /// they are as the run, the export or the quantised folder has them.
     #[arg(long, value_name = "FORMAT", value_parser = weight_formats())]
     pub weights: Option<WeightFormat>,

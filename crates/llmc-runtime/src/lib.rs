@@ -22,7 +22,7 @@ pub use calibrate::{CalibrateError, calibrate};
 pub use exec::{Engine, RunError, scratch_words};
 pub use llmc_kernels::Isa;
 pub use memory::Memory;
-pub use pack::{PackedWeight, pack_weight};
+pub use pack::{PackedWeight, Packing, pack_weight};
 pub use path::kernel_path;
 pub use pool::Pool;
 pub use sample::{Context, Sampling, logprobs, sample};
