@@ -4,6 +4,7 @@ mod best;
 mod changes;
 mod codes;
 mod content;
+mod crashes;
 mod data;
 mod early;
 mod faults;
