@@ -4,7 +4,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 VENV := target/venv
 
-.PHONY: help demo test test-rust test-python python-package conformance quickstart-test kill lint doc tidy cross bench clean
+.PHONY: help demo test test-rust test-python python-package conformance quickstart-test kill exactness lint doc tidy cross bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -37,6 +37,12 @@ quickstart-test: ## the quickstart must beat gzip -9 and a 5-gram model; two min
 
 kill: ## kill a training 50 times at random instants; it must end in the same bits
 	LLMC_KILLS=50 $(CARGO) test -p llmc-cli --test interruption
+
+exactness: ## all threads, splits, optimisers, precisions, instruction sets, power failures and 200 kills
+	$(CARGO) test -p llmc-kernels
+	LLMC_EXACTNESS=1 $(CARGO) test -p llmc-train --lib exactness
+	LLMC_EXACTNESS=1 $(CARGO) test -p llmc --lib -- faults crashes
+	LLMC_KILLS=200 $(CARGO) test -p llmc-cli --test interruption
 
 lint: ## formatting and lints
 	$(CARGO) fmt --all --check

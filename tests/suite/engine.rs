@@ -110,6 +110,7 @@ fn every_op_on_the_engine_is_the_evaluator() {
         "packed_linear",
         "packed_embedding",
         "quantized_linear",
+        "group_quantized_linear",
         "quantized_embedding",
         "quantize_rows",
         "update_slice",

@@ -39,6 +39,7 @@ pub const CRATES: &[Allowed] = &[
     knows("llmc-formats", &["llmc-base"]),
     knows("llmc-data", &["llmc-base"]),
     knows("llmc-kernels", &["llmc-base"]),
+    knows("llmc-kernels-c", &["llmc-kernels"]),
     knows("llmc-model", &["llmc-base", "llmc-spec", "llmc-ir"]),
     knows("llmc-passes", &["llmc-base", "llmc-ir"]).tests(&["llmc-model", "llmc-spec"]),
     knows("llmc-plan", &["llmc-base", "llmc-ir"]),

@@ -1,6 +1,6 @@
 //! What every llmc crate shares, and nothing more: integer expressions over
-//! symbols, diagnostics with spans, canonical bytes and hashes, and the f32
-//! math that fixes the bits of the whole project.
+//! symbols, diagnostics with spans, decisions, canonical bytes and hashes, and the
+//! f32 math that fixes the bits of the whole project.
 //!
 //! Without the `std` feature only [`math`] exists, so that the kernels can use
 //! the very same functions as the evaluators.
@@ -10,12 +10,16 @@
 pub mod math;
 
 #[cfg(feature = "std")]
+mod decision;
+#[cfg(feature = "std")]
 pub mod diag;
 #[cfg(feature = "std")]
 pub mod expr;
 #[cfg(feature = "std")]
 pub mod hash;
 
+#[cfg(feature = "std")]
+pub use decision::Decision;
 #[cfg(feature = "std")]
 pub use diag::{Diagnostic, Label, Severity, Span};
 #[cfg(feature = "std")]

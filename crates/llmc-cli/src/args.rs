@@ -96,6 +96,15 @@ pub enum Command {
         after_help = "Examples:\n  llmc plan model.toml\n  llmc plan model.toml --set training.microbatch_size=2 --json\n  llmc plan model.toml --recalibrate"
     )]
     Plan(PlanArgs),
+    /// Say why the engine does what it does: kernels, fusions, recomputation, memory.
+    ///
+    /// For a step of training and for the decoding of a token: every launch with the ops that it came from, its
+    /// kernel and the way that it takes, its work and its share; what was fused or kept, and why; where every value
+    /// lives. Times are those of the calibration that `llmc plan` made; without one, shares are of FLOPs.
+    #[command(
+        after_help = "Examples:\n  llmc explain model.toml\n  llmc explain model.toml attention\n  llmc explain model.toml memory --set training.gradient_checkpointing=block\n  llmc explain 1f0c6b decode --weights q8_0\n  llmc explain model.toml --json"
+    )]
+    Explain(Explain),
     /// Print the IR of a spec's model after any stage.
     #[command(
         after_help = "Examples:\n  llmc ir model.toml\n  llmc ir model.toml --after autodiff\n  llmc ir model.toml --after legalise --function layer\n  llmc ir my.ir --after cse"
@@ -181,7 +190,7 @@ pub enum Command {
     ///
     /// `llmc generate FOLDER` uses what is written, without the run.
     #[command(
-        after_help = "Examples:\n  llmc quantize 1f0c6b --to q8_0\n  llmc quantize 1f0c6b --to q4_0 -o my-model-q4"
+        after_help = "Examples:\n  llmc quantize 1f0c6b --to q8_0\n  llmc quantize 1f0c6b --to q4_k -o my-model-q4"
     )]
     Quantize(Quantize),
     /// Say what this machine has: cores, instruction sets, memory, Python, compilers, torch.
@@ -381,6 +390,28 @@ pub struct PlanArgs {
     pub no_calibrate: bool,
 }
 
+/// `llmc explain`.
+#[derive(Args)]
+pub struct Explain {
+    /// A spec, or a run: its folder or the start of its name.
+    #[arg(value_name = "SPEC|RUN")]
+    pub of: String,
+    /// All of one part: training, decode, decisions, memory, an op, a kernel, a function or a value.
+    pub what: Option<String>,
+    /// Override a field of the spec.
+    #[arg(long = "set", value_name = "FIELD=VALUE")]
+    pub set: Vec<String>,
+    /// Threads; without it what the spec says, or one per core.
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// The format of the weights that decode.
+    #[arg(long, value_name = "FORMAT", value_parser = weight_formats())]
+    pub weights: Option<WeightFormat>,
+    /// Folder of the runs.
+    #[arg(long, default_value = "runs")]
+    pub runs: PathBuf,
+}
+
 /// A run.
 #[derive(Args)]
 pub struct RunArg {
@@ -487,7 +518,7 @@ pub struct ModelArgs {
     /// Use the moving average of the weights, of a run with `training.ema`.
     #[arg(long)]
     pub ema: bool,
-    /// Round the weights of linear maps and embeddings to bf16, q8_0 or q4_0: less to read per token. Without it
+    /// Round the weights of linear maps and embeddings to 16, 8 or 4 bits: less to read per token. Without it
     /// they are as the run, the export or the quantised folder has them.
     #[arg(long, value_name = "FORMAT", value_parser = weight_formats())]
     pub weights: Option<WeightFormat>,

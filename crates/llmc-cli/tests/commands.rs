@@ -15,6 +15,7 @@ const COMMANDS: &[&[&str]] = &[
     &["solve"],
     &["count"],
     &["plan"],
+    &["explain"],
     &["ir"],
     &["graph"],
     &["tokenizer"],
@@ -340,4 +341,28 @@ fn a_plan_says_what_a_training_takes_before_it_takes_it() {
     assert_eq!(other["work"]["micro_batches"], 4);
     place.llmc(&["plan", "tiny.toml", "--recalibrate", "--no-calibrate"]).code(2);
     place.llmc(&["plan", "tiny.toml", "--threads", "0"]).code(2);
+}
+
+#[test]
+fn explain_says_why_a_step_is_as_it_is() {
+    let place = Place::new();
+    let said = |more: &[&str]| -> common::Said {
+        let args = [&["explain", "tiny.toml", "--threads", "1"][..], more].concat();
+        place.command(&args).env("LLMC_ISA", "scalar").output().unwrap().into()
+    };
+    let text = said(&[]).code(0);
+    snapshot("explain.txt", &text.out);
+    assert!(text.err.contains("not calibrated"), "{}", text.err);
+    // All of a part.
+    snapshot("explain_op.txt", &said(&["cross_entropy"]).code(0).out);
+    snapshot("explain_value.txt", &said(&["%activated"]).code(0).out);
+    let decode = said(&["decode", "--weights", "q8_0", "--json"]).code(0).json();
+    let kernels = decode["phases"][0]["kernels"].as_array().unwrap().clone();
+    assert!(
+        kernels.iter().any(|k| k["kernel"] == "packed_linear" || k["kernel"] == "quantized_linear")
+    );
+    assert!(kernels.iter().all(|k| !k["why"].as_str().unwrap().is_empty()));
+    let said = place.llmc(&["explain", "tiny.toml", "atention"]).code(3);
+    assert!(said.err.contains("did you mean `attention`?"), "{}", said.err);
+    place.llmc(&["explain", "nope"]).code(2);
 }

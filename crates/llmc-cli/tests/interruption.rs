@@ -1,6 +1,6 @@
 //! A run that was interrupted or killed ends in the bits of one that was not.
 //!
-//! `LLMC_KILLS=50` kills fifty times; `make kill` sets it.
+//! `LLMC_KILLS=50` kills fifty times; `make kill` sets it, `make exactness` sets 200.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used)]
 

@@ -34,7 +34,7 @@
 //! | what | kernels |
 //! |---|---|
 //! | matrix product | [`gemm`]: `x·Wᵀ`, `dy·W`, `dyᵀ·x` accumulating; bias and residual fused |
-//! | narrow weights | [`packed_linear`], [`quantized_linear`] and their embeddings: panels of f32, bf16, f16, 8 and 4 bits |
+//! | narrow weights | [`packed_linear`], [`quantized_linear`] and their embeddings, [`group_quantized_linear`]: panels of f32, bf16, f16, 8 and 4 bits |
 //! | attention | [`attention`], [`attention_backward`]: grouped heads, causal, window, segments; [`cached_attention`]: over a cache in f32, bf16 or 8 bits |
 //! | narrow cache | [`to_bf16`], [`quantize_rows`] |
 //! | normalisation | [`rms_norm`], [`layer_norm`] and their `_backward` |
@@ -93,7 +93,7 @@ mod tests;
 
 pub use attention::{
     Attention, Cells, Segments, attention, attention_backward, attention_backward_scratch_len,
-    attention_scratch_len, cached_attention, cached_attention_scratch_len,
+    attention_scratch_len, cached_attention, cached_attention_scratch_len, is_decoding_attention,
 };
 pub use dropout::{Dropout, dropout};
 pub use elementwise::{
@@ -102,15 +102,16 @@ pub use elementwise::{
 };
 pub use embedding::{embedding, embedding_grad};
 pub use error::Error;
-pub use gemm::{Gemm, MatRef, Precision, gemm, gemm_scratch_len};
+pub use gemm::{Blocking, Gemm, GemmPath, MatRef, Precision, gemm, gemm_path, gemm_scratch_len};
 pub use head::{Head, HeadGrad, head_scratch_len, linear_cross_entropy};
 pub use isa::Isa;
 pub use norm::{layer_norm, layer_norm_backward, norm_scratch_len, rms_norm, rms_norm_backward};
 pub use optimizer::{AdamW, Lion, Sgd, adamw_step, lion_step, sgd_step};
 pub use parallel::{Ctx, Parallel, Serial};
 pub use quant::{
-    BLOCK, PANEL, Packed, Quants, Scales, bf16_from_f32, f16_from_f32, f32_from_f16, pack_bf16,
-    pack_f32, packed_embedding, packed_linear, panels, quantize_i4, quantize_i8, quantize_rows,
+    BLOCK, GroupScales, PANEL, Packed, Quants, SUPER_BLOCK, Scales, bf16_from_f32, f16_from_f32,
+    f32_from_f16, group_quantized_linear, group_weights, pack_bf16, pack_f32, packed_embedding,
+    packed_linear, panels, quantize_groups, quantize_i4, quantize_i8, quantize_q4_k, quantize_rows,
     quantized_embedding, quantized_linear, quantized_scratch_len, to_bf16,
 };
 pub use reduce::{bias_grad, sum_chain, sum_rows, sum_squares};

@@ -10,14 +10,20 @@
 
 use crate::each_function;
 use crate::rebuild::Rebuild;
-use llmc_base::Diagnostic;
-use llmc_ir::ops::{LinearCrossEntropy, LinearCrossEntropyGrad};
+use llmc_base::{Decision, Diagnostic};
+use llmc_ir::ops::{LinearCrossEntropy, LinearCrossEntropyGrad, Precision};
 use llmc_ir::{DType, Function, Module, Node, Op, ValueDef, ValueId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Fuses the nodes of every function.
 pub fn fuse(module: &Module) -> Result<Module, Diagnostic> {
-    each_function(module, |new, function| Ok(fuse_function(new, function)))
+    fuse_explained(module, &mut Vec::new())
+}
+
+/// [`fuse`], and what was fused or left apart, and why.
+pub fn fuse_explained(module: &Module, log: &mut Vec<Decision>) -> Result<Module, Diagnostic> {
+    let log = std::cell::RefCell::new(log);
+    each_function(module, |new, function| Ok(fuse_function(new, function, &mut log.borrow_mut())))
 }
 
 /// Nodes that become one.
@@ -30,14 +36,38 @@ struct Group {
     results: Vec<ValueId>,
 }
 
-fn fuse_function(module: &Module, function: &Function) -> Function {
+fn fuse_function(module: &Module, function: &Function, log: &mut Vec<Decision>) -> Function {
     let users = users(function);
-    let heads = (0..function.nodes.len()).filter_map(|at| head(function, &users, at));
     // By last member; groups share no node.
-    let groups: BTreeMap<usize, Group> = heads
-        .filter(|group| is_movable(function, group))
-        .map(|group| (group.nodes[group.nodes.len() - 1], group))
-        .collect();
+    let mut groups: BTreeMap<usize, Group> = BTreeMap::new();
+    for at in 0..function.nodes.len() {
+        let decided = match head(function, &users, at) {
+            Ok(group) if is_movable(function, &group) => Ok(group),
+            Ok(_) => Err(Some("what reads a result in between could not move behind it")),
+            Err(reason) => Err(reason),
+        };
+        let mut tell = |choice, why: String, ops: Vec<&'static str>| {
+            let told = Decision::new("fuse", &function.name, subject(function, at), choice, why);
+            log.push(told.about(ops));
+        };
+        match decided {
+            Ok(group) => {
+                let ops: Vec<&'static str> =
+                    group.nodes.iter().map(|at| function.nodes[*at].op.name()).collect();
+                let why = format!(
+                    "{} become `{}`: all logits are never in memory, and the bits are the same",
+                    ops.join(", "),
+                    group.op.name()
+                );
+                tell("fused", why, ops);
+                groups.insert(group.nodes[group.nodes.len() - 1], group);
+            }
+            Err(Some(reason)) => {
+                tell("left apart", reason.to_string(), vec![function.nodes[at].op.name()]);
+            }
+            Err(None) => {}
+        }
+    }
     if groups.is_empty() {
         return function.clone();
     }
@@ -68,6 +98,21 @@ fn fuse_function(module: &Module, function: &Function) -> Function {
     rebuild.finish()
 }
 
+/// A node for people: its first result and its op.
+pub(crate) fn subject(function: &Function, at: usize) -> String {
+    let node = &function.nodes[at];
+    let result = node.results.first().map(|v| value_name(function, *v)).unwrap_or_default();
+    format!("{result} = {}", node.op.name())
+}
+
+/// A value for people: `%name` or its number.
+pub(crate) fn value_name(function: &Function, value: ValueId) -> String {
+    match &function.value(value).name {
+        Some(name) => format!("%{name}"),
+        None => format!("%{}", value.0),
+    }
+}
+
 /// The nodes that read each value; `usize::MAX` for a result of the function.
 fn users(function: &Function) -> Vec<Vec<usize>> {
     let mut users = vec![Vec::new(); function.values.len()];
@@ -78,15 +123,42 @@ fn users(function: &Function) -> Vec<Vec<usize>> {
     users
 }
 
-/// The head of a language model that begins with the linear map at `at`.
-fn head(function: &Function, users: &[Vec<usize>], at: usize) -> Option<Group> {
+/// The head of a language model that begins with the linear map at `at`; why it stays as it is, if a
+/// cross entropy reads it, and nothing for any other node.
+fn head(
+    function: &Function,
+    users: &[Vec<usize>],
+    at: usize,
+) -> Result<Group, Option<&'static str>> {
     let node = &function.nodes[at];
-    let (Op::Linear(linear), &[x, w]) = (&node.op, &node.operands[..]) else { return None };
-    let precision = linear.precision;
-    let logits = node.results[0];
-    if function.ty(logits).dtype != DType::F32 {
-        return None;
+    let reader = |at: &usize| function.nodes.get(*at);
+    let logits = *node.results.first().ok_or(None)?;
+    let loss = |node: &Node| matches!(node.op, Op::CrossEntropy(_)) && node.operands[0] == logits;
+    let Op::Linear(linear) = &node.op else { return Err(None) };
+    if !users[logits.index()].iter().filter_map(reader).any(loss) {
+        return Err(None);
     }
+    let &[x, w] = &node.operands[..] else {
+        return Err(Some("the linear map has a bias, which the fused op has not"));
+    };
+    let precision = linear.precision;
+    if function.ty(logits).dtype != DType::F32 {
+        return Err(Some("the logits are not f32"));
+    }
+    pattern(function, users, at, (x, w), precision).ok_or(Some(
+        "others than the loss and its gradient read the logits, so they have to be in memory",
+    ))
+}
+
+/// The group of a linear map x·wᵀ whose f32 logits a cross entropy reads, if nothing else does.
+fn pattern(
+    function: &Function,
+    users: &[Vec<usize>],
+    at: usize,
+    (x, w): (ValueId, ValueId),
+    precision: Precision,
+) -> Option<Group> {
+    let logits = function.nodes[at].results[0];
     let reader = |at: &usize| function.nodes.get(*at);
     let loss = |node: &Node| matches!(node.op, Op::CrossEntropy(_)) && node.operands[0] == logits;
     match users[logits.index()][..] {
@@ -210,6 +282,23 @@ mod tests {
         let grad = fused.function(fused.find("grad").unwrap());
         let states: Vec<&str> = grad.states().map(|(path, _)| path).collect();
         assert_eq!(states, ["loss", "e.grad"]);
+    }
+
+    #[test]
+    fn what_is_fused_and_what_is_not_has_a_reason() {
+        let mut log = Vec::new();
+        super::fuse_explained(&module(HEAD), &mut log).unwrap();
+        let [fused] = &log[..] else { panic!("{log:?}") };
+        assert_eq!((fused.function.as_str(), fused.choice), ("loss", "fused"));
+        assert_eq!(fused.subject, "%logits = linear");
+        assert!(fused.why.contains("linear, cross_entropy become"), "{}", fused.why);
+        let biased = HEAD
+            .replace("state %loss", "weight %b \"b\": f32[3], state %loss")
+            .replace("linear(%h, %w)", "linear(%h, %w, %b)");
+        let mut log = Vec::new();
+        super::fuse_explained(&module(&biased), &mut log).unwrap();
+        assert_eq!((log.len(), log[0].choice), (1, "left apart"), "{log:?}");
+        assert!(log[0].why.contains("bias"), "{}", log[0].why);
     }
 
     #[test]

@@ -19,14 +19,14 @@ pub mod precision;
 mod rebuild;
 pub mod simplify;
 
-pub use autodiff::{GradAccumulator, autodiff, grad_accumulators};
+pub use autodiff::{GradAccumulator, autodiff, autodiff_explained, grad_accumulators};
 pub use cse::cse;
 pub use dce::dce;
-pub use fuse::fuse;
+pub use fuse::{fuse, fuse_explained};
 pub use inline::inline;
 pub use legalise::legalise;
 pub use narrow_cache::{CacheFormat, narrow_cache, round_keys_and_values};
-pub use pack_weights::{WeightFormat, pack_panels, pack_weights};
+pub use pack_weights::{WeightFormat, pack_panels, pack_weights, pack_weights_explained};
 pub use precision::with_precision;
 pub use simplify::simplify;
 

@@ -2,15 +2,18 @@
 //! quantised ones.
 //!
 //! A matrix changes where every function that declares its path only multiplies by it or takes rows
-//! of it. Everything else stays f32: norms, biases, and what is computed with. The 4-bit format keeps the
+//! of it. Everything else stays f32: norms, biases, and what is computed with. The 4-bit formats keep the
 //! matrices of the functions that nobody calls, the embedding and the head, in 8 bits: they see
 //! every token, and their share of the bytes is small. Matrices whose rows are not whole blocks of 32
 //! become bf16 instead.
 
 use crate::rebuild::Rebuild;
 use crate::{each_function, type_error};
-use llmc_base::Diagnostic;
-use llmc_ir::ops::{Linear, PackedEmbedding, PackedLinear, QuantizedEmbedding, QuantizedLinear};
+use llmc_base::{Decision, Diagnostic};
+use llmc_ir::ops::{
+    GroupQuantizedLinear, Linear, PackedEmbedding, PackedLinear, QuantizedEmbedding,
+    QuantizedLinear,
+};
 use llmc_ir::{DType, Function, Module, Op, ParamRole, TensorType, ValueId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,15 +29,25 @@ pub enum WeightFormat {
     Q8,
     /// 4 bits and a scale per 32 weights: 4.5 bits per weight; embedding and head as [`WeightFormat::Q8`].
     Q4,
+    /// 4 bits, and 6-bit scales and minima of blocks of 32 in super-blocks of 256: 4.625 bits per weight; embedding and
+    /// head as [`WeightFormat::Q8`].
+    Q4K,
+    /// 4 bits, and an f16 scale and minimum per group of so many weights: 5 bits per weight for 32, 4.5 for 64, 4.25
+    /// for 128; embedding and head as [`WeightFormat::Q8`].
+    Int4(usize),
 }
 
 impl WeightFormat {
     /// Every format with its name.
-    pub const ALL: [(WeightFormat, &'static str); 4] = [
+    pub const ALL: [(WeightFormat, &'static str); 8] = [
         (WeightFormat::F32, "f32"),
         (WeightFormat::Bf16, "bf16"),
         (WeightFormat::Q8, "q8_0"),
         (WeightFormat::Q4, "q4_0"),
+        (WeightFormat::Q4K, "q4_k"),
+        (WeightFormat::Int4(32), "int4_32"),
+        (WeightFormat::Int4(64), "int4"),
+        (WeightFormat::Int4(128), "int4_128"),
     ];
 
     /// Its name.
@@ -50,11 +63,19 @@ impl WeightFormat {
 
 /// What is appended to the path of a quantised weight for its scales.
 pub const SCALE: &str = "_scale";
+/// What is appended to the path of a weight in groups for their minima.
+pub const MIN: &str = "_min";
+/// What is appended to the path of a weight in super-blocks for the factors of their scales.
+pub const SUPER_SCALE: &str = "_super_scale";
+/// What is appended to the path of a weight in super-blocks for the factors of their minima.
+pub const SUPER_MIN: &str = "_super_min";
 
 /// Rows of a panel, as the ops have it.
 const PANEL: usize = 16;
 /// Weights that share a scale.
 const BLOCK: usize = 32;
+/// Weights of a super-block.
+const SUPER_BLOCK: usize = 256;
 
 /// How one matrix is stored.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -63,6 +84,23 @@ enum Storage {
     Bf16,
     I8,
     I4,
+    /// 4 bits with scale and minimum per group of so many.
+    Groups(usize),
+    /// 4 bits in super-blocks.
+    Supers,
+}
+
+impl Storage {
+    fn name(self) -> &'static str {
+        match self {
+            Storage::F32 => "f32 panels",
+            Storage::Bf16 => "bf16 panels",
+            Storage::I8 => "8-bit panels",
+            Storage::I4 => "4-bit panels",
+            Storage::Groups(_) => "4-bit panels in groups",
+            Storage::Supers => "4-bit panels in super-blocks",
+        }
+    }
 }
 
 /// Dims of a matrix, and how it is to be stored.
@@ -72,17 +110,30 @@ type Change = ([usize; 2], Storage);
 struct Parts {
     rows: usize,
     values: ValueId,
-    scale: Option<ValueId>,
+    /// Scales, minima and their factors, as the op takes them.
+    factors: Vec<ValueId>,
+    storage: Storage,
 }
 
-/// Rewrites every function of the module for weights in `format`. The paths stay; a quantised weight gains a
-/// second one with [`SCALE`] behind it.
+/// Rewrites every function of the module for weights in `format`. The paths stay; a quantised weight gains
+/// others with [`SCALE`], [`MIN`], [`SUPER_SCALE`] and [`SUPER_MIN`] behind it.
 ///
 /// Errors: `pack_weights::type` if a rewritten op does not type-check.
 pub fn pack_weights(module: &Module, format: WeightFormat) -> Result<Module, Diagnostic> {
+    pack_weights_explained(module, format, &mut Vec::new())
+}
+
+/// [`pack_weights`], and how every weight is stored, and why.
+///
+/// Errors: as [`pack_weights`].
+pub fn pack_weights_explained(
+    module: &Module,
+    format: WeightFormat,
+    log: &mut Vec<Decision>,
+) -> Result<Module, Diagnostic> {
     match format {
         WeightFormat::F32 => Ok(module.clone()),
-        _ => pack(module, &|width, is_root| stored(format, width, is_root)),
+        _ => pack(module, &|width, is_root| stored(format, width, is_root), log),
     }
 }
 
@@ -90,12 +141,15 @@ pub fn pack_weights(module: &Module, format: WeightFormat) -> Result<Module, Dia
 ///
 /// Errors: as [`pack_weights`].
 pub fn pack_panels(module: &Module) -> Result<Module, Diagnostic> {
-    pack(module, &|_, _| Storage::F32)
+    let panels = |_, _| (Storage::F32, "a panel of 16 rows is read in one stretch");
+    pack(module, &panels, &mut Vec::new())
 }
 
-/// Rewrites every function; `choose` says how a matrix is stored by its width, and whether it belongs to a
-/// function that nobody calls.
-fn pack(module: &Module, choose: &dyn Fn(usize, bool) -> Storage) -> Result<Module, Diagnostic> {
+/// How a matrix is stored and why, by its width, and whether it belongs to a function that nobody calls.
+type Choose<'a> = &'a dyn Fn(usize, bool) -> (Storage, &'static str);
+
+/// Rewrites every function as `choose` says.
+fn pack(module: &Module, choose: Choose, log: &mut Vec<Decision>) -> Result<Module, Diagnostic> {
     let called: BTreeSet<&str> = module
         .functions
         .iter()
@@ -109,12 +163,27 @@ fn pack(module: &Module, choose: &dyn Fn(usize, bool) -> Storage) -> Result<Modu
     for f in &module.functions {
         let is_root = !called.contains(f.name.as_str());
         for (path, value) in f.weights() {
-            let Some(dims) = matrix(f.ty(value)) else { continue };
-            let wanted = only_multiplied(f, value).then(|| choose(dims[1], is_root));
+            let mut tell = |choice, why: &str| {
+                let subject = format!("`{path}` {}", f.ty(value));
+                log.push(Decision::new("pack_weights", &f.name, subject, choice, why));
+            };
+            let Some(dims) = matrix(f.ty(value)) else {
+                tell("f32", "it is no matrix: norms and biases are few and stay exact");
+                continue;
+            };
+            let chosen = only_multiplied(f, value).then(|| choose(dims[1], is_root));
+            match chosen {
+                Some((storage, why)) => tell(storage.name(), why),
+                None => {
+                    tell("f32", "something else than a product in f32 or an embedding reads it")
+                }
+            }
+            let wanted = chosen.map(|(storage, _)| storage);
             let known = storage.entry((path.to_string(), dims)).or_insert(wanted);
             // Functions that disagree leave it as it is.
             if *known != wanted {
                 *known = None;
+                tell("f32", "functions disagree on it");
             }
         }
     }
@@ -149,13 +218,41 @@ fn only_multiplied(f: &Function, weight: ValueId) -> bool {
         })
 }
 
-fn stored(format: WeightFormat, width: usize, is_root: bool) -> Storage {
+fn stored(format: WeightFormat, width: usize, is_root: bool) -> (Storage, &'static str) {
+    const ASKED: &str = "the format that was asked for";
     match format {
-        _ if !width.is_multiple_of(BLOCK) => Storage::Bf16,
-        WeightFormat::Q8 => Storage::I8,
-        WeightFormat::Q4 if is_root => Storage::I8,
-        WeightFormat::Q4 => Storage::I4,
-        WeightFormat::F32 | WeightFormat::Bf16 => Storage::Bf16,
+        WeightFormat::F32 | WeightFormat::Bf16 => (Storage::Bf16, ASKED),
+        _ if !width.is_multiple_of(BLOCK) => {
+            (Storage::Bf16, "its rows are not whole blocks of 32 weights")
+        }
+        WeightFormat::Q8 => (Storage::I8, ASKED),
+        WeightFormat::Q4 | WeightFormat::Q4K | WeightFormat::Int4(_) if is_root => {
+            (Storage::I8, "embedding and head see every token and are a small share of the bytes")
+        }
+        WeightFormat::Q4 => (Storage::I4, ASKED),
+        WeightFormat::Q4K if width.is_multiple_of(SUPER_BLOCK) => (Storage::Supers, ASKED),
+        WeightFormat::Int4(group) if width.is_multiple_of(group) => (Storage::Groups(group), ASKED),
+        WeightFormat::Q4K => {
+            (Storage::Groups(BLOCK), "its rows are not whole super-blocks of 256 weights")
+        }
+        WeightFormat::Int4(_) => {
+            (Storage::Groups(BLOCK), "its rows are not whole groups, but whole blocks of 32")
+        }
+    }
+}
+
+/// What stands beside the integers of a weight: suffix of the path, dtype, and neighbours of a row that share one.
+fn factors(storage: Storage) -> Vec<(&'static str, DType, usize)> {
+    match storage {
+        Storage::F32 | Storage::Bf16 => Vec::new(),
+        Storage::I8 | Storage::I4 => vec![(SCALE, DType::F16, BLOCK)],
+        Storage::Groups(group) => vec![(SCALE, DType::F16, group), (MIN, DType::F16, group)],
+        Storage::Supers => vec![
+            (SCALE, DType::U8, BLOCK),
+            (MIN, DType::U8, BLOCK),
+            (SUPER_SCALE, DType::F16, SUPER_BLOCK),
+            (SUPER_MIN, DType::F16, SUPER_BLOCK),
+        ],
     }
 }
 
@@ -184,14 +281,17 @@ fn rewrite(
             Storage::F32 => (DType::F32, vec![panels, width, PANEL]),
             Storage::Bf16 => (DType::Bf16, vec![panels, width, PANEL]),
             Storage::I8 => (DType::I8, vec![panels, width / 4, PANEL, 4]),
-            Storage::I4 => (DType::I4, vec![panels, width / 8, PANEL, 4, 2]),
+            Storage::I4 | Storage::Groups(_) | Storage::Supers => {
+                (DType::I4, vec![panels, width / 8, PANEL, 4, 2])
+            }
         };
         let values = rebuild.b.weight(&path, TensorType::new(dtype, dims));
-        let scale = matches!(storage, Storage::I8 | Storage::I4).then(|| {
-            let ty = TensorType::new(DType::F16, [panels, width / BLOCK, PANEL]);
-            rebuild.b.weight(&format!("{path}{SCALE}"), ty)
+        let factors = factors(storage).into_iter().map(|(suffix, dtype, of)| {
+            let ty = TensorType::new(dtype, [panels, width / of, PANEL]);
+            rebuild.b.weight(&format!("{path}{suffix}"), ty)
         });
-        parts.insert(value, Parts { rows, values, scale });
+        let factors = factors.collect();
+        parts.insert(value, Parts { rows, values, factors, storage });
     }
     for node in &f.nodes {
         let weight = match &node.op {
@@ -199,27 +299,31 @@ fn rewrite(
             Op::Embedding(_) => parts.get(&node.operands[0]),
             _ => None,
         };
-        let Some(&Parts { rows, values, scale }) = weight else {
+        let Some(Parts { rows, values, factors, storage }) = weight else {
             rebuild.copy(node);
             continue;
         };
         rebuild.b.set_origin(node.origin);
-        let weight = [Some(values), scale].into_iter().flatten();
+        let (rows, is_float) = (*rows, factors.is_empty());
+        let weight = std::iter::once(*values).chain(factors.iter().copied());
         let (op, operands): (Op, Vec<ValueId>) = match &node.op {
             Op::Linear(_) => {
                 let x = rebuild.get(node.operands[0]);
                 let bias = node.operands.get(2).map(|v| rebuild.get(*v));
-                let op = match scale {
-                    Some(_) => QuantizedLinear { outputs: rows }.into(),
-                    None => PackedLinear { outputs: rows }.into(),
+                let op = match storage {
+                    Storage::F32 | Storage::Bf16 => PackedLinear { outputs: rows }.into(),
+                    Storage::I8 | Storage::I4 => QuantizedLinear { outputs: rows }.into(),
+                    Storage::Groups(_) | Storage::Supers => {
+                        GroupQuantizedLinear { outputs: rows }.into()
+                    }
                 };
                 (op, std::iter::once(x).chain(weight).chain(bias).collect())
             }
             _ => {
                 let ids = rebuild.get(node.operands[1]);
-                let op = match scale {
-                    Some(_) => QuantizedEmbedding { rows }.into(),
-                    None => PackedEmbedding { rows }.into(),
+                let op = match is_float {
+                    false => QuantizedEmbedding { rows }.into(),
+                    true => PackedEmbedding { rows }.into(),
                 };
                 (op, weight.chain([ids]).collect())
             }

@@ -2,7 +2,7 @@
 
 use crate::{
     CacheFormat, Pass, WeightFormat, cse, dce, find, inline, legalise, narrow_cache, pack_panels,
-    pack_weights, round_keys_and_values, simplify,
+    pack_weights, pack_weights_explained, round_keys_and_values, simplify,
 };
 use llmc_ir::text::{parse_and_verify, print};
 use llmc_ir::{Module, Op};
@@ -301,6 +301,51 @@ fn pack_weights_changes_what_is_only_multiplied_by_everywhere() {
         ["b f32[48]", "q i4[3, 8, 16, 4, 2]", "q_scale f16[3, 2, 16]", odd]
     );
     assert_eq!(weights(WeightFormat::Q8)[1], "q i8[3, 16, 16, 4]");
+    // Groups, and a width that is no whole group of 128: blocks of 32 instead.
+    let grouped = |groups: usize| {
+        let beside = |suffix: &str| format!("q_{suffix} f16[3, {groups}, 16]");
+        [
+            "b f32[48]".into(),
+            "q i4[3, 8, 16, 4, 2]".into(),
+            beside("scale"),
+            beside("min"),
+            odd.into(),
+        ]
+    };
+    assert_eq!(weights(WeightFormat::Int4(64)), grouped(1));
+    assert_eq!(weights(WeightFormat::Int4(128)), grouped(2));
+    assert_eq!(weights(WeightFormat::Q4K), grouped(2));
+    let wide = "fn @main(%ids: i32[B], %x: f32[B, 512], weight %e \"e\": f32[7, 256], weight %w \"w\": f32[20, 512])
+               -> (y: f32[B, 256], z: f32[B, 20]) {
+            %y = embedding(%e, %ids) : f32[B, 256]
+            %z = call @inner(%x) {scope = \"\"} : f32[B, 20]
+            return %y, %z
+        }";
+    let wide = format!(
+        "fn @inner(%x: f32[B, 512], weight %w \"w\": f32[20, 512]) -> (z: f32[B, 20]) {{
+            %z = linear(%x, %w) : f32[B, 20]
+            return %z
+        }}
+        {}",
+        wide.replace(", weight %w \"w\": f32[20, 512]", "")
+    );
+    let mut log = Vec::new();
+    let packed = pack_weights_explained(&module(&wide), WeightFormat::Q4K, &mut log).unwrap();
+    let f = packed.function(packed.find("inner").unwrap());
+    let types: Vec<String> = f.weights().map(|(p, v)| format!("{p} {}", f.ty(v))).collect();
+    assert_eq!(
+        types,
+        [
+            "w i4[2, 64, 16, 4, 2]",
+            "w_scale u8[2, 16, 16]",
+            "w_min u8[2, 16, 16]",
+            "w_super_scale f16[2, 2, 16]",
+            "w_super_min f16[2, 2, 16]"
+        ]
+    );
+    let told: Vec<&str> = log.iter().map(|d| d.choice).collect();
+    assert_eq!(told, ["4-bit panels in super-blocks", "8-bit panels"]);
+    assert!(log[1].why.contains("embedding"), "{}", log[1].why);
     assert_eq!(pack_weights(&module(text), WeightFormat::F32).unwrap(), module(text));
     let panels = pack_panels(&module(text)).unwrap();
     let f = panels.function(panels.find("layer").unwrap());

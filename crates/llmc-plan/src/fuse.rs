@@ -6,6 +6,7 @@
 //! - that, into an optimiser step: the step scales its gradient itself;
 //! - the gradient of a norm, and the token sum of its weight rows into an accumulator.
 
+use crate::why::Declined;
 use llmc_ir::ops::BinaryKind;
 use llmc_ir::{DType, Function, Op, ParamRole, ValueDef, ValueId};
 use std::collections::BTreeMap;
@@ -23,8 +24,8 @@ pub(crate) enum Fusion {
     NormGrad { acc: ValueId, sum: ValueId },
 }
 
-/// The fusions of a function by node.
-pub(crate) fn fusions(f: &Function) -> BTreeMap<usize, Fusion> {
+/// The fusions of a function by node, and by node what could be fused and is not.
+pub(crate) fn fusions(f: &Function) -> (BTreeMap<usize, Fusion>, BTreeMap<usize, Declined>) {
     let mut users: Vec<Vec<usize>> = vec![Vec::new(); f.values.len()];
     for (at, node) in f.nodes.iter().enumerate() {
         node.operands.iter().for_each(|v| users[v.index()].push(at));
@@ -32,10 +33,10 @@ pub(crate) fn fusions(f: &Function) -> BTreeMap<usize, Fusion> {
     // A result of the function counts as a user that no fusion covers.
     f.results.iter().for_each(|r| users[r.value.index()].push(usize::MAX));
 
-    let mut found = BTreeMap::new();
-    scales(f, &users, &mut found);
-    norm_grads(f, &users, &mut found);
-    found
+    let (mut found, mut declined) = Default::default();
+    scales(f, &users, &mut found, &mut declined);
+    norm_grads(f, &users, &mut found, &mut declined);
+    (found, declined)
 }
 
 /// The node that defines a value.
@@ -55,7 +56,12 @@ fn repeated_scalar(f: &Function, value: ValueId) -> Option<ValueId> {
     is_scalar.then(|| node.operands[0])
 }
 
-fn scales(f: &Function, users: &[Vec<usize>], found: &mut BTreeMap<usize, Fusion>) {
+fn scales(
+    f: &Function,
+    users: &[Vec<usize>],
+    found: &mut BTreeMap<usize, Fusion>,
+    declined: &mut BTreeMap<usize, Declined>,
+) {
     for (at, node) in f.nodes.iter().enumerate() {
         let Op::Binary(binary) = &node.op else { continue };
         if binary.kind != BinaryKind::Mul || f.ty(node.results[0]).dtype != DType::F32 {
@@ -78,6 +84,8 @@ fn scales(f: &Function, users: &[Vec<usize>], found: &mut BTreeMap<usize, Fusion
         {
             found.insert(at, Fusion::Skip);
             found.insert(*user, Fusion::ScaledStep { g: x, scalar });
+        } else {
+            declined.insert(at, Declined::ScaledIsRead);
         }
     }
     // A broadcast is skipped when every user takes the scalar itself.
@@ -92,11 +100,18 @@ fn scales(f: &Function, users: &[Vec<usize>], found: &mut BTreeMap<usize, Fusion
         };
         if users[node.results[0].index()].iter().all(takes_scalar) {
             found.insert(at, Fusion::Skip);
+        } else {
+            declined.insert(at, Declined::ScalarIsRead);
         }
     }
 }
 
-fn norm_grads(f: &Function, users: &[Vec<usize>], found: &mut BTreeMap<usize, Fusion>) {
+fn norm_grads(
+    f: &Function,
+    users: &[Vec<usize>],
+    found: &mut BTreeMap<usize, Fusion>,
+    declined: &mut BTreeMap<usize, Declined>,
+) {
     let is_state = |value: ValueId| {
         f.params.iter().any(|p| p.value == value && matches!(p.role, ParamRole::State(_)))
     };
@@ -109,11 +124,15 @@ fn norm_grads(f: &Function, users: &[Vec<usize>], found: &mut BTreeMap<usize, Fu
             && matches!(sum.op, Op::BiasGrad(_))
             && let [rows, acc] = sum.operands[..]
             && rows == node.results[1]
-            && is_state(acc)
-            && f.ty(acc).dtype == DType::F32
         {
+            if !is_state(acc) || f.ty(acc).dtype != DType::F32 {
+                declined.insert(at, Declined::SumIsNoState);
+                continue;
+            }
             found.insert(at, Fusion::NormGrad { acc, sum: sum.results[0] });
             found.insert(*user, Fusion::Skip);
+        } else {
+            declined.insert(at, Declined::RowsAreRead);
         }
     }
 }

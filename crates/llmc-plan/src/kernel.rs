@@ -3,6 +3,7 @@
 
 use crate::layout::accumulator;
 use crate::space::View;
+use crate::why::Why;
 use llmc_ir::ops::{BinaryKind, Dot, Precision, ReduceKind};
 use llmc_ir::{DType, Op};
 
@@ -66,18 +67,19 @@ pub enum GemmInit {
     Accumulate,
 }
 
-/// Chooses the kernel of a launch. An accumulator is in result 0 already.
-pub fn select(op: &Op, operands: &[View], results: &[View]) -> Kernel {
+/// Chooses the kernel of a launch, and says why. An accumulator is in result 0 already.
+pub fn select(op: &Op, operands: &[View], results: &[View]) -> (Kernel, Why) {
     let all_f32 = operands.iter().chain(results).all(|v| v.dtype == DType::F32);
     let init = match accumulator(op, operands.len()) {
         Some(_) => GemmInit::Accumulate,
         None => GemmInit::Zero,
     };
+    let product = |gemm| (Kernel::Gemm(gemm), Why::Product);
     match op {
-        Op::Reshape(_) => Kernel::Copy,
+        Op::Reshape(_) => (Kernel::Copy, Why::Moved),
         Op::Linear(linear) if all_f32 => {
             let (n, k) = (operands[1].shape[0], operands[1].shape[1]);
-            Kernel::Gemm(Gemm {
+            product(Gemm {
                 m: operands[0].region.len / k.max(1),
                 n,
                 k,
@@ -93,7 +95,7 @@ pub fn select(op: &Op, operands: &[View], results: &[View]) -> Kernel {
             let (m, n) = (results[0].shape[0], results[0].shape[1]);
             // Pairs stay within a sequence.
             let tokens = operands[0].shape.iter().rev().nth(1).copied().unwrap_or(1);
-            Kernel::Gemm(Gemm {
+            product(Gemm {
                 m,
                 n,
                 k: operands[0].region.len / m.max(1),
@@ -106,10 +108,11 @@ pub fn select(op: &Op, operands: &[View], results: &[View]) -> Kernel {
             })
         }
         Op::Dot(dot) if all_f32 && dot.acc == DType::F32 => {
-            dot_as_gemm(dot, operands, init).map_or(Kernel::Evaluate, Kernel::Gemm)
+            dot_as_gemm(dot, operands, init).map_or((Kernel::Evaluate, Why::DotDims), product)
         }
-        _ if has_native(op, operands, all_f32) => Kernel::Native,
-        _ => Kernel::Evaluate,
+        _ if has_native(op, operands, all_f32) => (Kernel::Native, Why::Native),
+        _ if all_f32 => (Kernel::Evaluate, Why::NoKernel),
+        _ => (Kernel::Evaluate, Why::Types),
     }
 }
 
@@ -138,7 +141,9 @@ fn dot_as_gemm(dot: &Dot, operands: &[View], init: GemmInit) -> Option<Gemm> {
 fn has_native(op: &Op, operands: &[View], all_f32: bool) -> bool {
     let is_i32 = |view: &View| view.dtype == DType::I32;
     match op {
-        Op::PackedLinear(_) | Op::QuantizedLinear(_) => return true,
+        Op::PackedLinear(_) | Op::QuantizedLinear(_) | Op::GroupQuantizedLinear(_) => {
+            return true;
+        }
         Op::PackedEmbedding(_) => return is_i32(&operands[1]),
         Op::QuantizedEmbedding(_) => return is_i32(&operands[2]),
         Op::QuantizeRows(_) => return operands[0].dtype == DType::F32,

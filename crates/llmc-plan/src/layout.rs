@@ -4,6 +4,7 @@
 use crate::fuse::{Fusion, fusions};
 use crate::plan::PlanError;
 use crate::space::{concrete, tensor_words, words_for};
+use crate::why::{Declined, Storage, Why};
 use llmc_base::expr::Env;
 use llmc_ir::ops::unify;
 use llmc_ir::{FuncId, Function, Module, Op, ParamRole, ResultRole, TensorType, ValueId};
@@ -22,6 +23,9 @@ pub(crate) enum Place {
     Frame(usize),
 }
 
+/// Values, where they are to be copied to, and why.
+pub(crate) type Copies = Vec<(ValueId, Place, Why)>;
+
 /// A callee for concrete dims.
 pub(crate) type Instance = (FuncId, Env);
 
@@ -36,8 +40,12 @@ pub(crate) struct Layout {
     pub calls: BTreeMap<usize, (Instance, usize)>,
     /// Nodes that run as one launch.
     pub fusions: BTreeMap<usize, Fusion>,
-    /// Values to copy at the end: (value, destination).
-    pub copies: Vec<(ValueId, Place)>,
+    /// By node what could be part of another launch and is not.
+    pub declined: BTreeMap<usize, Declined>,
+    /// Why every value is where it is.
+    pub storage: Vec<Storage>,
+    /// Values to copy at the end: (value, destination, why).
+    pub copies: Copies,
     /// Words of the frame, callees' frames included.
     pub frame_words: usize,
 }
@@ -81,8 +89,8 @@ pub(crate) fn layout(
     for value in &f.values {
         shapes.push(concrete(&value.ty.bind(env)).map_err(fail)?);
     }
-    let fusions = fusions(f);
-    let roots = storage_roots(f, &fusions);
+    let (fusions, declined) = fusions(f);
+    let (roots, mut storage) = storage_roots(f, &fusions);
     let mut calls = BTreeMap::new();
     for (at, node) in f.nodes.iter().enumerate() {
         if let Op::Call(call) = &node.op {
@@ -97,12 +105,13 @@ pub(crate) fn layout(
             return Err(PlanError::Region { function: f.name.clone(), op: node.op.name() });
         }
     }
-    let (mut places, copies) = fixed_places(f, &fusions, &roots);
-    let frame_words = pack(f, &fusions, &roots, &shapes, &mut places, &mut calls, layouts);
+    let (mut places, copies) = fixed_places(f, &fusions, &roots, &mut storage);
+    let packing = Packing { f, fusions: &fusions, roots: &roots, shapes: &shapes, layouts };
+    let frame_words = pack(&packing, &mut places, &mut calls, &mut storage);
     let places =
         (0..f.values.len()).map(|v| places[roots[v]].clone().unwrap_or(Place::Frame(0))).collect();
-    layouts
-        .insert(instance.clone(), Layout { shapes, places, calls, fusions, copies, frame_words });
+    let layout = Layout { shapes, places, calls, fusions, declined, storage, copies, frame_words };
+    layouts.insert(instance.clone(), layout);
     Ok(())
 }
 
@@ -126,10 +135,11 @@ fn call_env(
     Ok(dims)
 }
 
-/// For each value, the value whose storage it uses. Reshapes look at their operand's storage;
-/// accumulating ops continue their state in place.
-fn storage_roots(f: &Function, fusions: &BTreeMap<usize, Fusion>) -> Vec<usize> {
+/// For each value, the value whose storage it uses, and why. Reshapes look at their operand's storage;
+/// accumulating ops continue their state in place. What has its own storage counts as never in memory yet.
+fn storage_roots(f: &Function, fusions: &BTreeMap<usize, Fusion>) -> (Vec<usize>, Vec<Storage>) {
     let mut roots: Vec<usize> = (0..f.values.len()).collect();
+    let mut storage = vec![Storage::Absorbed; f.values.len()];
     let is_state = |root: usize| {
         f.params.iter().any(|p| p.value.index() == root && matches!(p.role, ParamRole::State(_)))
     };
@@ -140,15 +150,17 @@ fn storage_roots(f: &Function, fusions: &BTreeMap<usize, Fusion>) -> Vec<usize> 
         }
         if let Op::Reshape(_) = node.op {
             roots[node.results[0].index()] = roots[node.operands[0].index()];
+            storage[node.results[0].index()] = Storage::View(node.operands[0]);
         }
         for (operand, result) in in_place_pairs(&node.op, node.operands.len()) {
             let root = roots[node.operands[operand].index()];
             if is_state(root) {
                 roots[node.results[result].index()] = root;
+                storage[node.results[result].index()] = Storage::InPlace(ValueId(root as u32));
             }
         }
     }
-    roots
+    (roots, storage)
 }
 
 /// Places that the signature decides, by root (`None`: in the frame, not packed yet), and the
@@ -157,10 +169,12 @@ fn fixed_places(
     f: &Function,
     fusions: &BTreeMap<usize, Fusion>,
     roots: &[usize],
-) -> (Vec<Option<Place>>, Vec<(ValueId, Place)>) {
+    storage: &mut [Storage],
+) -> (Vec<Option<Place>>, Copies) {
     let mut places = vec![None; f.values.len()];
     let mut n_inputs = 0;
     for param in &f.params {
+        storage[param.value.index()] = Storage::Parameter;
         places[param.value.index()] = Some(match &param.role {
             ParamRole::Input => {
                 n_inputs += 1;
@@ -202,28 +216,36 @@ fn fixed_places(
                     }
                     _ => true,
                 };
-                match is_free {
-                    true => places[root] = Some(wanted),
-                    false => copies.push((result.value, wanted)),
+                if is_free {
+                    places[root] = Some(wanted);
+                    storage[root] = Storage::Result;
+                } else {
+                    copies.push((result.value, wanted, Why::StateStillRead));
                 }
             }
             Some(place) if *place == wanted => {}
-            _ => copies.push((result.value, wanted)),
+            _ => copies.push((result.value, wanted, Why::ResultElsewhere)),
         }
     }
     (places, copies)
 }
 
+/// What is packed into a frame.
+struct Packing<'a> {
+    f: &'a Function,
+    fusions: &'a BTreeMap<usize, Fusion>,
+    roots: &'a [usize],
+    shapes: &'a [Vec<usize>],
+    layouts: &'a BTreeMap<Instance, Layout>,
+}
+
 /// Packs what is left into the frame: first fit by liveness, large and early first. Returns the
 /// words of the frame.
 fn pack(
-    f: &Function,
-    fusions: &BTreeMap<usize, Fusion>,
-    roots: &[usize],
-    shapes: &[Vec<usize>],
+    &Packing { f, fusions, roots, shapes, layouts }: &Packing,
     places: &mut [Option<Place>],
     calls: &mut BTreeMap<usize, (Instance, usize)>,
-    layouts: &BTreeMap<Instance, Layout>,
+    storage: &mut [Storage],
 ) -> usize {
     // First and last node at which each root is alive; results stay to the end.
     let mut life: BTreeMap<usize, (usize, usize)> = BTreeMap::new();
@@ -269,6 +291,7 @@ fn pack(
         if places[*root].is_none() {
             let dtype = f.values[*root].ty.dtype;
             let words = words_for(tensor_words(dtype, &shapes[*root]));
+            storage[*root] = Storage::Frame { first: life.0, last: life.1 };
             blocks.push((words, *life, Owner::Root(*root)));
         }
     }

@@ -11,14 +11,20 @@
 mod fuse;
 mod kernel;
 mod layout;
+mod notes;
 mod plan;
 pub mod predict;
 mod print;
 mod space;
+mod why;
 
 #[cfg(test)]
 mod tests;
 
 pub use kernel::{Gemm, GemmInit, Kernel, Strides, select};
-pub use plan::{Launch, LaunchWork, Plan, PlanError, PlanRequest, plan, plan_all};
+pub use notes::{BufferNote, FunctionNotes};
+pub use plan::{
+    Launch, LaunchWork, Plan, PlanError, PlanRequest, plan, plan_all, plan_all_explained,
+};
 pub use space::{AddressSpace, Region, View, WORD_BYTES, tensor_words, words_for};
+pub use why::Why;

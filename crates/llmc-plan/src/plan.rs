@@ -3,7 +3,9 @@
 use crate::fuse::Fusion;
 use crate::kernel::{Kernel, select};
 use crate::layout::{Instance, Layout, Place, accumulator, layout};
+use crate::notes::{FunctionNotes, notes};
 use crate::space::{AddressSpace, Region, View, tensor_words, words_for};
+use crate::why::Why;
 use llmc_base::Expr;
 use llmc_base::expr::Env;
 use llmc_ir::module::join_path;
@@ -39,6 +41,8 @@ pub struct Launch {
     pub origin: (FuncId, usize, String),
     /// What it costs by the account of its op, and of the nodes that it does the work of.
     pub work: LaunchWork,
+    /// Why it runs on this kernel.
+    pub why: Why,
 }
 
 /// What a launch costs by the ops' own account.
@@ -86,7 +90,29 @@ pub fn plan_all(
     requests: &[PlanRequest],
     space: &mut AddressSpace,
 ) -> Result<Vec<Plan>, PlanError> {
-    let mut all = Vec::new();
+    Ok(plan_laid_out(requests, space)?.0)
+}
+
+/// [`plan_all`], and the memory of every function of each request.
+///
+/// Errors: as [`plan_all`].
+pub fn plan_all_explained(
+    requests: &[PlanRequest],
+    space: &mut AddressSpace,
+) -> Result<(Vec<Plan>, Vec<Vec<FunctionNotes>>), PlanError> {
+    let (plans, layouts) = plan_laid_out(requests, space)?;
+    let each = requests.iter().zip(&layouts);
+    Ok((plans, each.map(|(request, (layouts, _))| notes(request.module, layouts)).collect()))
+}
+
+/// The layouts of a request, and its entry.
+type LaidOut = (BTreeMap<Instance, Layout>, Instance);
+
+fn plan_laid_out(
+    requests: &[PlanRequest],
+    space: &mut AddressSpace,
+) -> Result<(Vec<Plan>, Vec<LaidOut>), PlanError> {
+    let mut all: Vec<LaidOut> = Vec::new();
     for request in requests {
         let mut layouts = BTreeMap::new();
         let instance = (request.entry, request.env.clone());
@@ -94,10 +120,11 @@ pub fn plan_all(
         place_persistent(request.module, &layouts, space, &instance, "")?;
         all.push((layouts, instance));
     }
-    let plans = requests.iter().zip(&all);
-    plans
-        .map(|(request, (layouts, instance))| make(request.module, layouts, space, instance))
-        .collect()
+    let mut plans = Vec::with_capacity(all.len());
+    for (request, (layouts, instance)) in requests.iter().zip(&all) {
+        plans.push(make(request.module, layouts, space, instance)?);
+    }
+    Ok((plans, all))
 }
 
 /// Plans one function.
@@ -247,7 +274,7 @@ impl Maker<'_> {
                 ValueDef::Param(_) => 0,
             };
             let mut launch = |launches: &mut Vec<Launch>,
-                              kernel: Kernel,
+                              (kernel, why): (Kernel, Why),
                               operands: Vec<View>,
                               results: Vec<View>,
                               more: i128| {
@@ -261,12 +288,14 @@ impl Maker<'_> {
                     results,
                     origin: origin.clone(),
                     work,
+                    why,
                 });
             };
             match own.fusions.get(&at) {
                 Some(Fusion::Skip) => continue,
                 Some(Fusion::Scale { x, scalar }) => {
-                    launch(&mut launches, Kernel::Scale, vec![view(*x), view(*scalar)], results, 0);
+                    let chosen = (Kernel::Scale, Why::ScalarFactor);
+                    launch(&mut launches, chosen, vec![view(*x), view(*scalar)], results, 0);
                     continue;
                 }
                 Some(Fusion::ScaledStep { g, scalar }) => {
@@ -274,12 +303,14 @@ impl Maker<'_> {
                     let mut operands = operands;
                     operands[1] = view(*g);
                     operands.push(view(*scalar));
-                    launch(&mut launches, Kernel::ScaledStep, operands, results, more);
+                    let chosen = (Kernel::ScaledStep, Why::StepScales);
+                    launch(&mut launches, chosen, operands, results, more);
                     continue;
                 }
                 Some(Fusion::NormGrad { sum, .. }) => {
                     let results = vec![results[0].clone(), view(*sum)];
-                    launch(&mut launches, Kernel::NormGrad, operands, results, absorbed(*sum));
+                    let chosen = (Kernel::NormGrad, Why::NormSums);
+                    launch(&mut launches, chosen, operands, results, absorbed(*sum));
                     continue;
                 }
                 None => {}
@@ -289,26 +320,27 @@ impl Maker<'_> {
             {
                 continue;
             }
-            let kernel = select(&node.op, &operands, &results);
+            let chosen = select(&node.op, &operands, &results);
             // An accumulator that is not state is copied to the result first.
             if let Some((acc, sum)) = accumulator(&node.op, operands.len())
                 && operands[acc].region != results[sum].region
-                && kernel != Kernel::Evaluate
+                && chosen.0 != Kernel::Evaluate
             {
-                let from = operands[acc].clone();
-                launches.push(copy(&from, &results[sum], origin.clone()));
+                let (from, to) = (operands[acc].clone(), &results[sum]);
+                launches.push(copy(&from, to, origin.clone(), Why::AccumulatorCopied));
             }
-            launch(&mut launches, kernel, operands, results, 0);
+            launch(&mut launches, chosen, operands, results, 0);
         }
         let mut written: Vec<Region> = Vec::new();
-        for (value, place) in &own.copies {
+        for (value, place, why) in &own.copies {
             let from = view(*value);
             if written.iter().any(|w| w.overlaps(&from.region)) {
                 return Err(PlanError::Overlap { function: f.name.clone() });
             }
             let to = View { region: region(place, from.region.len), ..from.clone() };
             written.push(to.region);
-            launches.push(copy(&from, &to, (instance.0, f.nodes.len(), frame.scope.to_string())));
+            let origin = (instance.0, f.nodes.len(), frame.scope.to_string());
+            launches.push(copy(&from, &to, origin, *why));
         }
         // Splice the callees' launches in where their calls stand.
         let tail = |launches: &mut Vec<Launch>, at: usize| launches.split_off(at);
@@ -327,12 +359,12 @@ impl Maker<'_> {
     }
 }
 
-fn copy(from: &View, to: &View, origin: (FuncId, usize, String)) -> Launch {
+fn copy(from: &View, to: &View, origin: (FuncId, usize, String), why: Why) -> Launch {
     let op = Op::Reshape(llmc_ir::ops::Reshape { dims: Vec::new() });
     let (operands, results) =
         (vec![from.clone()], vec![View { region: to.region, ..from.clone() }]);
     let work = work(&op, &operands, &results);
-    Launch { kernel: Kernel::Copy, op, operands, results, origin, work }
+    Launch { kernel: Kernel::Copy, op, operands, results, origin, work, why }
 }
 
 /// What one launch costs, from the op's own account; bytes that it does not name are those of its views.

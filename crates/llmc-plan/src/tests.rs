@@ -3,7 +3,9 @@
 //! That plans compute the right thing is shown by the suite that runs them against the evaluator;
 //! here it is what they do with memory.
 
-use crate::{AddressSpace, Kernel, Plan, PlanError, Region, plan};
+use crate::{
+    AddressSpace, Kernel, Plan, PlanError, PlanRequest, Region, Why, plan, plan_all_explained,
+};
 use llmc_base::Symbol;
 use llmc_base::expr::Env;
 use llmc_ir::Module;
@@ -155,4 +157,72 @@ fn what_cannot_be_planned_is_an_error() {
     space.place("w", llmc_ir::DType::F32, &[3]).expect("new");
     let error = plan(&weight, weight.find("main").expect("main"), &Env::new(), &mut space);
     assert!(matches!(error, Err(PlanError::Persistent { .. })), "{error:?}");
+}
+
+#[test]
+fn places_and_launches_say_why() {
+    let text = module(
+        "module @m {
+           fn @main(%x: f32[4, 8], %dy: f32[4, 8], weight %w \"w\": f32[8], state %g \"g\": f32[8],
+                    %acc: f32[8]) -> (dx: f32[4, 8], y: f32[8, 4], s: f32[8], state \"g\": f32[8]) {
+             %dx, %rows = rms_norm_backward(%x, %w, %dy) {eps = 1e-5} : f32[4, 8], f32[4, 8]
+             %sum = bias_grad(%rows, %g) : f32[8]
+             %a = relu(%dx) : f32[4, 8]
+             %b = relu(%a) : f32[4, 8]
+             %y = reshape(%b) {dims = <8, 4>} : f32[8, 4]
+             %s = bias_grad(%a, %acc) : f32[8]
+             return %dx, %y, %s, %sum
+           }
+         }",
+    );
+    let entry = text.find("main").expect("there is a main");
+    let request = PlanRequest { module: &text, entry, env: Env::new() };
+    let (plans, notes) =
+        plan_all_explained(&[request], &mut AddressSpace::default()).expect("it plans");
+    let why: Vec<Why> = plans[0].launches.iter().map(|l| l.why).collect();
+    let copied = Why::AccumulatorCopied;
+    assert_eq!(why, [Why::NormSums, Why::Native, Why::Native, copied, Why::Native]);
+    assert_eq!(
+        plans[0].launches[0].why.ops(&plans[0].launches[0].op),
+        ["rms_norm_backward", "bias_grad"]
+    );
+    let [main] = &notes[0][..] else { panic!("{notes:?}") };
+    let storage: Vec<(&str, &str)> =
+        main.buffers.iter().map(|b| (b.value.as_str(), b.storage)).collect();
+    assert_eq!(
+        storage,
+        [
+            ("%x", "parameter"),
+            ("%dy", "parameter"),
+            ("%w", "parameter"),
+            ("%g", "parameter"),
+            ("%acc", "parameter"),
+            ("%dx", "result"),
+            ("%rows", "absorbed"),
+            ("%sum", "in place"),
+            ("%a", "frame"),
+            ("%b", "result"),
+            ("%y", "view"),
+            ("%s", "result"),
+        ]
+    );
+    assert!(main.buffers.iter().all(|b| !b.why.is_empty()));
+}
+
+#[test]
+fn what_is_not_fused_says_why() {
+    let text = module(
+        "module @m {
+           fn @main(%x: f32[4, 8], %dy: f32[4, 8], weight %w \"w\": f32[8]) -> (dx: f32[4, 8], r: f32[4, 8]) {
+             %dx, %rows = rms_norm_backward(%x, %w, %dy) {eps = 1e-5} : f32[4, 8], f32[4, 8]
+             return %dx, %rows
+           }
+         }",
+    );
+    let entry = text.find("main").expect("there is a main");
+    let request = PlanRequest { module: &text, entry, env: Env::new() };
+    let (_, notes) = plan_all_explained(&[request], &mut AddressSpace::default()).expect("plans");
+    let [apart] = &notes[0][0].decisions[..] else { panic!("{notes:?}") };
+    assert_eq!((apart.subject.as_str(), apart.choice), ("%dx = rms_norm_backward", "by itself"));
+    assert!(apart.why.contains("weight rows"), "{}", apart.why);
 }

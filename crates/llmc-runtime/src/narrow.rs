@@ -6,8 +6,8 @@
 use bytemuck::{cast_slice, cast_slice_mut};
 use llmc_ir::DType;
 use llmc_ir::eval::{Data, Tensor};
-use llmc_kernels::{Cells, Packed, Quants, Scales, f16_from_f32, f32_from_f16};
-use llmc_plan::View;
+use llmc_kernels::{Cells, GroupScales, Packed, Quants, Scales, f16_from_f32, f32_from_f16};
+use llmc_plan::{Launch, View};
 
 /// The words of a view as a tensor.
 pub(crate) fn read(view: &View, words: &[f32]) -> Tensor {
@@ -130,4 +130,32 @@ pub(crate) fn elements_mut<'a, T: bytemuck::Pod>(
     let len: usize = view.shape.iter().product();
     let all: &mut [T] = cast_slice_mut(words);
     all.get_mut(..len).ok_or_else(|| "a region is too short".to_string())
+}
+
+/// 4-bit panels with the scales and minima of their groups, from the operands after x.
+pub(crate) fn groups<'a>(
+    launch: &Launch,
+    operands: &[&'a [f32]],
+) -> Result<(&'a [u8], GroupScales<'a>), String> {
+    let views = &launch.operands;
+    let q = elements(&views[1], operands[1])?;
+    let scales = match views[2].dtype {
+        DType::U8 => GroupScales::Super {
+            scale: elements(&views[2], operands[2])?,
+            min: elements(&views[3], operands[3])?,
+            d: elements(&views[4], operands[4])?,
+            dmin: elements(&views[5], operands[5])?,
+        },
+        DType::F16 => {
+            let width = views[0].shape.last().copied().unwrap_or(0);
+            let groups = views[2].shape.get(1).copied().unwrap_or(0);
+            GroupScales::F16 {
+                group: width.checked_div(groups).unwrap_or(0),
+                scale: elements(&views[2], operands[2])?,
+                min: elements(&views[3], operands[3])?,
+            }
+        }
+        other => return Err(format!("no kernel for scales of {other}")),
+    };
+    Ok((q, scales))
 }

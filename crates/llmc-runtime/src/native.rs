@@ -48,7 +48,7 @@ pub(crate) fn scratch_words(launch: &Launch, threads: usize) -> usize {
             let (width, precision) = (last(w), head_precision(launch));
             k::head_scratch_len(x.region.len / width.max(1), w.shape[0], width, precision, threads)
         }
-        (Kernel::Native, Op::QuantizedLinear(_)) => {
+        (Kernel::Native, Op::QuantizedLinear(_) | Op::GroupQuantizedLinear(_)) => {
             let x = &launch.operands[0];
             k::quantized_scratch_len(x.region.len / last(x).max(1), last(x))
         }
@@ -70,7 +70,7 @@ pub(crate) fn scratch_words(launch: &Launch, threads: usize) -> usize {
 }
 
 /// What the products of a launch are taken of, pairs within so many k.
-fn precision(declared: Precision, group: usize) -> k::Precision {
+pub(crate) fn precision(declared: Precision, group: usize) -> k::Precision {
     match declared {
         Precision::F32 => k::Precision::F32,
         Precision::Bf16 => k::Precision::Bf16 { group: group.max(1) },
@@ -79,7 +79,7 @@ fn precision(declared: Precision, group: usize) -> k::Precision {
 }
 
 /// The precision of a head, whose pairs of tokens stay within a sequence.
-fn head_precision(launch: &Launch) -> k::Precision {
+pub(crate) fn head_precision(launch: &Launch) -> k::Precision {
     let declared = match &launch.op {
         Op::LinearCrossEntropy(op) => op.precision,
         Op::LinearCrossEntropyGrad(op) => op.precision,
@@ -111,7 +111,7 @@ fn dropout<'a>(op: &Dropout, operands: &[&'a [f32]]) -> Option<k::Dropout<'a>> {
     Some(k::Dropout { rate: op.rate as f32, key, step: *step, samples: words(samples) })
 }
 
-fn attention_shape(operands: &[View], op: &Attention) -> k::Attention {
+pub(crate) fn attention_shape(operands: &[View], op: &Attention) -> k::Attention {
     let (q, kv) = (&operands[0].shape, &operands[1].shape);
     let scale = op.scale.unwrap_or_else(|| 1.0 / libm::sqrt(q[3] as f64));
     k::Attention {
@@ -264,6 +264,22 @@ fn dispatch(
             let scales = narrow::scales(&launch.operands[2], operand(2))?;
             let bias = operands.get(3).copied();
             k::quantized_linear(ctx, operand(0), width, q, scales, bias, op.outputs, y, scratch)
+        }
+        Op::GroupQuantizedLinear(op) => {
+            let (q, scales) = narrow::groups(launch, &operands)?;
+            let n_factors = if matches!(scales, k::GroupScales::Super { .. }) { 6 } else { 4 };
+            let bias = operands.get(n_factors).copied();
+            k::group_quantized_linear(
+                ctx,
+                operand(0),
+                width,
+                q,
+                scales,
+                bias,
+                op.outputs,
+                y,
+                scratch,
+            )
         }
         Op::QuantizedEmbedding(op) => {
             let q = narrow::quants(&launch.operands[0], operand(0))?;

@@ -17,7 +17,7 @@ mod z_loss;
 
 pub use lora::{frozen_paths, with_lora};
 pub use loss_scale::Scaler;
-pub use plans::{Plans, differentiate};
+pub use plans::{PlanNotes, Plans, differentiate, differentiate_explained};
 pub use spikes::Spikes;
 pub use trainer::{Batch, Inspection, Modules, NonFinite, StepReport, TrainError, Trainer};
 pub use z_loss::with_z_loss;

@@ -5,10 +5,12 @@ use crate::lora;
 use crate::optim::{self, Parameter, merge_module, update_module};
 use crate::trainer::TrainError;
 use llmc_base::expr::Env;
-use llmc_base::{Diagnostic, Symbol};
+use llmc_base::{Decision, Diagnostic, Symbol};
 use llmc_ir::{FuncId, Module};
 use llmc_passes::autodiff::{Options, Recompute};
-use llmc_plan::{AddressSpace, Plan, PlanRequest, WORD_BYTES, plan_all};
+use llmc_plan::{
+    AddressSpace, FunctionNotes, Plan, PlanRequest, WORD_BYTES, plan_all, plan_all_explained,
+};
 use llmc_runtime::scratch_words;
 use llmc_spec::{GradientCheckpointing, OptimizerConfig, Precision, TrainingConfig};
 
@@ -28,6 +30,21 @@ pub struct Plans {
     pub forward: Plan,
     /// Names of the functions of the gradient module, for messages.
     pub functions: Vec<String>,
+}
+
+/// Why the plans of a step are as they are.
+#[derive(Clone, Debug, Default)]
+pub struct PlanNotes {
+    /// What was fused in the gradient module, and what was not.
+    pub fused: Vec<Decision>,
+    /// The memory of the functions of gradient, merge and update.
+    pub functions: Vec<FunctionNotes>,
+    /// Names of the functions of gradient, merge and update, by which launches name their origin.
+    pub names: [Vec<String>; 3],
+}
+
+fn names(module: &Module) -> Vec<String> {
+    module.functions.iter().map(|f| f.name.clone()).collect()
 }
 
 fn find(module: &Module, function: &str) -> Result<FuncId, TrainError> {
@@ -63,8 +80,33 @@ impl Plans {
         optimizer: &OptimizerConfig,
         training: &TrainingConfig,
     ) -> Result<Self, TrainError> {
+        Self::made(model, gradient, parameters, optimizer, training, None)
+    }
+
+    /// [`Plans::new`], and why: what was fused, and the memory of every function of a step.
+    pub fn explained(
+        model: &Module,
+        gradient: &Module,
+        parameters: &[Parameter],
+        optimizer: &OptimizerConfig,
+        training: &TrainingConfig,
+    ) -> Result<(Self, PlanNotes), TrainError> {
+        let mut notes = PlanNotes::default();
+        let plans = Self::made(model, gradient, parameters, optimizer, training, Some(&mut notes))?;
+        Ok((plans, notes))
+    }
+
+    fn made(
+        model: &Module,
+        gradient: &Module,
+        parameters: &[Parameter],
+        optimizer: &OptimizerConfig,
+        training: &TrainingConfig,
+        notes: Option<&mut PlanNotes>,
+    ) -> Result<Self, TrainError> {
+        let mut fused = Vec::new();
+        let gradient = llmc_passes::fuse_explained(gradient, &mut fused)?;
         let model = llmc_passes::fuse(&in_precision(model, training)?)?;
-        let gradient = llmc_passes::fuse(gradient)?;
         let merge = merge_module(parameters)?;
         let update = optim::runnable(&update_module(optimizer, training.ema, parameters)?)?;
         let step_dims = dims(training.microbatch_size, training.sequence_length);
@@ -85,8 +127,18 @@ impl Plans {
             wanted.push(PlanRequest { module, entry: find(module, entry)?, env });
         }
         let mut space = AddressSpace::default();
-        let plans = plan_all(&wanted, &mut space)?;
-        let functions = gradient.functions.iter().map(|f| f.name.clone()).collect();
+        let plans = match notes {
+            None => plan_all(&wanted, &mut space)?,
+            Some(notes) => {
+                let (plans, functions) = plan_all_explained(&wanted, &mut space)?;
+                // Gradient, merge, update: what a step executes.
+                notes.functions = functions.into_iter().take(3).flatten().collect();
+                notes.fused = fused;
+                notes.names = [&gradient, &merge, &update].map(names);
+                plans
+            }
+        };
+        let functions = names(&gradient);
         let [gradient, merge, update, evaluate, forward]: [Plan; 5] =
             plans.try_into().map_err(|_| TrainError::UnknownTensor(String::new()))?;
         Ok(Plans { space, gradient, merge, update, evaluate, forward, functions })
@@ -117,16 +169,41 @@ pub fn differentiate(
     training: &TrainingConfig,
     threads: usize,
 ) -> Result<Module, TrainError> {
+    differentiate_explained(model, optimizer, training, threads, &mut Vec::new())
+}
+
+/// [`differentiate`], and what the backward half keeps or computes again, and why.
+///
+/// Errors: as [`differentiate`].
+pub fn differentiate_explained(
+    model: &Module,
+    optimizer: &OptimizerConfig,
+    training: &TrainingConfig,
+    threads: usize,
+    log: &mut Vec<Decision>,
+) -> Result<Module, TrainError> {
     let narrow = in_precision(model, training)?;
     let seed = training.loss_scale.map(|_| LOSS_SCALE);
-    let with = |recompute| -> Result<Module, TrainError> {
+    let with_log = |recompute, log: &mut Vec<Decision>| -> Result<Module, TrainError> {
         let weights = lora::trained(training);
         let options = Options { recompute, seed, weights, ..Options::default() };
-        Ok(llmc_passes::autodiff(&narrow, &options)?)
+        Ok(llmc_passes::autodiff_explained(&narrow, &options, log)?)
+    };
+    let with = |recompute| with_log(recompute, &mut Vec::new());
+    let mut policy = |subject: String, choice, why: String| {
+        log.push(Decision::new("checkpointing", "", subject, choice, why));
     };
     let budget = match training.gradient_checkpointing {
-        GradientCheckpointing::None => return with(Recompute::Cheap),
-        GradientCheckpointing::Block => return with(Recompute::ALL),
+        GradientCheckpointing::None => {
+            let why = "`gradient_checkpointing = none`: only what is cheap is computed again";
+            policy("every layer".into(), "kept", why.into());
+            return with_log(Recompute::Cheap, log);
+        }
+        GradientCheckpointing::Block => {
+            let why = "`gradient_checkpointing = block`: a layer keeps its inputs and nothing else";
+            policy("every layer".into(), "computed again", why.into());
+            return with_log(Recompute::ALL, log);
+        }
         GradientCheckpointing::Budget(bytes) => bytes,
     };
     let bytes = |gradient: &Module| -> Result<u64, TrainError> {
@@ -139,14 +216,23 @@ pub fn differentiate(
     let (mut low, mut high) = (0, calls);
     while low < high {
         let middle = usize::midpoint(low, high);
-        match bytes(&with(Recompute::Blocks(middle))?)? <= budget {
+        let needed = bytes(&with(Recompute::Blocks(middle))?)?;
+        let does_fit = needed <= budget;
+        let choice = if does_fit { "fits" } else { "too large" };
+        let why = format!("{needed} bytes of the {budget} that the budget allows");
+        policy(format!("{middle} of {calls} layers computed again"), choice, why);
+        match does_fit {
             true => high = middle,
             false => low = middle + 1,
         }
     }
-    let gradient = with(Recompute::Blocks(low))?;
+    let mut decided = Vec::new();
+    let gradient = with_log(Recompute::Blocks(low), &mut decided)?;
     let least = bytes(&gradient)?;
     if least <= budget {
+        let why = format!("the fewest that fit: {least} bytes of the {budget} that are allowed");
+        policy(format!("{low} of {calls} layers computed again"), "chosen", why);
+        log.append(&mut decided);
         return Ok(gradient);
     }
     let message = format!(

@@ -1,6 +1,7 @@
 //! A step is a pure function of the program: neither threads, nor the micro-batch split, nor the
 //! instruction set leave a trace in the weights.
 
+mod exactness;
 mod float16;
 mod lora;
 mod mup;

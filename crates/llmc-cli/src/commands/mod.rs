@@ -2,6 +2,7 @@
 
 mod chat;
 mod corpus;
+mod explain;
 mod generating;
 mod ir;
 mod plan;
@@ -38,6 +39,7 @@ pub fn run(command: &Command, out: &mut Output) -> Result<u8, Failure> {
         Command::Solve(args) => spec::solve(args, out),
         Command::Count(args) => spec::count(args, out),
         Command::Plan(args) => plan::plan(args, out),
+        Command::Explain(args) => explain::explain(args, out),
         Command::Ir(args) => ir::ir(args, out),
         Command::Graph(args) => ir::graph(args, out),
         Command::Tokenizer(args) => corpus::tokenizer(args, out),

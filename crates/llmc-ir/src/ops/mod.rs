@@ -21,6 +21,7 @@ mod embedding;
 mod gather;
 mod gelu;
 mod gelu_tanh;
+mod group_quantized_linear;
 mod layer_norm;
 mod linear;
 mod linear_cross_entropy;
@@ -189,6 +190,7 @@ ops! {
     linear_cross_entropy::LinearCrossEntropyGrad,
     packed_linear::PackedLinear,
     quantized_linear::QuantizedLinear,
+    group_quantized_linear::GroupQuantizedLinear,
     embedding::Embedding,
     embedding::EmbeddingGrad,
     packed_linear::PackedEmbedding,

@@ -15,7 +15,7 @@ use crate::types::{DType, TensorType, TypeError, ensure, operands};
 use llmc_base::Expr;
 
 /// Neighbours that share a scale.
-const BLOCK: usize = 32;
+pub(super) const BLOCK: usize = 32;
 
 /// The affine map of the last axis by a quantised weight, with x rounded to 8 bits per block.
 ///
@@ -53,8 +53,9 @@ pub struct QuantizedEmbedding {
     pub rows: usize,
 }
 
-/// The width of the matrix that q holds; checks q and scale with the codes `<op>::c1`, `c2`, `c4`, `c5` and `c6`.
-fn width(op: &str, q: &TensorType, scale: &TensorType, rows: usize) -> Result<Expr, TypeError> {
+/// The width of the matrix that the panels q of 8- or 4-bit integers hold; checks q with the codes `<op>::c1`,
+/// `c4`, `c5` and `c6`.
+pub(super) fn panel_width(op: &str, q: &TensorType, rows: usize) -> Result<Expr, TypeError> {
     let code = |n: usize| format!("{op}::c{n}");
     ensure(rows > 0, &code(5), || "there is no row".to_string())?;
     let (tail, step): (&[usize], i64) = match q.dtype {
@@ -65,9 +66,6 @@ fn width(op: &str, q: &TensorType, scale: &TensorType, rows: usize) -> Result<Ex
             return Err(TypeError::new(code(4), message));
         }
     };
-    ensure(matches!(scale.dtype, DType::F32 | DType::F16), &code(4), || {
-        format!("operand `scale` has type {scale}, expected f32 or f16")
-    })?;
     let tail: Vec<Expr> = tail.iter().map(|dim| Expr::from(*dim)).collect();
     let fits = q.rank() == tail.len() + 2 && q.shape[0] == panels(rows) && q.shape[2..] == tail;
     ensure(fits, &code(1), || {
@@ -80,12 +78,62 @@ fn width(op: &str, q: &TensorType, scale: &TensorType, rows: usize) -> Result<Ex
     let width = q.shape[1].clone() * step;
     let is_whole = width.as_usize().is_some_and(|width| width.is_multiple_of(BLOCK));
     ensure(is_whole, &code(6), || format!("a row of q {q} is not whole blocks of {BLOCK}"))?;
+    Ok(width)
+}
+
+/// The width of the matrix that q holds; checks q and scale with the codes `<op>::c1`, `c2`, `c4`, `c5` and `c6`.
+fn width(op: &str, q: &TensorType, scale: &TensorType, rows: usize) -> Result<Expr, TypeError> {
+    let code = |n: usize| format!("{op}::c{n}");
+    ensure(matches!(scale.dtype, DType::F32 | DType::F16), &code(4), || {
+        format!("operand `scale` has type {scale}, expected f32 or f16")
+    })?;
+    let width = panel_width(op, q, rows)?;
     let fits = scale.rank() == 3
         && scale.shape[0] == q.shape[0]
         && scale.shape[1].clone() * BLOCK as i64 == width
         && scale.shape[2] == PANEL.into();
     ensure(fits, &code(2), || format!("operand `scale` has type {scale}, q has {q}"))?;
     Ok(width)
+}
+
+/// Integers [rows, I/32, 32] out of panels.
+pub(super) fn integers(
+    b: &mut FunctionBuilder,
+    q: ValueId,
+    rows: usize,
+    n_blocks: &Expr,
+) -> Result<ValueId, TypeError> {
+    let perm: &[usize] = match b.ty(q).dtype {
+        DType::I8 => &[0, 2, 1, 3],
+        // The halves of a byte are four columns apart.
+        _ => &[0, 2, 1, 4, 3],
+    };
+    rows_of_panels(b, q, perm, rows, &[n_blocks.clone(), BLOCK.into()])
+}
+
+/// x [..., I] rounded to 8 bits per block: integers i32 [..., I/32, 32] and scales [..., I/32].
+pub(super) fn rounded(
+    b: &mut FunctionBuilder,
+    x: ValueId,
+    n_blocks: &Expr,
+) -> Result<[ValueId; 2], TypeError> {
+    let mut dims = b.ty(x).shape.clone();
+    let lead = dims.len() - 1;
+    dims[lead] = n_blocks.clone();
+    dims.push(BLOCK.into());
+    let x = b.reshape(x, dims)?;
+    let magnitude = b.abs(x)?;
+    let largest = b.max_last(magnitude)?;
+    let divisor = b.constant_like(largest, 127.0)?;
+    let scale = b.div(largest, divisor)?;
+    let smallest = b.constant_like(scale, f64::from(f32::MIN_POSITIVE))?;
+    let is_normal = b.compare(CompareKind::Ge, scale, smallest)?;
+    let (factor, zero) = (b.recip(scale)?, b.constant_like(scale, 0.0)?);
+    let factor = b.select(is_normal, factor, zero)?;
+    let factor = b.broadcast_last(factor, x)?;
+    let x = b.mul(x, factor)?;
+    let x = b.op1(Unary { kind: UnaryKind::Round }, &[x])?;
+    Ok([b.cast(x, DType::I32)?, scale])
 }
 
 /// Integers [rows, I/32, 32] and scales [rows, I/32] in f32 out of panels.
@@ -96,12 +144,7 @@ fn blocks(
     rows: usize,
 ) -> Result<[ValueId; 2], TypeError> {
     let n_blocks = b.ty(scale).shape[1].clone();
-    let perm: &[usize] = match b.ty(q).dtype {
-        DType::I8 => &[0, 2, 1, 3],
-        // The halves of a byte are four columns apart.
-        _ => &[0, 2, 1, 4, 3],
-    };
-    let q = rows_of_panels(b, q, perm, rows, &[n_blocks.clone(), BLOCK.into()])?;
+    let q = integers(b, q, rows, &n_blocks)?;
     let scale = b.cast(scale, DType::F32)?;
     Ok([q, rows_of_panels(b, scale, &[0, 2, 1], rows, &[n_blocks])?])
 }
@@ -137,25 +180,8 @@ impl OpDef for QuantizedLinear {
     fn decompose(&self, b: &mut FunctionBuilder, v: &[ValueId]) -> Result<Vec<ValueId>, TypeError> {
         let [q, w_scale] = blocks(b, v[1], v[2], self.outputs)?;
         let n_blocks = b.ty(w_scale).shape[1].clone();
-        let mut dims = b.ty(v[0]).shape.clone();
-        let lead = dims.len() - 1;
-        dims[lead] = n_blocks.clone();
-        dims.push(BLOCK.into());
-        let x = b.reshape(v[0], dims)?;
-
-        // The scale of each block of x, and x in integers.
-        let magnitude = b.abs(x)?;
-        let largest = b.max_last(magnitude)?;
-        let divisor = b.constant_like(largest, 127.0)?;
-        let x_scale = b.div(largest, divisor)?;
-        let smallest = b.constant_like(x_scale, f64::from(f32::MIN_POSITIVE))?;
-        let is_normal = b.compare(CompareKind::Ge, x_scale, smallest)?;
-        let (factor, zero) = (b.recip(x_scale)?, b.constant_like(x_scale, 0.0)?);
-        let factor = b.select(is_normal, factor, zero)?;
-        let factor = b.broadcast_last(factor, x)?;
-        let x = b.mul(x, factor)?;
-        let x = b.op1(Unary { kind: UnaryKind::Round }, &[x])?;
-        let x = b.cast(x, DType::I32)?;
+        let lead = b.ty(v[0]).rank() - 1;
+        let [x, x_scale] = rounded(b, v[0], &n_blocks)?;
         let q = b.cast(q, DType::I32)?;
 
         // [I/32, ..., O]: the products, exact, and their scales.

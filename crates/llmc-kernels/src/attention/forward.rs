@@ -27,8 +27,13 @@ pub fn attention_scratch_len(shape: &Attention, is_dropped: bool, threads: usize
 /// Multiplications below which one thread is faster than waking others.
 pub(super) const MIN_PARALLEL_WORK: usize = 1 << 15;
 
+/// Whether an attention takes the way for a few query rows.
+pub fn is_decoding_attention(shape: &Attention, is_dropped: bool) -> bool {
+    shape.q_len <= decode::MAX_ROWS && !is_dropped
+}
+
 fn task_scratch_len(shape: &Attention, is_dropped: bool) -> usize {
-    if shape.q_len <= decode::MAX_ROWS && !is_dropped {
+    if is_decoding_attention(shape, is_dropped) {
         return decode::task_scratch_len(shape);
     }
     let scores = scores_len(shape) * if is_dropped { 2 } else { 1 };
@@ -59,7 +64,7 @@ pub fn attention(
     check_len("k", k, shape.kv_elements()?)?;
     check_len("v", v, shape.kv_elements()?)?;
     check_len("o", o, shape.q_elements()?)?;
-    let is_decode = shape.q_len <= decode::MAX_ROWS && dropout.is_none();
+    let is_decode = is_decoding_attention(shape, dropout.is_some());
     let tiles = tile_count(shape);
     let items = if is_decode { decode::items(shape) } else { shape.batch * shape.n_heads * tiles };
     let work = product(&[shape.q_elements()?, shape.kv_len])?;

@@ -23,7 +23,7 @@ mod tests;
 pub use backward::{attention_backward, attention_backward_scratch_len};
 pub use cached::{cached_attention, cached_attention_scratch_len};
 pub use cells::Cells;
-pub use forward::{attention, attention_scratch_len};
+pub use forward::{attention, attention_scratch_len, is_decoding_attention};
 
 use crate::dropout::Dropout;
 use crate::error::{Error, check_len, product};

@@ -43,6 +43,22 @@ fn b_blocks(n: usize, k: usize) -> (usize, usize) {
     (k_block, n_block)
 }
 
+/// How a product is cut: links of a chain between store and reload, columns that are packed at a time, and
+/// the parts of rows and panels.
+pub(super) fn cut(m: usize, n: usize, k: usize, threads: usize) -> (usize, usize, [usize; 2]) {
+    let (k_block, n_block) = b_blocks(n, k);
+    let n_block = n_block.min(n);
+    let panels = n_block.div_ceil(PANEL);
+    let (rows, columns) = grid(m.max(1), panels.max(1), workers(m, n, k, threads).max(1));
+    (K_BLOCK.min(k_block), n_block, [rows, columns])
+}
+
+/// Threads that are worth waking.
+fn workers(m: usize, n: usize, k: usize, threads: usize) -> usize {
+    let work = m.saturating_mul(n).saturating_mul(k);
+    if work < MIN_PARALLEL_WORK { 1 } else { threads }
+}
+
 /// Runs a checked problem with m, n ≥ 1 and enough scratch.
 pub(super) fn run(
     ctx: &Ctx<'_>,
@@ -57,8 +73,7 @@ pub(super) fn run(
     let (packed, a_scratch) = scratch.split_at_mut(k_block * n_block);
     let c = DisjointMut::new(c);
     let a_scratch = DisjointMut::new(a_scratch);
-    let work = m.saturating_mul(n).saturating_mul(k);
-    let threads = if work < MIN_PARALLEL_WORK { 1 } else { ctx.threads() };
+    let threads = workers(m, n, k, ctx.threads());
 
     for n_start in (0..n).step_by(n_block) {
         let columns = n_start..(n_start + n_block).min(n);

@@ -12,10 +12,13 @@
 
 mod blocked;
 pub(crate) mod pack;
+mod path;
 mod skinny;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tile;
+
+pub use path::{Blocking, GemmPath, gemm_path};
 
 use crate::disjoint::DisjointMut;
 use crate::error::{Error, check_len};
@@ -122,7 +125,7 @@ pub fn gemm_scratch_len(
     threads: usize,
 ) -> usize {
     match precision {
-        Precision::F32 if m <= skinny::MAX_ROWS => 0,
+        _ if path::is_skinny(m, precision) => 0,
         _ => blocked::scratch_len(n, precision.chain_len(k), threads),
     }
 }
@@ -167,7 +170,7 @@ pub fn gemm(
     if m == 0 || n == 0 {
         return Ok(());
     }
-    if problem.precision == Precision::F32 && m <= skinny::MAX_ROWS {
+    if path::is_skinny(m, problem.precision) {
         skinny::run(ctx, problem, c, c_stride);
     } else if !problem.precision.flushes() {
         blocked::run(ctx, problem, c, c_stride, scratch);

@@ -21,12 +21,17 @@ const MIN_PARALLEL_WORK: usize = 1 << 16;
 /// Columns that are computed at a time where B is row-major.
 const WIDE: usize = 8 * LANES;
 
+/// How many tasks share the columns.
+pub(super) fn tasks(m: usize, n: usize, k: usize, threads: usize) -> usize {
+    let work = m.saturating_mul(n).saturating_mul(k);
+    if work < MIN_PARALLEL_WORK { 1 } else { threads.min(n.div_ceil(LANES)) }
+}
+
 /// Runs a checked problem with 1 ≤ m ≤ `MAX_ROWS` and n ≥ 1.
 pub(super) fn run(ctx: &Ctx<'_>, problem: &Gemm<'_>, c: &mut [f32], c_stride: usize) {
     let n = problem.n;
     let groups = n.div_ceil(LANES);
-    let work = problem.m.saturating_mul(n).saturating_mul(problem.k);
-    let tasks = if work < MIN_PARALLEL_WORK { 1 } else { ctx.threads().min(groups) };
+    let tasks = tasks(problem.m, n, problem.k, ctx.threads());
     let c = DisjointMut::new(c);
     ctx.run(tasks, &|index| {
         let groups = part(groups, tasks, index);

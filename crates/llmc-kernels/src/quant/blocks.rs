@@ -1,18 +1,18 @@
 //! `x·Wᵀ` by panels of 8- or 4-bit integers.
 //!
 //! Per block of 32 and panel: integer sums of 16 outputs, one multiplication of the two
-//! scales, one FMA. Several rows of x share what is loaded and unpacked of the weights.
+//! scales, one FMA; with a minimum per group one more of each. Several rows of x share what is loaded and unpacked of the weights.
 
 use core::ops::Range;
 
 use super::activations::{Layout, Rows, round_row};
 use super::floats::finish;
+use super::groups::{BlockScales, GroupScales, Groups, Plain, Supers};
 use super::{BLOCK, PANEL, Quants, Scales, check_quants, panels, tasks};
 use crate::disjoint::DisjointMut;
 use crate::error::{Error, check_len, product};
 use crate::isa::{ByteKernel, dispatch_bytes};
 use crate::parallel::{Ctx, part};
-use crate::simd::LANES;
 use crate::simd::bytes::{ByteDot, NIBBLE_OFFSET};
 
 /// Bytes of the 8-bit quants of a panel and block.
@@ -50,10 +50,66 @@ pub fn quantized_linear(
     y: &mut [f32],
     scratch: &mut [f32],
 ) -> Result<(), Error> {
+    check_quants(quants, scales, outputs, k)?;
+    let operands = Operands { x, k, quants, bias, outputs };
+    run(ctx, &operands, Plain { scales, blocks: k / BLOCK }, y, scratch)
+}
+
+/// y = x·Wᵀ + bias by weights `scale·c − min`, c = q + 8 in 0..=15, with x rounded to 8 bits per block: x [rows, k],
+/// q as [`Quants::I4`], y [rows, outputs].
+///
+/// Per element one chain over the blocks from +0, with x' the rounded block and s its scale:
+/// `acc = fma(f32(Σ x'·c), scale·s, acc); acc = fma(f32(−Σ x'), min·s, acc)`; the bias is added after it with a rounding
+/// of its own.
+///
+/// Errors: as [`quantized_linear`], and [`Error::Dimension`] if k is not whole groups.
+#[allow(clippy::too_many_arguments)] // They are the operands.
+pub fn group_quantized_linear(
+    ctx: &Ctx<'_>,
+    x: &[f32],
+    k: usize,
+    quants: &[u8],
+    scales: GroupScales<'_>,
+    bias: Option<&[f32]>,
+    outputs: usize,
+    y: &mut [f32],
+    scratch: &mut [f32],
+) -> Result<(), Error> {
+    scales.check(quants, outputs, k)?;
+    let operands = Operands { x, k, quants: Quants::I4(quants), bias, outputs };
+    match scales {
+        GroupScales::F16 { group, scale, min } => {
+            let groups = Groups { scale, min, per_row: k / group, blocks: group / BLOCK };
+            run(ctx, &operands, groups, y, scratch)
+        }
+        GroupScales::Super { scale, min, d, dmin } => {
+            let supers = Supers { scale, min, d, dmin, blocks: k / BLOCK };
+            run(ctx, &operands, supers, y, scratch)
+        }
+    }
+}
+
+/// The operands of a product but for its scales.
+struct Operands<'a> {
+    x: &'a [f32],
+    k: usize,
+    quants: Quants<'a>,
+    bias: Option<&'a [f32]>,
+    outputs: usize,
+}
+
+/// Checks what is left to check, and runs: quants and scales fit.
+fn run<B: BlockScales + Sync>(
+    ctx: &Ctx<'_>,
+    operands: &Operands<'_>,
+    scales: B,
+    y: &mut [f32],
+    scratch: &mut [f32],
+) -> Result<(), Error> {
+    let &Operands { x, k, quants, bias, outputs } = operands;
     let rows = y.len().checked_div(outputs).unwrap_or(0);
     check_len("y", y, product(&[rows, outputs])?)?;
     check_len("x", x, product(&[rows, k])?)?;
-    check_quants(quants, scales, outputs, k)?;
     if let Some(bias) = bias {
         check_len("bias", bias, outputs)?;
     }
@@ -112,11 +168,11 @@ impl ByteKernel for Round<'_> {
 }
 
 /// All rows of the outputs of some panels.
-struct Columns<'a> {
+struct Columns<'a, B> {
     rounded: *const f32,
     layout: Layout,
     quants: Quants<'a>,
-    scales: Scales<'a>,
+    scales: B,
     bias: Option<&'a [f32]>,
     outputs: usize,
     y: &'a DisjointMut<'a, f32>,
@@ -203,7 +259,7 @@ impl Source for I4 {
     }
 }
 
-impl ByteKernel for Columns<'_> {
+impl<B: BlockScales> ByteKernel for Columns<'_, B> {
     type Output = ();
 
     #[inline(always)]
@@ -215,7 +271,7 @@ impl ByteKernel for Columns<'_> {
     }
 }
 
-impl Columns<'_> {
+impl<B: BlockScales> Columns<'_, B> {
     /// Panels outside, rows inside: a panel is read from memory once.
     #[inline(always)]
     fn all<V: ByteDot, S: Source>(&self, quants: S) {
@@ -246,22 +302,27 @@ impl Columns<'_> {
             let at = panel * blocks + block;
             let mut products = [V::int_splat(0); R];
             for (r, products) in products.iter_mut().enumerate() {
-                // SAFETY: the rows have that block.
-                *products = V::int_splat(unsafe { *rows.starts.add(block * R + r) });
+                if !B::HAS_MIN {
+                    // SAFETY: the rows have that block.
+                    *products = V::int_splat(unsafe { *rows.starts.add(block * R + r) });
+                }
             }
             // SAFETY: panels and blocks are inside of the quants and scales, whose lengths were
             // checked.
-            let scales = unsafe {
+            let [scales, mins] = unsafe {
                 quants.add::<V, R>(at * PANEL_BLOCK, block, rows, &mut products);
-                match self.scales {
-                    Scales::F32(s) => V::load(s.as_ptr().add(at * LANES)),
-                    Scales::F16(s) => V::load_f16(s.as_ptr().add(at * LANES)),
-                }
+                self.scales.load::<V>(panel, block)
             };
             for (r, (sum, &products)) in sums.iter_mut().zip(&products).enumerate() {
                 // SAFETY: the rows have that block.
-                let scale = scales.mul(V::splat(unsafe { *rows.scales.add(block * R + r) }));
-                *sum = V::from_int(products).fma(scale, *sum);
+                let x_scale = V::splat(unsafe { *rows.scales.add(block * R + r) });
+                *sum = V::from_int(products).fma(scales.mul(x_scale), *sum);
+                if B::HAS_MIN {
+                    // A start is −8·Σ x', so an eighth of it is −Σ x', exactly.
+                    // SAFETY: as above.
+                    let minus_x = unsafe { *rows.starts.add(block * R + r) } as f32 * 0.125;
+                    *sum = V::splat(minus_x).fma(mins.mul(x_scale), *sum);
+                }
             }
         }
         for (r, &sum) in sums.iter().enumerate() {

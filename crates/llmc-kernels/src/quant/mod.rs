@@ -10,6 +10,8 @@
 //! - [`quantized_linear`]: panels of 8- or 4-bit integers with one scale per output and
 //!   block of 32 k; activations are rounded to 8 bits per block of 32 too. Sums within a
 //!   block are integers, exact; blocks are added in one FMA chain.
+//! - [`group_quantized_linear`]: 4-bit weights `scale·c − min`, with a scale and a minimum per group, or per block of a
+//!   super-block as k-quants have them.
 //!
 //! `docs/numerics.md` has the roundings, `pack` makes the panels.
 
@@ -17,14 +19,18 @@ mod activations;
 mod blocks;
 mod embed;
 mod floats;
+mod group_pack;
+mod groups;
 mod pack;
 mod rows;
 #[cfg(test)]
 mod tests;
 
-pub use blocks::{quantized_linear, quantized_scratch_len};
+pub use blocks::{group_quantized_linear, quantized_linear, quantized_scratch_len};
 pub use embed::{packed_embedding, quantized_embedding};
 pub use floats::packed_linear;
+pub use group_pack::{quantize_groups, quantize_q4_k};
+pub use groups::{GroupScales, SUPER_BLOCK, group_weights};
 pub use pack::{
     bf16_from_f32, f16_from_f32, f32_from_f16, pack_bf16, pack_f32, quantize_i4, quantize_i8,
 };

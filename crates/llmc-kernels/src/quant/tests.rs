@@ -1,5 +1,7 @@
 //! Products by narrow weights against plain transcriptions of their definitions.
 
+mod groups;
+
 use std::vec;
 use std::vec::Vec;
 

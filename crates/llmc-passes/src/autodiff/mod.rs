@@ -37,7 +37,7 @@ pub use recompute::Recompute;
 use crate::dce::callees;
 use activity::Activity;
 use joint::{Joint, Seed};
-use llmc_base::Diagnostic;
+use llmc_base::{Decision, Diagnostic};
 use llmc_ir::{FuncId, Function, Module, Op, ResultRole};
 use recompute::Policy;
 use std::collections::BTreeMap;
@@ -82,12 +82,24 @@ impl Default for Options<'_> {
 /// (the gradient of a weight would depend on the micro-batch split),
 /// `autodiff::type` (a vjp does not type-check).
 pub fn autodiff(module: &Module, options: &Options) -> Result<Module, Diagnostic> {
+    autodiff_explained(module, options, &mut Vec::new())
+}
+
+/// [`autodiff`], and which values every backward half keeps or computes again, and why.
+///
+/// Errors: as [`autodiff`].
+pub fn autodiff_explained(
+    module: &Module,
+    options: &Options,
+    log: &mut Vec<Decision>,
+) -> Result<Module, Diagnostic> {
     let mut pass = Autodiff {
         module: module.clone(),
         options,
         derived: BTreeMap::new(),
         entry_calls: 0,
         policy: None,
+        log: Vec::new(),
     };
     let entry = module.find(options.entry).ok_or_else(|| {
         Diagnostic::error("autodiff::entry", format!("no function `@{}`", options.entry))
@@ -99,6 +111,7 @@ pub fn autodiff(module: &Module, options: &Options) -> Result<Module, Diagnostic
     }
     pass.entry(entry)?;
     accumulators::check_unique(&pass.module, options.name)?;
+    log.append(&mut pass.log);
     Ok(crate::checked(pass.module))
 }
 
@@ -128,6 +141,8 @@ struct Autodiff<'a> {
     entry_calls: usize,
     /// The policy of the call that is being derived; it holds for the calls inside too.
     policy: Option<Policy>,
+    /// What was decided on the way.
+    log: Vec<Decision>,
 }
 
 impl Autodiff<'_> {
@@ -206,6 +221,8 @@ impl Autodiff<'_> {
             grad_inputs: halves.grad_inputs,
         });
         if let Some(half) = halves.backward {
+            let named = halves.log.into_iter();
+            self.log.extend(named.map(|d| Decision { function: backward.clone(), ..d }));
             self.module.add(Function { name: forward, ..halves.forward });
             self.module.add(Function { name: backward, ..half });
         }

@@ -5,11 +5,11 @@
 //! computed again in the backward half, where it is first read.
 
 use super::joint::Joint;
-use super::recompute::{Needs, Policy};
+use super::recompute::{Decided, Needs, Policy};
 use super::through_state;
 use crate::dce::live_nodes;
 use crate::rebuild::Rebuild;
-use llmc_base::Diagnostic;
+use llmc_base::{Decision, Diagnostic};
 use llmc_ir::{Function, Module, Param, ParamRole, ResultInfo, ResultRole, ValueDef, ValueId};
 
 /// The two halves, without their names.
@@ -24,6 +24,8 @@ pub(super) struct Halves {
     pub kept_inputs: Vec<usize>,
     /// Inputs of the function whose cotangents it returns.
     pub grad_inputs: Vec<usize>,
+    /// What the backward half keeps and computes again, and why; the function is not named yet.
+    pub log: Vec<Decision>,
 }
 
 /// The joint function as one, with the results of the original and the gradients.
@@ -69,7 +71,7 @@ pub(super) fn split(
         function.nodes[*index].operands.iter().for_each(|v| needs.read(*v));
     }
     gradients.iter().for_each(|r| needs.read(r.value));
-    let (read, saved) = needs.decide();
+    let Decided { params: read, saved, log } = needs.decide();
     if let Some((path, _)) =
         original.states().find(|(_, v)| read.contains(&joint.forward[v.index()]))
     {
@@ -118,6 +120,7 @@ pub(super) fn split(
         forward,
         backward,
         residuals: saved.len(),
+        log,
         kept_inputs,
         grad_inputs: joint.input_cotangents.iter().map(|(index, _)| *index).collect(),
     })

@@ -223,6 +223,25 @@ fn what_is_cheap_is_computed_again_where_its_operands_are_at_hand() {
     assert_eq!(residuals(&all), everything);
     assert_eq!(residuals(&cheap), ["saved_gate", "saved_up"]);
     assert!(residuals(&lean).is_empty());
+    // Every residual is kept for a reason, and every other value is made again for one.
+    let log = |recompute| {
+        let mut log = Vec::new();
+        let options = Options { recompute, ..Options::default() };
+        super::autodiff_explained(&text, &options, &mut log).unwrap();
+        assert!(log.iter().all(|d| d.function == "layer_backward" && !d.why.is_empty()), "{log:?}");
+        log.into_iter().map(|d| format!("{}: {}", d.subject, d.choice)).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        log(Recompute::Cheap),
+        [
+            "%normed = rms_norm: computed again",
+            "%gate = linear: kept",
+            "%up = linear: kept",
+            "%activated = swiglu: computed again"
+        ]
+    );
+    assert!(log(Recompute::ALL).iter().all(|line| line.ends_with("computed again")));
+    assert!(log(Recompute::Views).iter().all(|line| line.ends_with("kept")));
 }
 
 #[test]

@@ -9,6 +9,7 @@ pub mod data;
 mod documents;
 pub mod emit;
 mod evaluation;
+pub mod explain;
 pub mod failure;
 pub mod finetune;
 pub mod finish;

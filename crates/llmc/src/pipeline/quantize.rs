@@ -117,7 +117,7 @@ pub fn quantize(
     }
     if format == WeightFormat::F32 {
         let message = "f32 is the format of the run itself".to_string();
-        return Err(refuse("quantize::f32", message, "choose bf16, q8_0 or q4_0"));
+        return Err(refuse("quantize::f32", message, "choose bf16, q8_0, q4_0, q4_k or int4"));
     }
     let packed = pack_weights(&model.module, format)?;
     let bytes = packed_file(model, &packed, format, work)?;

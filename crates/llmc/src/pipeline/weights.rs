@@ -7,9 +7,9 @@ use super::failure::Failure;
 use llmc_base::Diagnostic;
 use llmc_formats::safetensors::{DType as FileType, SafeTensors};
 use llmc_ir::DType;
-use llmc_passes::pack_weights::SCALE;
+use llmc_passes::pack_weights::{MIN, SCALE, SUPER_MIN, SUPER_SCALE};
 use llmc_plan::View;
-use llmc_runtime::pack_weight;
+use llmc_runtime::{Packing, pack_weight};
 use std::path::Path;
 
 /// The type by which a file holds elements of `dtype`, two of 4 bits as one byte.
@@ -19,7 +19,7 @@ pub(super) fn file_type(dtype: DType) -> Result<FileType, Failure> {
         DType::Bf16 => Ok(FileType::Bf16),
         DType::F16 => Ok(FileType::F16),
         DType::I8 => Ok(FileType::I8),
-        DType::I4 => Ok(FileType::U8),
+        DType::I4 | DType::U8 => Ok(FileType::U8),
         other => Err(Failure::Internal(format!("no weight has dtype {other}"))),
     }
 }
@@ -51,6 +51,25 @@ pub(super) fn wanted<'a>(paths: &[String], view: &dyn Fn(&str) -> Option<&'a Vie
     paths.iter().filter_map(weight).collect()
 }
 
+/// What stands beside a quantised weight, by what is appended to its path, in the order in which it is packed.
+const BESIDE: [&str; 4] = [SCALE, MIN, SUPER_SCALE, SUPER_MIN];
+
+/// How a weight of the session is packed, by what the session wants beside it.
+fn packing(weight: &Wanted, weights: &[Wanted], width: usize) -> Packing {
+    let beside = |suffix: &str| {
+        let path = format!("{}{suffix}", weight.path);
+        weights.iter().find(|w| w.path == path)
+    };
+    match beside(MIN) {
+        None => Packing::Plain(weight.dtype),
+        Some(min) if min.dtype == DType::U8 => Packing::Supers,
+        Some(min) => {
+            let groups = min.shape.get(1).copied().unwrap_or(0);
+            Packing::Groups(width.checked_div(groups).unwrap_or(0))
+        }
+    }
+}
+
 /// Takes the bytes of a weight by its path.
 pub(super) type Put<'a> = &'a mut dyn FnMut(&str, &[u8]) -> Result<(), String>;
 
@@ -64,9 +83,10 @@ pub(super) fn fill(weights: &[Wanted], bytes: &[u8], file: &Path, put: Put) -> R
     };
     let parsed = SafeTensors::parse(bytes).map_err(|e| bad(e.to_string()))?;
     let is_f32 = |path: &str| parsed.tensor(path).is_ok_and(|t| t.info.dtype == FileType::F32);
-    for Wanted { path, dtype, shape } in weights {
-        if path.strip_suffix(SCALE).is_some_and(is_f32) {
-            // Comes with the weight that it is the scale of.
+    for weight in weights {
+        let Wanted { path, dtype, shape } = weight;
+        // What stands beside an f32 weight comes with it. `_super_scale` ends in `_scale` too.
+        if BESIDE.iter().any(|suffix| path.strip_suffix(suffix).is_some_and(is_f32)) {
             continue;
         }
         let tensor = parsed.tensor(path).map_err(|e| bad(e.to_string()))?;
@@ -83,11 +103,11 @@ pub(super) fn fill(weights: &[Wanted], bytes: &[u8], file: &Path, put: Put) -> R
             return Err(bad(format!("`{path}` is {found}{have:?}, expected {dtype}{wanted:?}")));
         }
         let values = tensor.to_f32().map_err(|e| bad(e.to_string()))?;
-        let packed = pack_weight(*dtype, &values, have[1]);
+        let packed = pack_weight(packing(weight, weights, have[1]), &values, have[1]);
         let packed = packed.map_err(|e| bad(format!("`{path}`: {e}")))?;
         put(path, &packed.values).map_err(bad)?;
-        if let Some(scale) = &packed.scale {
-            put(&format!("{path}{SCALE}"), scale).map_err(bad)?;
+        for (suffix, bytes) in BESIDE.iter().zip(&packed.factors) {
+            put(&format!("{path}{suffix}"), bytes).map_err(bad)?;
         }
     }
     Ok(())

@@ -5,6 +5,7 @@ mod blocks;
 mod changes;
 mod codes;
 mod content;
+mod crashes;
 mod data;
 mod early;
 mod faults;

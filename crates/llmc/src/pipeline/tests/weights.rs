@@ -115,9 +115,18 @@ fn f32_weights_in_panels_give_the_bits_of_plain_ones() {
 
 #[test]
 fn quantised_weights_give_the_same_bits_everywhere_and_nearly_the_f32_logits() {
-    let exact = logits(&model(&[]), 1, None);
-    for (format, limit) in [(WeightFormat::Q8, 0.03), (WeightFormat::Q4, 0.3)] {
-        let packed = model(&[]).with_weights(format).unwrap();
+    // A matrix of whole super-blocks beside narrower ones.
+    let super_blocks: &[&str] = &["model.intermediate_size=256"];
+    let formats: [(WeightFormat, &[&str], f32); 5] = [
+        (WeightFormat::Q8, &[], 0.03),
+        (WeightFormat::Q4, &[], 0.3),
+        (WeightFormat::Q4K, super_blocks, 0.25),
+        (WeightFormat::Int4(32), &[], 0.25),
+        (WeightFormat::Int4(64), &[], 0.3),
+    ];
+    for (format, changes, limit) in formats {
+        let exact = logits(&model(changes), 1, None);
+        let packed = model(changes).with_weights(format).unwrap();
         let got = logits(&packed, 1, None);
         for isa in Isa::available() {
             for threads in [1, 3] {
@@ -144,12 +153,24 @@ fn quantised_weights_give_the_same_bits_everywhere_and_nearly_the_f32_logits() {
 
 #[test]
 fn rows_that_are_not_whole_blocks_are_bf16_and_the_head_of_4_bits_has_8() {
+    use llmc_ir::DType::{Bf16, F16, F32, I4, I8, U8};
     let session = |format| {
         let model = model(&[]).with_weights(format).unwrap();
         model.session(&ONE_THREAD).unwrap()
     };
     let dtype = |format, path: &str| session(format).weight_view(path).map(|v| v.dtype);
-    use llmc_ir::DType::{Bf16, F16, F32, I4, I8};
+    let wide = model(&["model.intermediate_size=256"]).with_weights(WeightFormat::Q4K).unwrap();
+    let wide = wide.session(&ONE_THREAD).unwrap();
+    let down = wide.weights().iter().find(|n| n.ends_with("down.weight")).cloned().unwrap();
+    for (suffix, dtype) in
+        [("", I4), ("_scale", U8), ("_min", U8), ("_super_scale", F16), ("_super_min", F16)]
+    {
+        let view = wide.weight_view(&format!("{down}{suffix}"));
+        assert_eq!(view.map(|v| v.dtype), Some(dtype), "{suffix}");
+        // Filled, and by what quantising gives.
+        let bytes = wide.weight_bytes(&format!("{down}{suffix}")).unwrap();
+        assert!(bytes.iter().any(|b| *b != 0), "{suffix}");
+    }
     let names = session(WeightFormat::Q4).weights();
     let of = |part: &str| names.iter().find(|n| n.contains(part)).cloned().unwrap();
     let (down, query) = (of("down"), of("layers.0.attention.q"));
