@@ -2,12 +2,14 @@
 //! text files below a folder.
 //!
 //! ```text
-//! cargo run --release -p llmc-data --example tokenizer_speed -- DIR [MEGABYTES] [VOCAB] [THREADS]
+//! cargo run --release -p llmc-data --example tokenizer_speed -- DIR [MEGABYTES] [VOCAB] [THREADS] [OUT]
 //! ```
 //!
 //! The files (`.py`, `.txt`, `.md`, `.rs`, valid UTF-8, in path order) are
 //! repeated until MEGABYTES are there (50), cut into documents of about 4 kB for
-//! encoding. Training takes VOCAB tokens (8192) on THREADS threads (2).
+//! encoding. Training takes VOCAB tokens (8192) on THREADS threads (2). What `benches/tokenizers_speed.py` compares with
+//! `tokenizers` and tiktoken goes to the folder OUT: tokenizer.json, the documents with a zero byte between
+//! them, and their ids as little-endian u32 in one row.
 
 use llmc_data::tokenizer::{self, TokenizerConfig, TokenizerKind};
 use std::path::Path;
@@ -49,7 +51,7 @@ fn documents(text: &str, target: usize) -> Vec<&str> {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let Some(folder) = arguments.first() else {
-        return Err("usage: tokenizer_speed DIR [MEGABYTES] [VOCAB] [THREADS]".into());
+        return Err("usage: tokenizer_speed DIR [MEGABYTES] [VOCAB] [THREADS] [OUT]".into());
     };
     let number = |i: usize, default: usize| {
         arguments.get(i).map_or(Ok(default), |argument| argument.parse())
@@ -84,6 +86,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let seconds = start.elapsed().as_secs_f64();
     let n_ids: usize = encoded.iter().map(Vec::len).sum();
     println!("encode: {:.1} MB/s, {:.2} bytes per id", mb / seconds, n_bytes as f64 / n_ids as f64);
+
+    if let Some(out) = arguments.get(4) {
+        let out = Path::new(out);
+        std::fs::create_dir_all(out)?;
+        std::fs::write(out.join("tokenizer.json"), tokenizer.to_json())?;
+        std::fs::write(out.join("documents"), documents.join("\0"))?;
+        let ids: Vec<u8> = encoded.iter().flatten().flat_map(|id| id.to_le_bytes()).collect();
+        std::fs::write(out.join("ids"), ids)?;
+    }
 
     let start = Instant::now();
     let decoded: usize = encoded.iter().map(|ids| tokenizer.decode(ids).len()).sum();
