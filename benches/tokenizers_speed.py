@@ -72,7 +72,7 @@ def main():
             training["llmc"].append(float(re.search(r"train, .*: ([\d.]+) s", printed)[1]))
             encoding["llmc"].append(float(re.search(r"encode: ([\d.]+) MB/s", printed)[1]))
             if at == 0:
-                documents = (out / "documents").read_text(newline="").split("\0")
+                documents = (out / "documents").read_bytes().decode().split("\0")
                 n_bytes = sum(len(d.encode()) for d in documents)
                 ids = array.array("I", (out / "ids").read_bytes())
                 peer = tokenizers.Tokenizer.from_file(str(out / "tokenizer.json"))
