@@ -114,11 +114,14 @@ fn ctrl_c_stops_a_reply_and_the_chat_goes_on() {
     // Two lines, one message; a name is completed.
     terminal.press("one\\\rtwo\r");
     terminal.until("as long as `tokens` allows");
+    terminal.until("> ");
     terminal.press("/st\t\r");
     let stats = terminal.until("the model sees up to");
     assert!(stats.contains("messages") && stats.contains(" 4\r\n"), "{stats:?}");
+    terminal.until("> ");
     terminal.press("half a line\x03");
     terminal.until("/quit or Ctrl-D leaves");
+    terminal.until("> ");
     terminal.press("\x04");
     assert_eq!(terminal.child.wait().unwrap().code(), Some(0));
 

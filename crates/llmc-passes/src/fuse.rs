@@ -302,6 +302,24 @@ mod tests {
     }
 
     #[test]
+    fn a_gradient_that_depends_on_the_loss_waits_for_it() {
+        // One node for the loss and what comes of its square would be an operand of itself.
+        let text = "fn @f(%x: f32[B, 2], %t: i32[B], %s: f32[B], weight %w \"w\": f32[3, 2]) -> (dx: f32[B, 2]) {
+            %logits = linear(%x, %w) : f32[B, 3]
+            %y = cross_entropy(%logits, %t, %s) : f32[B]
+            %d = mul(%y, %s) : f32[B]
+            %dl = cross_entropy_backward(%logits, %t, %d) : f32[B, 3]
+            %dx = dot(%dl, %w) {lhs_contract = [1], rhs_contract = [0], acc = f32} : f32[B, 2]
+            return %dx
+        }";
+        let module = module(text);
+        assert_eq!(ops(&fuse(&module).unwrap(), "f"), ops(&module, "f"));
+        let independent = text.replace("mul(%y, %s)", "mul(%s, %s)");
+        let fused = fuse(&crate::tests::module(&independent)).unwrap();
+        assert_eq!(ops(&fused, "f"), ["binary", "linear_cross_entropy_grad"]);
+    }
+
+    #[test]
     fn logits_that_others_read_stay() {
         let read = HEAD.replace(
             "%l = reduce_sum(%y, %loss)",

@@ -90,6 +90,7 @@ fn native(launch: &Launch, op: &Op, isa: Isa, threads: usize) -> String {
         Op::Embedding(_) | Op::PackedEmbedding(_) | Op::QuantizedEmbedding(_) => {
             vectors(isa, "rows gathered")
         }
+        Op::UpdateSlice(_) => "memory copy of the new rows".to_string(),
         Op::EmbeddingGrad(_) => vectors(isa, "rows scattered in the order of tokens"),
         _ => vectors(isa, "tile by tile, 16 lanes"),
     }

@@ -24,20 +24,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// What Ctrl-C and a reply know of each other.
-#[derive(Default)]
-struct Stop {
-    is_replying: AtomicBool,
-    was_asked: AtomicBool,
-}
-
-/// Ctrl-C stops a reply on a terminal; anywhere else it ends the process.
-fn catch_interrupt(is_terminal: bool) -> Result<Arc<Stop>, Failure> {
-    let stop = Arc::new(Stop::default());
+/// Ctrl-C on a terminal is noted: it stops a reply, and between replies, where the line editor does not see it, it
+/// is answered before the next line. A second one before anybody looked ends the process, as any does elsewhere.
+fn catch_interrupt(is_terminal: bool) -> Result<Arc<AtomicBool>, Failure> {
+    let stop = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&stop);
     ctrlc::set_handler(move || {
-        let is_first = !seen.was_asked.swap(true, Ordering::SeqCst);
-        if !(is_terminal && is_first && seen.is_replying.load(Ordering::SeqCst)) {
+        if seen.swap(true, Ordering::SeqCst) || !is_terminal {
             std::process::exit(INTERRUPTED.into());
         }
     })
@@ -52,7 +45,8 @@ struct Talk<'a> {
     /// The format of its KV cache.
     cache: CacheFormat,
     settings: Settings,
-    stop: Arc<Stop>,
+    /// Whether Ctrl-C was pressed and nobody looked yet.
+    stop: Arc<AtomicBool>,
     is_terminal: bool,
     totals: Totals,
 }
@@ -104,11 +98,15 @@ pub fn chat(args: &Args, out: &mut Output) -> Result<u8, Failure> {
     let cache = args.model.kv_cache_dtype;
     let mut talk = Talk { chat, session, cache, settings, stop, is_terminal, totals };
     let mut code = DONE;
+    const HOW_TO_LEAVE: &str = "(/quit or Ctrl-D leaves)";
     loop {
+        if talk.stop.swap(false, Ordering::SeqCst) {
+            say(HOW_TO_LEAVE);
+        }
         let line = match input.next()? {
             Turn::End => break,
             Turn::Dropped => {
-                say("(/quit or Ctrl-D leaves)");
+                say(HOW_TO_LEAVE);
                 continue;
             }
             Turn::Said(line) => line,
@@ -175,18 +173,17 @@ impl Talk<'_> {
         let started = Instant::now();
         let Talk { chat, session, settings, stop, .. } = self;
         let is_json = out.is_json;
-        stop.was_asked.store(false, Ordering::SeqCst);
-        stop.is_replying.store(true, Ordering::SeqCst);
         let mut speaker = Speculating::new(session);
         let mut each = |piece: &str| {
             let is_read = is_json || (out.text(piece) && out.flush());
-            is_read && !stop.was_asked.load(Ordering::SeqCst)
+            is_read && !stop.load(Ordering::SeqCst)
         };
         let replied = match message {
             Some(text) => chat.say(&mut speaker, text, settings, &mut each),
             None => chat.regenerate(&mut speaker, settings, &mut each),
         };
-        stop.is_replying.store(false, Ordering::SeqCst);
+        // What came while there was a reply was meant for it.
+        stop.store(false, Ordering::SeqCst);
         let counts = speaker.counts;
         let reply = replied?;
         self.totals.proposed += counts.proposed;
